@@ -1,0 +1,46 @@
+# One stamp file says that .venv holds exactly what constraints.txt pins.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+EDF ?=
+
+export OMP_NUM_THREADS ?= 1
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: help setup demo test unit integration check format openapi bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(STAMP)  ## make .venv from pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv || python3 -m venv .venv
+	$(BIN)/python -c "import sys; assert (3, 11) <= sys.version_info[:2] < (3, 13), 'Python 3.11 or 3.12 is needed'"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 setuptools wheel
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## the whole walk on simulated nights; EDF=file.edf embeds your own recording
+	$(BIN)/sleepmami demo demo-out $(if $(EDF),--edf "$(EDF)")
+
+test: check integration  ## everything that CI runs
+
+check: $(STAMP)  ## format, lint, types, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/unit
+
+unit: $(STAMP)  ## unit tests only: no Ray, network or GPU
+	$(BIN)/pytest tests/unit
+
+integration: $(STAMP)  ## Ray, Train, Serve, jobs, and the walk end to end
+	$(BIN)/pytest tests/integration tests/e2e
+
+format: $(STAMP)  ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what the targets above made
+	rm -rf .venv demo-out build *.egg-info

@@ -1,0 +1,541 @@
+"""Every setting of the system: one frozen dataclass per stage, in pipeline order.
+
+Defaults are the paper's numbers (Tables 8 and 9), each with its symbol or table. The same dotted
+name (`dgcl.rho`) works in `--set`, in a Tune space and in a saved config.json. Torch-free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from sleepmami.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _require(ok: bool, name: str, value: object, expected: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} must be {expected}, got {value!r}")
+
+
+# ------------------------------------------------------------------------------------ simulation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimulateConfig:
+    """Nights with known answers; see docs/data.md for what is and is not realistic."""
+
+    num_subjects: int = 24
+    duration_h: float = 7.5  # time in bed
+    seed: int = 20260210
+
+    def __post_init__(self) -> None:
+        _require(self.num_subjects >= 1, "num_subjects", self.num_subjects, ">= 1")
+        _require(0.1 <= self.duration_h <= 24, "duration_h", self.duration_h, "within 0.1..24")
+
+
+# ---------------------------------------------------------------------------------------- ingest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreprocessConfig:
+    """Section 3.3. Pass bands in Hz; a notch of 0 switches it off."""
+
+    eeg_eog_band_hz: tuple[float, float] = (0.3, 40.0)
+    ecg_band_hz: tuple[float, float] = (0.3, 60.0)
+    emg_highpass_hz: float = 10.0
+    resp_lowpass_hz: float = 15.0
+    notch_hz: float = 60.0
+    notch_quality: float = 30.0
+    filter_order: int = 2  # Butterworth order of one of the two (zero-phase) passes
+    min_duration_s: float = 60.0  # one segment
+    max_duration_h: float = 72.0  # a longer file is refused as too large
+    truncated: Literal["reject", "keep"] = "reject"  # keep: use the whole data records there are
+
+    def __post_init__(self) -> None:
+        for name in ("eeg_eog_band_hz", "ecg_band_hz"):
+            low, high = getattr(self, name)
+            _require(0 < low < high, f"preprocess.{name}", (low, high), "0 < low < high")
+        _require(
+            self.emg_highpass_hz > 0, "preprocess.emg_highpass_hz", self.emg_highpass_hz, "> 0"
+        )
+        _require(
+            self.resp_lowpass_hz > 0, "preprocess.resp_lowpass_hz", self.resp_lowpass_hz, "> 0"
+        )
+        _require(self.notch_hz >= 0, "preprocess.notch_hz", self.notch_hz, ">= 0")
+        _require(self.notch_quality > 0, "preprocess.notch_quality", self.notch_quality, "> 0")
+        _require(1 <= self.filter_order <= 8, "preprocess.filter_order", self.filter_order, "1..8")
+        _require(
+            self.min_duration_s >= 60, "preprocess.min_duration_s", self.min_duration_s, ">= 60"
+        )
+        _require(self.max_duration_h > 0, "preprocess.max_duration_h", self.max_duration_h, "> 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitConfig:
+    """Subject-wise split by a stable hash of the subject id."""
+
+    validation: float = 0.1
+    test: float = 0.1
+    salt: str = "sleepmami-1"
+
+    def __post_init__(self) -> None:
+        ok = self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1
+        _require(
+            ok, "split", (self.validation, self.test), "two fractions that leave a train split"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IngestConfig:
+    """EDF folder -> recordings.lance and segments.lance."""
+
+    cohort: str = "unnamed"
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    nights_per_commit: int = 16
+    num_cpus_per_task: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(bool(self.cohort), "cohort", self.cohort, "a name")
+        _require(self.nights_per_commit >= 1, "nights_per_commit", self.nights_per_commit, ">= 1")
+        _require(self.num_cpus_per_task > 0, "num_cpus_per_task", self.num_cpus_per_task, "> 0")
+
+
+# ---------------------------------------------------------------------------- parts of a training
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW with cosine annealing; defaults are the Micro-Encoder's half of Table 9."""
+
+    learning_rate: float = 5e-4
+    final_learning_rate: float = 1e-8
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.05
+    warmup_fraction: float = (
+        0.02  # of all steps; Table 9 names warm-up for Macro only: departures.md
+    )
+    clip_norm: float = 1.0  # the paper names none: departures.md
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "> 0")
+        ok = 0 <= self.final_learning_rate <= self.learning_rate
+        _require(
+            ok, "optimizer.final_learning_rate", self.final_learning_rate, "in 0..learning_rate"
+        )
+        for name in ("beta1", "beta2"):
+            _require(
+                0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "in [0, 1)"
+            )
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0")
+        ok = 0 <= self.warmup_fraction < 1
+        _require(ok, "optimizer.warmup_fraction", self.warmup_fraction, "in [0, 1)")
+        _require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "> 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """What executes a step. `plain` is torch DDP, the same five methods without DeepSpeed."""
+
+    kind: Literal["deepspeed", "plain"] = "deepspeed"
+    zero_stage: Literal[0, 1, 2] = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    micro_batch: int = 64  # rows one worker takes at once; the rest of the batch accumulates
+
+    def __post_init__(self) -> None:
+        _require(self.micro_batch >= 1, "engine.micro_batch", self.micro_batch, ">= 1")
+        if self.kind == "plain" and self.zero_stage:
+            raise ConfigError(
+                f"engine.zero_stage={self.zero_stage} has no effect with engine.kind='plain'; set it to 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkersConfig:
+    """Ray Train workers. On one machine two CPU workers; on a cluster, as many as there are GPUs."""
+
+    num_workers: int = 2
+    use_gpu: bool = False
+    cpus_per_worker: float = 1.0
+    threads_per_worker: int = 1
+    max_failures: int = 3  # worker deaths survived by restarting from the newest checkpoint
+
+    def __post_init__(self) -> None:
+        _require(self.num_workers >= 1, "workers.num_workers", self.num_workers, ">= 1")
+        _require(self.cpus_per_worker > 0, "workers.cpus_per_worker", self.cpus_per_worker, "> 0")
+        _require(
+            self.threads_per_worker >= 1,
+            "workers.threads_per_worker",
+            self.threads_per_worker,
+            ">= 1",
+        )
+        _require(self.max_failures >= 0, "workers.max_failures", self.max_failures, ">= 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopConfig:
+    """How long a training runs and how often it speaks and saves."""
+
+    num_passes: int = 3  # Table 9 "training epochs"
+    max_steps: int = 0  # stop earlier; 0 = run all passes
+    log_every: int = 10
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 2
+    seed: int = 20260210
+
+    def __post_init__(self) -> None:
+        _require(self.num_passes >= 1, "loop.num_passes", self.num_passes, ">= 1")
+        _require(self.max_steps >= 0, "loop.max_steps", self.max_steps, ">= 0")
+        for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
+            _require(getattr(self, name) >= 1, f"loop.{name}", getattr(self, name), ">= 1")
+
+
+# ----------------------------------------------------------------------------------------- Micro
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicroEncoderConfig:
+    """Table 8, upper half. Widths, depths and heads in signal order."""
+
+    patch_channels: tuple[int, ...] = (32, 64, 128)  # Patch Emb. conv blocks
+    patch_kernels: tuple[int, ...] = (10, 5, 1)  # kernel = stride
+    lower_dim: int = 128
+    lower_depth: int = 2
+    higher_dim: int = 384
+    higher_depth: int = 2
+    num_heads: int = 8
+    merge_kernel: int = 10
+    merge_stride: int = 5  # M: patches per merged token
+    shared_depth: int = 4
+    num_experts: int = 4
+    num_active_experts: int = 2
+    fusion_depth: int = 4
+    upsample_dim: int = 128
+    decoder_dim: int = 64
+    decoder_depth: int = 2
+    decoder_heads: int = 4
+    shared_view: Literal["joint", "blocked"] = "joint"  # blocked: no attention across modalities
+
+    def __post_init__(self) -> None:
+        product = 1
+        for kernel in self.patch_kernels:
+            product *= kernel
+        _require(
+            product == 50, "model.patch_kernels", self.patch_kernels, "kernels whose product is 50"
+        )
+        same = len(self.patch_channels) == len(self.patch_kernels)
+        _require(same, "model.patch_channels", self.patch_channels, "one width per patch kernel")
+        _require(
+            self.patch_channels[-1] == self.lower_dim,
+            "model.lower_dim",
+            self.lower_dim,
+            f"the last of patch_channels ({self.patch_channels[-1]})",
+        )
+        for name, heads in (
+            ("lower_dim", self.num_heads),
+            ("higher_dim", self.num_heads),
+            ("decoder_dim", self.decoder_heads),
+        ):
+            dim = getattr(self, name)
+            _require(dim % (2 * heads) == 0, f"model.{name}", dim, f"a multiple of {2 * heads}")
+        _require(
+            self.merge_kernel == 2 * self.merge_stride,
+            "model.merge_kernel",
+            self.merge_kernel,
+            "2 x stride",
+        )
+        _require(
+            60 % self.merge_stride == 0, "model.merge_stride", self.merge_stride, "a divisor of 60"
+        )
+        ok = 1 <= self.num_active_experts <= self.num_experts
+        _require(ok, "model.num_active_experts", self.num_active_experts, "in 1..num_experts")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskingConfig:
+    """Structured masks of section 3.1: `run` hidden patches in every 2 * run, at a random phase."""
+
+    fast_run: int = 1  # EEG, EOG, EMG, ECG: 0.5 s
+    slow_run: int = 4  # RESP, SPO2: 2 s
+    placement: Literal["periodic", "jitter"] = "periodic"  # jitter: a new phase in each interval
+
+    def __post_init__(self) -> None:
+        for name in ("fast_run", "slow_run"):
+            run = getattr(self, name)
+            _require(
+                run >= 1 and 120 % (2 * run) == 0,
+                f"masking.{name}",
+                run,
+                "such that 2*run divides 120",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicroLossConfig:
+    """Eqs. 1-3 and Appendix C."""
+
+    lambda_cl: float = 0.1  # eq. 3
+    lambda_koleo: float = 0.01  # eq. 3
+    tau: float = 0.07  # temperature of eq. 2
+    smoothing_points: int = 11  # Appendix C: moving average of the reconstruction target
+    reconstruction_over: Literal["masked", "all"] = "masked"  # what the mean of eq. 1 runs over
+    temporal_negatives: Literal["equation", "text"] = "equation"  # eq. 2 and its text disagree
+
+    def __post_init__(self) -> None:
+        _require(self.tau > 0, "loss.tau", self.tau, "> 0")
+        for name in ("lambda_cl", "lambda_koleo"):
+            _require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), ">= 0")
+        ok = self.smoothing_points >= 1 and self.smoothing_points % 2 == 1
+        _require(ok, "loss.smoothing_points", self.smoothing_points, "odd and >= 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicroPretrainConfig:
+    """Micro-Encoder pretraining, Table 9 upper half."""
+
+    model: MicroEncoderConfig = field(default_factory=MicroEncoderConfig)
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    loss: MicroLossConfig = field(default_factory=MicroLossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    batch_size: int = 512  # segments over all workers
+    shuffle_buffer: int = 1024  # rows each worker shuffles among
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
+        _require(self.shuffle_buffer >= 0, "shuffle_buffer", self.shuffle_buffer, ">= 0")
+        require_even_batch(
+            "batch_size", self.batch_size, self.workers.num_workers, self.engine.micro_batch
+        )
+
+
+def require_even_batch(name: str, batch: int, num_workers: int, micro_batch: int) -> None:
+    """Each worker takes batch / num_workers rows, in whole micro batches once it exceeds one."""
+    share, rest = divmod(batch, num_workers)
+    ok = rest == 0 and share >= 1 and share % min(share, micro_batch) == 0
+    expected = f"a multiple of num_workers ({num_workers}) and, beyond one, of micro batches ({micro_batch})"
+    _require(ok, name, batch, expected)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmbedConfig:
+    """Embedding of epochs and nights, in batch and behind HTTP."""
+
+    windows_per_batch: int = 32  # segments one forward pass takes
+    nights_per_commit: int = 16
+    num_actors: int = 1
+    cpus_per_actor: float = 1.0
+    threads_per_actor: int = 1
+    use_gpu: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("windows_per_batch", "nights_per_commit", "num_actors", "threads_per_actor"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
+        _require(self.cpus_per_actor > 0, "cpus_per_actor", self.cpus_per_actor, "> 0")
+
+
+# ----------------------------------------------------------------------------------------- Macro
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MacroEncoderConfig:
+    """Table 8, lower half; the Mamba sizes are those of Gu & Dao's reference implementation."""
+
+    dim: int = 512
+    forward_depth: int = 2
+    backward_depth: int = 2
+    state_dim: int = 16  # N
+    conv_kernel: int = 4
+    expand: int = 2
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            _require(value >= 1, f"model.{item.name}", value, ">= 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DGCLConfig:
+    """Demographic-guided contrastive learning, eqs. 4-6; defaults are Table 9."""
+
+    rho: float = 0.1  # softmax temperature over subject pairs, eq. 4
+    v: float = 0.5  # temperature of the demographic weights, eq. 4
+    lambda_sex: float = 1.0  # added to the distance when sexes differ, eq. 5
+    cycle_epochs: int = 180  # 90 minutes
+    include_self: bool = False  # whether k of eq. 4 runs over i itself: departures.md
+    reduction: Literal["mean", "sum"] = "mean"  # sum is the literal eq. 6
+
+    def __post_init__(self) -> None:
+        for name in ("rho", "v"):
+            _require(getattr(self, name) > 0, f"dgcl.{name}", getattr(self, name), "> 0")
+        _require(self.lambda_sex >= 0, "dgcl.lambda_sex", self.lambda_sex, ">= 0")
+        _require(self.cycle_epochs >= 1, "dgcl.cycle_epochs", self.cycle_epochs, ">= 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MacroPretrainConfig:
+    """Macro-Encoder pretraining, Table 9 lower half."""
+
+    model: MacroEncoderConfig = field(default_factory=MacroEncoderConfig)
+    dgcl: DGCLConfig = field(default_factory=DGCLConfig)
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(learning_rate=1e-4, warmup_fraction=0.05)
+    )
+    batch_subjects: int = 40
+    max_epochs: int = 1080  # 540 minutes; longer nights train on their first max_epochs
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(num_passes=4, log_every=1, checkpoint_every=50)
+    )
+    engine: EngineConfig = field(default_factory=lambda: EngineConfig(micro_batch=20))
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.batch_subjects >= 2, "batch_subjects", self.batch_subjects, ">= 2")
+        cycle = self.dgcl.cycle_epochs
+        _require(
+            self.max_epochs >= cycle,
+            "max_epochs",
+            self.max_epochs,
+            f">= dgcl.cycle_epochs ({cycle})",
+        )
+        workers = self.workers.num_workers
+        if (
+            self.batch_subjects % workers
+            or self.batch_subjects // workers != self.engine.micro_batch
+        ):
+            raise ConfigError(
+                f"batch_subjects={self.batch_subjects} must be num_workers ({workers}) x engine.micro_batch "
+                f"({self.engine.micro_batch}): the contrast runs over the whole batch, so nothing accumulates"
+            )
+
+
+# --------------------------------------------------------------------------------------- serving
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServeConfig:
+    """The HTTP service."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    num_replicas: int = 1
+    cpus_per_replica: float = 1.0
+    threads_per_replica: int = 1
+    use_gpu: bool = False
+    max_body_mb: int = 1024  # a larger EDF is answered 413
+    max_ongoing_requests: int = 16
+    max_queued_requests: int = 64  # more are answered 503
+    windows_per_batch: int = 32
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.port <= 65535, "port", self.port, "in 0..65535")
+        for name in (
+            "num_replicas",
+            "threads_per_replica",
+            "max_body_mb",
+            "max_ongoing_requests",
+            "max_queued_requests",
+            "windows_per_batch",
+        ):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
+        _require(self.cpus_per_replica > 0, "cpus_per_replica", self.cpus_per_replica, "> 0")
+
+
+# ------------------------------------------------------------------------- dictionaries and edits
+
+
+def to_dict(config: Any) -> dict[str, Any]:  # Any: a dataclass instance has no nominal type
+    """The config as plain JSON types; `from_dict` is its inverse."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], *, at: str = "") -> T:
+    """Build a config; unknown keys and wrong types are ConfigErrors that name the dotted key."""
+    hints = typing.get_type_hints(cls)
+    known = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]  # cls is a dataclass
+    for key in values:
+        if key not in known:
+            raise ConfigError(
+                f"unknown setting {at + key!r}; there are {sorted(at + k for k in known)}"
+            )
+    built = {key: _convert(hints[key], value, at + key) for key, value in values.items()}
+    return cls(**built)
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:  # Any: a type annotation and a JSON value
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name} must be a group of settings, got {value!r}")
+        return from_dict(typing.cast("type[Any]", hint), value, at=f"{name}.")
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        options = typing.get_args(hint)
+        _require(
+            value in options and type(value) in {type(o) for o in options},
+            name,
+            value,
+            f"one of {options}",
+        )
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{name} must be a list, got {value!r}")
+        item_hints = typing.get_args(hint)
+        if item_hints[-1] is Ellipsis:
+            item_hints = (item_hints[0],) * len(value)
+        _require(len(value) == len(item_hints), name, value, f"a list of {len(item_hints)}")
+        return tuple(_convert(h, v, name) for h, v in zip(item_hints, value, strict=True))
+    if origin in (types.UnionType, typing.Union):
+        return next(_convert(h, value, name) for h in typing.get_args(hint) if h is not type(None))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    _require(type(value) is hint, name, value, f"of type {hint.__name__}")
+    return value
+
+
+def replace_at(config: T, changes: Mapping[str, Any]) -> T:
+    """A copy with dotted settings replaced: `replace_at(config, {"dgcl.rho": 0.2})`.
+
+    Raises:
+        ConfigError: a name does not exist, or a value has the wrong type or range.
+    """
+    values = to_dict(config)
+    for dotted, value in changes.items():
+        *groups, last = dotted.split(".")
+        place = values
+        for group in groups:
+            inner = place.get(group)
+            if not isinstance(inner, dict):
+                raise ConfigError(
+                    f"unknown setting {dotted!r}: no group {group!r} in {sorted(place)}"
+                )
+            place = inner
+        if last not in place:
+            raise ConfigError(f"unknown setting {dotted!r}; there are {sorted(place)}")
+        place[last] = value
+    return from_dict(type(config), values)
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """`["dgcl.rho=0.2", "cohort=shhs1"]` -> values; what is not JSON is taken as a string."""
+    changes: dict[str, Any] = {}
+    for text in assignments:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise ConfigError(f"--set takes dotted.name=value, got {text!r}")
+        try:
+            changes[name] = json.loads(value)
+        except json.JSONDecodeError:
+            changes[name] = value
+    return changes

@@ -1,0 +1,1 @@
+"""One way from a night to a vector."""

@@ -1,0 +1,1 @@
+"""Functions of tensors; one equation group per file."""

@@ -1,0 +1,1 @@
+"""Torch modules; one paper figure or box per file."""

@@ -1,0 +1,135 @@
+"""The domain's words: modalities, sleep stages, time units, and the preprocessed night.
+
+Standard library only at run time; numpy appears in annotations alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Modality(StrEnum):
+    """The six signal families of SleepMaMi, in the order used by every tensor and table."""
+
+    EEG = "EEG"
+    EOG = "EOG"
+    EMG = "EMG"
+    ECG = "ECG"
+    RESP = "RESP"
+    SPO2 = "SPO2"
+
+
+MODALITIES: tuple[Modality, ...] = tuple(Modality)
+
+
+class Stage(IntEnum):
+    """AASM sleep stages; R&K stages 3 and 4 are both N3, movement and unscored are UNKNOWN."""
+
+    UNKNOWN = -1
+    WAKE = 0
+    N1 = 1
+    N2 = 2
+    N3 = 3
+    REM = 4
+
+
+MODEL_RATE_HZ = 100  # section 3.3: every signal enters the encoder at 100 Hz
+PATCH_SAMPLES = 50  # Table 9: 500 ms
+EPOCH_S = 30
+EPOCH_SAMPLES = EPOCH_S * MODEL_RATE_HZ
+SEGMENT_S = 60  # Table 9: input length of the Micro-Encoder
+SEGMENT_EPOCHS = SEGMENT_S // EPOCH_S
+SEGMENT_SAMPLES = SEGMENT_S * MODEL_RATE_HZ
+CYCLE_EPOCHS = 180  # Table 9: 90 minutes
+
+# Slow signals are stored at a slow fixed rate and brought to MODEL_RATE_HZ when a batch is made:
+# the 15 Hz low-pass of RESP fits 50 Hz, an oximeter reports about once per second.
+STORED_RATE_HZ: Mapping[Modality, int] = {
+    Modality.EEG: 100,
+    Modality.EOG: 100,
+    Modality.EMG: 100,
+    Modality.ECG: 100,
+    Modality.RESP: 50,
+    Modality.SPO2: 1,
+}
+# Stored numbers are int16: z-score times this. Clips at 32.7 standard deviations, 71 dB SNR.
+STORED_SCALE = 1000.0
+
+
+def segment_start_epochs(num_epochs: int) -> list[int]:
+    """First epoch of each 60-s segment; an odd night's last segment overlaps the one before.
+
+    Every epoch lies in at least one segment, and a night of one epoch has none.
+    """
+    starts = list(range(0, num_epochs - 1, SEGMENT_EPOCHS))
+    if num_epochs > 1 and num_epochs % SEGMENT_EPOCHS:
+        starts.append(num_epochs - SEGMENT_EPOCHS)
+    return starts
+
+
+class Decision(StrEnum):
+    """What became of one EDF channel."""
+
+    USED = "used"  # became the modality's signal
+    SPARE = "spare"  # right modality, another channel was preferred
+    REFERENCE = "reference"  # subtracted from a used channel
+    IGNORED = "ignored"  # not a modality of ours
+    REJECTED = "rejected"  # right modality, unusable: rate, unit or quality
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelDecision:
+    """One EDF channel and why it is or is not used; what `sleepmami inspect` shows."""
+
+    label: str
+    modality: Modality | None
+    unit: str
+    sample_rate_hz: float
+    decision: Decision
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelStatistics:
+    """z-score statistics of one modality over the usable part of its night, in physical units."""
+
+    mean: float
+    std: float
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Night:
+    """One preprocessed night: what tables store and the Embedder reads.
+
+    Attributes:
+        recording_id: name of the recording, never a patient's name.
+        num_epochs: whole 30-s epochs; at least 2.
+        signals: per present modality int16[num_segments, SEGMENT_S * STORED_RATE_HZ[modality]],
+            z-score times STORED_SCALE. Segment k starts at segment_start_epochs(num_epochs)[k].
+            An absent modality is an absent key.
+        usable: per present modality bool[num_epochs]: the epoch's signal passed the quality checks.
+        statistics: per present modality, what undoes the z-score.
+        channels: one decision per EDF channel, in file order.
+        hypnogram: Stage codes int8[num_epochs], or None when the night is not scored.
+    """
+
+    recording_id: str
+    num_epochs: int
+    signals: Mapping[Modality, NDArray[np.int16]]
+    usable: Mapping[Modality, NDArray[np.bool_]]
+    statistics: Mapping[Modality, ChannelStatistics]
+    channels: tuple[ChannelDecision, ...] = field(default=())
+    hypnogram: NDArray[np.int8] | None = None
+
+    @property
+    def missing(self) -> tuple[Modality, ...]:
+        """Modalities this night has no signal of."""
+        return tuple(m for m in MODALITIES if m not in self.signals)

@@ -1,0 +1,1 @@
+"""EDF -> arrays: reading, channel matching, filtering, quality, annotations."""

@@ -1,0 +1,1 @@
+"""Nights of known truth, written as EDF, NSRR XML and CSV."""

@@ -1,0 +1,17 @@
+"""Fixtures every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real recordings beside the checkout, or $SLEEPMAMI_TEST_DATA; skips when absent."""
+    folder = Path(os.environ.get("SLEEPMAMI_TEST_DATA", SHARED_DATA))
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings at {folder}; set SLEEPMAMI_TEST_DATA to a folder like it")
+    return folder
