@@ -154,13 +154,14 @@ class EngineConfig:
         _require(self.micro_batch >= 1, "engine.micro_batch", self.micro_batch, ">= 1")
         if self.kind == "plain" and self.zero_stage:
             raise ConfigError(
-                f"engine.zero_stage={self.zero_stage} has no effect with engine.kind='plain'; set it to 0"
+                f"engine.zero_stage={self.zero_stage} has no effect with engine.kind='plain'; "
+                "set it to 0"
             )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkersConfig:
-    """Ray Train workers. On one machine two CPU workers; on a cluster, as many as there are GPUs."""
+    """Ray Train workers: two on the CPU by default; on a cluster as many as there are GPUs."""
 
     num_workers: int = 2
     use_gpu: bool = False
@@ -323,7 +324,7 @@ def require_even_batch(name: str, batch: int, num_workers: int, micro_batch: int
     """Each worker takes batch / num_workers rows, in whole micro batches once it exceeds one."""
     share, rest = divmod(batch, num_workers)
     ok = rest == 0 and share >= 1 and share % min(share, micro_batch) == 0
-    expected = f"a multiple of num_workers ({num_workers}) and, beyond one, of micro batches ({micro_batch})"
+    expected = f"a multiple of num_workers ({num_workers}), and of micro batches ({micro_batch})"
     _require(ok, name, batch, expected)
 
 
@@ -414,8 +415,9 @@ class MacroPretrainConfig:
             or self.batch_subjects // workers != self.engine.micro_batch
         ):
             raise ConfigError(
-                f"batch_subjects={self.batch_subjects} must be num_workers ({workers}) x engine.micro_batch "
-                f"({self.engine.micro_batch}): the contrast runs over the whole batch, so nothing accumulates"
+                f"batch_subjects={self.batch_subjects} must be num_workers ({workers}) x "
+                f"engine.micro_batch ({self.engine.micro_batch}): the contrast runs over the whole "
+                "batch, so nothing accumulates"
             )
 
 

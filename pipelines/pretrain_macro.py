@@ -1,0 +1,190 @@
+"""Macro-Encoder pretraining: micro_nights.lance -> Ray Train workers -> the bundle RUN.
+
+A batch is a stratified choice of subjects from the whole cohort, so workers take its rows from the
+table by position; Lance reads single rows as fast as neighbours. See docs/departures.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.progress import console, print_outcomes
+from pipelines.ray_train import fit, require_same_run, train, write_history
+from sleepmami import storage
+from sleepmami.config import MacroPretrainConfig, from_dict, to_dict
+from sleepmami.models.macro_encoder import MacroEncoder
+from sleepmami.tables import lance_io
+from sleepmami.tables.demographics import Demographics, DemographicStatistics
+from sleepmami.tables.rows import read_micro_nights
+from sleepmami.training import checkpoint, collectives
+from sleepmami.training.batches import MacroBatch, macro_batch
+from sleepmami.training.checkpoint import load_bundle, save_bundle
+from sleepmami.training.loop import Schedule
+from sleepmami.training.objectives import MacroObjective
+from sleepmami.training.stratified import stratified_batches
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subjects:
+    """The nights to train on: where each lies in the table and whose it is, one item a night."""
+
+    row: list[int]
+    subject_id: list[str]
+    num_epochs: list[int]
+    age_years: list[float]
+    bmi: list[float]
+    female: list[bool]
+
+
+def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
+    """Train on RUN/micro_nights.lance; RUN becomes a bundle. Returns RUN.
+
+    Needs a Ray session. Nights without age, sex or BMI are left out, as in Appendix C. Running it
+    again continues an interrupted run and leaves a finished one.
+
+    Args:
+        corpus: its recordings say which subjects are in the train split.
+        run: holds micro/ and micro_nights.lance.
+        config: model, loss, optimizer, workers.
+
+    Raises:
+        CheckpointError: RUN/micro is missing or altered.
+        TableError: RUN/micro_nights.lance is missing.
+        TrainingError: fewer subjects than one batch, or the loss stopped being finite.
+        ConfigError: RUN holds a run with other settings, or the cluster is too small.
+    """
+    load_bundle(storage.join(run, "micro"))
+    require_same_run(storage.join(run, "macro_config.json"), to_dict(config))
+    if checkpoint.exists(run):
+        console.print(f"pretrain macro: {run} is already complete")
+        return run
+    nights_uri = storage.join(run, "micro_nights.lance")
+    subjects = _train_subjects(corpus, nights_uri)
+    steps_per_pass = len(_batches(subjects, config, pass_index=0))
+    statistics = DemographicStatistics.fit(
+        Demographics(age_years=age, bmi=bmi)
+        for age, bmi in zip(subjects.age_years, subjects.bmi, strict=True)
+    )
+    history = fit(
+        train_worker,
+        {
+            "macro": to_dict(config),
+            "run": storage.absolute(run),
+            "nights": storage.absolute(nights_uri),
+            "subjects": dataclasses.asdict(subjects),
+            "statistics": dataclasses.asdict(statistics),
+            "steps_per_pass": steps_per_pass,
+        },
+        title="pretrain macro",
+        total_steps=Schedule.of(config.loop, steps_per_pass).total_steps,
+        workers=config.workers,
+        loop=config.loop,
+        run=run,
+        name="macro",
+    )
+    write_history(storage.join(run, "macro_metrics.jsonl"), history)
+    return run
+
+
+def _train_subjects(corpus: str, nights_uri: str) -> Subjects:
+    split = lance_io.read_table(
+        storage.join(corpus, "recordings.lance"), columns=["recording_id", "split"]
+    )
+    split_of = dict(zip(*(column.to_pylist() for column in split.columns), strict=True))
+    columns = ["recording_id", "subject_id", "num_epochs", "age_years", "sex", "bmi"]
+    rows = lance_io.read_table(nights_uri, columns=columns).to_pylist()
+    outcomes: Counter[str] = Counter()
+    kept = []
+    for index, row in enumerate(rows):
+        if split_of.get(row["recording_id"]) != "train":
+            outcomes["held out"] += 1
+        elif row["age_years"] is None or row["sex"] is None or row["bmi"] is None:
+            outcomes["without age, sex or BMI"] += 1
+        else:
+            outcomes["to train on"] += 1
+            kept.append((index, row))
+    print_outcomes("macro nights", outcomes, [])
+    return Subjects(
+        row=[index for index, _ in kept],
+        subject_id=[row["subject_id"] for _, row in kept],
+        num_epochs=[row["num_epochs"] for _, row in kept],
+        age_years=[row["age_years"] for _, row in kept],
+        bmi=[row["bmi"] for _, row in kept],
+        female=[row["sex"] == "female" for _, row in kept],
+    )
+
+
+def _batches(
+    subjects: Subjects, config: MacroPretrainConfig, *, pass_index: int
+) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    return stratified_batches(
+        np.array(subjects.num_epochs),
+        np.array(subjects.age_years),
+        np.array(subjects.bmi),
+        np.array(subjects.female),
+        config.batch_subjects,
+        config.loop.seed,
+        pass_index,
+        subject_ids=subjects.subject_id,
+    )
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """One Ray Train worker. Rank 0 writes the bundle when the schedule is done."""
+    settings = from_dict(MacroPretrainConfig, config["macro"])
+    micro = load_bundle(storage.join(config["run"], "micro"))
+    statistics = DemographicStatistics(**config["statistics"])
+    torch.manual_seed(settings.loop.seed)  # the same weights on every worker
+    model = MacroEncoder(settings.model, micro.micro.model.higher_dim)
+    objective = MacroObjective(model, settings)
+    engine = train(
+        objective,
+        engine=settings.engine,
+        optimizer=settings.optimizer,
+        workers=settings.workers,
+        rows_per_worker=settings.batch_subjects // settings.workers.num_workers,
+        schedule=Schedule.of(settings.loop, config["steps_per_pass"]),
+        batches=night_steps(config["nights"], Subjects(**config["subjects"]), statistics, settings),
+        queue=config["queue"],
+    )
+    if collectives.rank() == 0:
+        lineage = {**micro.lineage, "macro": {"nights": config["nights"], "steps": engine.step}}
+        bundle = dataclasses.replace(
+            micro,
+            macro=settings,
+            macro_state=model.state_dict(),
+            demographics=statistics,
+            lineage=lineage,
+        )
+        save_bundle(config["run"], bundle)
+
+
+def night_steps(
+    nights_uri: str,
+    subjects: Subjects,
+    statistics: DemographicStatistics,
+    settings: MacroPretrainConfig,
+) -> Callable[[int], Iterator[list[MacroBatch]]]:
+    """`batches(start)`: this worker's share of each step's subjects; the same after a restart."""
+    workers, rank = collectives.num_workers(), collectives.rank()
+
+    def batches(start: int) -> Iterator[list[MacroBatch]]:
+        step = 0
+        for pass_index in itertools.count():
+            for chosen in _batches(subjects, settings, pass_index=pass_index):
+                if step >= start:
+                    share = np.array_split(chosen, workers)[rank]
+                    rows = [subjects.row[index] for index in share]
+                    nights = read_micro_nights(lance_io.take_rows(nights_uri, rows))
+                    yield [macro_batch(nights, statistics, settings.max_epochs)]
+                step += 1
+
+    return batches

@@ -1,0 +1,150 @@
+"""Micro-Encoder pretraining: segments.lance -> Ray Data -> Ray Train workers -> RUN/micro."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.data import DataContext, DataIterator, Dataset
+
+from pipelines.progress import console
+from pipelines.ray_train import fit, require_same_run, train, write_history
+from sleepmami import storage
+from sleepmami.config import MicroPretrainConfig, PreprocessConfig, from_dict, to_dict
+from sleepmami.errors import TrainingError
+from sleepmami.models.micro_encoder import MicroEncoder
+from sleepmami.psg import MODALITIES
+from sleepmami.tables import lance_io
+from sleepmami.tables.schemas import segment_column
+from sleepmami.training import checkpoint, collectives
+from sleepmami.training.batches import SegmentBatch, segment_batch
+from sleepmami.training.checkpoint import Bundle, save_bundle
+from sleepmami.training.loop import Schedule
+from sleepmami.training.objectives import MicroObjective
+
+
+def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
+    """Train on the corpus's train split; returns the URI of the bundle RUN/micro.
+
+    Needs a Ray session. Running it again continues an interrupted run and leaves a finished one.
+
+    Raises:
+        TableError: the corpus is missing.
+        TrainingError: too few segments for one batch, or the loss stopped being finite.
+        ConfigError: RUN holds a run with other settings, or the cluster is too small.
+    """
+    output = storage.join(run, "micro")
+    require_same_run(storage.join(run, "micro_config.json"), to_dict(config))
+    if checkpoint.exists(output):
+        console.print(f"pretrain micro: {output} is already complete")
+        return output
+    segments_uri = storage.join(corpus, "segments.lance")
+    where, num_rows = _train_rows(corpus, segments_uri)
+    workers = config.workers.num_workers
+    steps_per_pass = (num_rows // workers) // (config.batch_size // workers)
+    if steps_per_pass < 1:
+        raise TrainingError(
+            f"{segments_uri}: found {num_rows} segments to train on, expected at least "
+            f"batch_size={config.batch_size}; add nights or lower batch_size"
+        )
+    schedule = Schedule.of(config.loop, steps_per_pass)
+    recordings_metadata = lance_io.metadata(storage.join(corpus, "recordings.lance"))
+    history = fit(
+        train_worker,
+        {
+            "micro": to_dict(config),
+            "preprocess": json.loads(recordings_metadata["config"])["preprocess"],
+            "steps_per_pass": steps_per_pass,
+            "output": storage.absolute(output),
+            "lineage": {"segments": segments_uri, "version": lance_io.version(segments_uri)},
+        },
+        title="pretrain micro",
+        total_steps=schedule.total_steps,
+        workers=config.workers,
+        loop=config.loop,
+        run=run,
+        name="micro",
+        datasets={"train": _dataset(segments_uri, where, config)},
+    )
+    write_history(storage.join(output, "metrics.jsonl"), history)
+    return output
+
+
+def _train_rows(corpus: str, segments_uri: str) -> tuple[str | None, int]:
+    """A filter that leaves the held-out recordings out, and the number of rows it keeps."""
+    recordings = lance_io.read_table(
+        storage.join(corpus, "recordings.lance"),
+        columns=["recording_id"],
+        filter="rejected_code IS NULL AND split <> 'train'",
+    )
+    held_out = recordings.column("recording_id").to_pylist()
+    where = f"NOT ({lance_io.is_one_of('recording_id', held_out)})" if held_out else None
+    return where, lance_io.count_rows(segments_uri, filter=where)
+
+
+def _dataset(segments_uri: str, where: str | None, config: MicroPretrainConfig) -> Dataset:
+    DataContext.get_current().enable_progress_bars = False
+    columns = [segment_column(modality) for modality in MODALITIES]
+    dataset = ray.data.read_lance(segments_uri, columns=columns, filter=where)
+    return dataset.randomize_block_order(seed=config.loop.seed)
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """One Ray Train worker. Rank 0 writes the bundle when the schedule is done."""
+    settings = from_dict(MicroPretrainConfig, config["micro"])
+    torch.manual_seed(settings.loop.seed)  # the same weights on every worker
+    objective = MicroObjective(MicroEncoder(settings.model), settings, settings.loop.seed)
+    shard = ray.train.get_dataset_shard("train")
+    engine = train(
+        objective,
+        engine=settings.engine,
+        optimizer=settings.optimizer,
+        workers=settings.workers,
+        rows_per_worker=settings.batch_size // settings.workers.num_workers,
+        schedule=Schedule.of(settings.loop, config["steps_per_pass"]),
+        batches=segment_steps(shard, settings, config["steps_per_pass"]),
+        queue=config["queue"],
+    )
+    if collectives.rank() == 0:
+        bundle = Bundle(
+            micro=settings,
+            micro_state=objective.model.state_dict(),
+            preprocess=from_dict(PreprocessConfig, config["preprocess"]),
+            lineage={"micro": {**config["lineage"], "steps": engine.step}},
+        )
+        save_bundle(config["output"], bundle)
+
+
+def segment_steps(
+    shard: DataIterator, settings: MicroPretrainConfig, steps_per_pass: int
+) -> Callable[[int], Iterator[list[SegmentBatch]]]:
+    """`batches(start)`: the micro batches of each step from `start` on, pass after pass.
+
+    Every pass shuffles with a seed of its own. Rows arrive in the order Ray Data delivers them, so
+    a resumed run takes as many steps from the interrupted pass as were left, not the same rows.
+    """
+    rows = settings.batch_size // settings.workers.num_workers
+    micro_batch = min(rows, settings.engine.micro_batch)
+    accumulation = rows // micro_batch
+
+    def batches(start: int) -> Iterator[list[SegmentBatch]]:
+        for pass_index in itertools.count(start // steps_per_pass):
+            skipped = start % steps_per_pass if pass_index == start // steps_per_pass else 0
+            tables = shard.iter_batches(
+                batch_format="pyarrow",
+                batch_size=micro_batch,
+                drop_last=True,
+                prefetch_batches=2,
+                local_shuffle_buffer_size=settings.shuffle_buffer or None,
+                local_shuffle_seed=settings.loop.seed + pass_index,
+            )
+            stream = (segment_batch(table) for table in tables)
+            for _ in range(steps_per_pass - skipped):
+                yield list(itertools.islice(stream, accumulation))
+
+    return batches

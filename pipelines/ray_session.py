@@ -1,0 +1,72 @@
+"""Join the Ray cluster a command was given, or start one inside this process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+# Logical CPUs a one-machine cluster declares at least: two training workers plus the Ray Data tasks
+# that feed them. With fewer, workers hold every CPU and the readers wait for ever.
+MIN_LOCAL_CPUS = 4
+LOCAL_OBJECT_STORE_BYTES = 1 << 30
+# Ray's folder of sockets: a unix socket path may have 107 characters, so it stays short.
+SESSION_ROOT = "sleepmami-ray-"
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """Run the body connected to Ray.
+
+    Args:
+        address: of a running cluster (`ray://`, `auto`, host:port). None takes `RAY_ADDRESS`, which
+            is set inside a Ray job, and without it starts a private cluster on this machine that
+            ends with the body.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    folder = Path(tempfile.mkdtemp(prefix=SESSION_ROOT))
+    try:
+        start_local(folder)
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_local(
+    folder: Path, *, num_cpus: int | None = None, include_dashboard: bool = False
+) -> None:
+    """Start a one-machine cluster whose sockets and logs lie under `folder`.
+
+    Ray switches token authentication on for it. The token is handed down through the environment,
+    because the one Ray writes by itself lies world-readable in the home folder; it stays set for
+    the life of the process, because Ray reads it once.
+    """
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(
+        address="local",
+        num_cpus=num_cpus or max(MIN_LOCAL_CPUS, (os.cpu_count() or 1) + 2),
+        include_dashboard=include_dashboard,
+        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=str(folder),
+    )

@@ -1,0 +1,187 @@
+"""One function per picture; each takes arrays and returns a matplotlib Figure.
+
+Figures are made without pyplot, which would keep global state. Colours are Okabe and Ito's, which
+the colour-blind can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import signal as scipy_signal
+
+from sleepmami.psg import EPOCH_S, MODALITIES, MODEL_RATE_HZ, Modality, Stage
+
+STAGE_ROWS = (Stage.WAKE, Stage.REM, Stage.N1, Stage.N2, Stage.N3)  # top to bottom
+STAGE_COLOURS = {
+    Stage.WAKE: "#E69F00",
+    Stage.REM: "#D55E00",
+    Stage.N1: "#56B4E9",
+    Stage.N2: "#0072B2",
+    Stage.N3: "#332288",
+    Stage.UNKNOWN: "#BBBBBB",
+}
+STAGE_NAMES = {
+    Stage.WAKE: "Wake",
+    Stage.REM: "REM",
+    Stage.N1: "N1",
+    Stage.N2: "N2",
+    Stage.N3: "N3",
+    Stage.UNKNOWN: "not scored",
+}
+COMPONENT_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+WIDTH_IN = 9.0
+
+
+def _hours(num_epochs: int) -> NDArray[np.float64]:
+    return np.arange(num_epochs) * EPOCH_S / 3600
+
+
+def _time_axis(axes: Axes, num_epochs: int) -> None:
+    axes.set_xlim(0, num_epochs * EPOCH_S / 3600)
+    axes.set_xlabel("hours from the start of the recording")
+
+
+def hypnogram(stages: NDArray[np.int8]) -> Figure:
+    """Scored stages int8[num_epochs] over the night."""
+    figure = Figure(figsize=(WIDTH_IN, 1.9), layout="constrained")
+    axes = figure.subplots()
+    height = {stage: -row for row, stage in enumerate(STAGE_ROWS)}
+    level = np.array([height.get(Stage(code), np.nan) for code in stages])
+    edges = np.append(_hours(len(stages)), len(stages) * EPOCH_S / 3600)
+    axes.stairs(level, edges, baseline=None, color="#444444", linewidth=0.8)
+    for stage in STAGE_ROWS:
+        part = np.where(stages == stage, level, np.nan)
+        axes.stairs(part, edges, baseline=None, color=STAGE_COLOURS[stage], linewidth=3)
+    axes.set_yticks([height[stage] for stage in STAGE_ROWS], [STAGE_NAMES[s] for s in STAGE_ROWS])
+    axes.set_ylim(-len(STAGE_ROWS) + 0.5, 0.5)
+    _time_axis(axes, len(stages))
+    return figure
+
+
+def usable_epochs(usable: Mapping[Modality, NDArray[np.bool_]], num_epochs: int) -> Figure:
+    """Where each modality has a usable signal; an absent modality is an empty row."""
+    figure = Figure(figsize=(WIDTH_IN, 1.7), layout="constrained")
+    axes = figure.subplots()
+    hours = num_epochs * EPOCH_S / 3600
+    absent = np.zeros(num_epochs, bool)
+    grid = np.stack([usable.get(modality, absent) for modality in MODALITIES])
+    axes.imshow(
+        np.where(grid, 1.0, np.nan),
+        aspect="auto",
+        interpolation="nearest",
+        cmap="viridis",
+        vmin=0,
+        vmax=2,
+        extent=(0, hours, len(MODALITIES) - 0.5, -0.5),
+    )
+    axes.set_yticks(range(len(MODALITIES)), [m.value for m in MODALITIES])
+    for row in range(1, len(MODALITIES)):
+        axes.axhline(row - 0.5, color="white", linewidth=2)
+    _time_axis(axes, num_epochs)
+    return figure
+
+
+def eeg_spectrogram(samples: NDArray[np.float32], num_epochs: int) -> Figure:
+    """Power of one channel at 100 Hz in each 30-s epoch, 0.5-30 Hz, in decibels."""
+    frequency, _, power = scipy_signal.spectrogram(
+        samples, fs=MODEL_RATE_HZ, nperseg=4 * MODEL_RATE_HZ, noverlap=2 * MODEL_RATE_HZ
+    )
+    shown = (frequency >= 0.5) & (frequency <= 30)
+    decibel = 10 * np.log10(power[shown] + 1e-6)
+    low, high = np.percentile(decibel, [5, 99])
+    figure = Figure(figsize=(WIDTH_IN, 2.4), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        decibel,
+        aspect="auto",
+        origin="lower",
+        cmap="viridis",
+        vmin=low,
+        vmax=high,
+        extent=(0, len(samples) / MODEL_RATE_HZ / 3600, 0.5, 30),
+    )
+    axes.set_ylabel("Hz")
+    figure.colorbar(image, ax=axes, label="dB", pad=0.01)
+    _time_axis(axes, num_epochs)
+    return figure
+
+
+def principal_components(
+    vectors: NDArray[np.float32], valid: NDArray[np.bool_], count: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Scores [num_epochs, count] on the principal components of the valid rows, and their shares.
+
+    Invalid rows are NaN. Fewer components than `count` exist when there are fewer valid rows; the
+    missing ones are zero.
+    """
+    scores = np.zeros((len(vectors), count), np.float32)
+    scores[~valid] = np.nan
+    centred = vectors[valid] - vectors[valid].mean(0)
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    kept = min(count, len(singular))
+    scores[valid, :kept] = left[:, :kept] * singular[:kept]
+    share = np.zeros(count)
+    total = float((singular**2).sum())
+    if total > 0:
+        share[:kept] = singular[:kept] ** 2 / total
+    return scores, share
+
+
+def embedding_over_night(
+    vectors: NDArray[np.float32], valid: NDArray[np.bool_], stages: NDArray[np.int8] | None
+) -> Figure:
+    """The embedding map: three principal components over time, and the first two as a map.
+
+    Points are coloured by stage where the night is scored, else by time.
+    """
+    scores, share = principal_components(vectors, valid, 3)
+    figure = Figure(figsize=(WIDTH_IN, 3.4), layout="constrained")
+    over_time, plane = figure.subplots(1, 2, width_ratios=[1.7, 1])
+    hours = _hours(len(vectors))
+    for index, colour in enumerate(COMPONENT_COLOURS):
+        label = f"PC{index + 1} ({share[index]:.0%})"
+        over_time.plot(hours, scores[:, index], color=colour, linewidth=0.9, label=label)
+    over_time.legend(ncols=3, fontsize="small", frameon=False, loc="upper center")
+    over_time.margins(y=0.2)
+    over_time.set_ylabel("score")
+    _time_axis(over_time, len(vectors))
+    if stages is None:
+        points = plane.scatter(scores[:, 0], scores[:, 1], c=hours, s=7, cmap="viridis")
+        figure.colorbar(points, ax=plane, label="hours")
+    else:
+        for stage in (Stage.UNKNOWN, *STAGE_ROWS):
+            rows = valid & (stages == stage)
+            if rows.any():
+                plane.scatter(
+                    scores[rows, 0],
+                    scores[rows, 1],
+                    s=7,
+                    color=STAGE_COLOURS[stage],
+                    label=STAGE_NAMES[stage],
+                )
+        plane.legend(fontsize="small", markerscale=2, frameon=False)
+    plane.set_xlabel("PC1")
+    plane.set_ylabel("PC2")
+    return figure
+
+
+def loss_curves(history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> Figure:
+    """Metrics over optimizer steps, one panel each.
+
+    Args:
+        history: one mapping per report, with `step`.
+        names: metric name -> title of its panel; metrics never reported are left out.
+    """
+    shown = [name for name in names if any(name in row for row in history)]
+    figure = Figure(figsize=(WIDTH_IN, 2.2), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
+        rows = [row for row in history if name in row]
+        axes.plot([row["step"] for row in rows], [row[name] for row in rows], color="#0072B2")
+        axes.set_title(names[name], fontsize="medium")
+        axes.set_xlabel("step")
+    return figure

@@ -1,0 +1,128 @@
+"""One self-contained HTML page about one embedded night and the model that embedded it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from sleepmami.psg import (
+    EPOCH_SAMPLES,
+    MODEL_RATE_HZ,
+    STORED_RATE_HZ,
+    STORED_SCALE,
+    Modality,
+    Night,
+    segment_start_epochs,
+)
+from sleepmami.report import figures
+
+MICRO_PANELS = {
+    "loss/reconstruction": "reconstruction (eq. 1)",
+    "loss/contrastive": "contrast (eq. 2)",
+    "loss/koleo": "KoLeo",
+    "loss/total": "total (eq. 3)",
+}
+MACRO_PANELS = {
+    "loss/dgcl": "DGCL (eq. 6)",
+    "loss/excess": "DGCL above its floor",
+    "optim/learning_rate": "learning rate",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightReport:
+    """What the page shows.
+
+    Attributes:
+        night: the preprocessed recording.
+        macro: float32[num_epochs, width], the vectors of the embedding map.
+        epoch_valid: bool[num_epochs].
+        info: of the embedding; model id, weights hash, missing modalities.
+        micro_history: metrics of Micro pretraining, one mapping per report.
+        macro_history: metrics of Macro pretraining.
+        files: what a reader may want to open: description -> path.
+    """
+
+    night: Night
+    macro: NDArray[np.float32]
+    epoch_valid: NDArray[np.bool_]
+    info: Mapping[str, Any]  # Any: JSON values
+    micro_history: Sequence[Mapping[str, float]] = field(default=())
+    macro_history: Sequence[Mapping[str, float]] = field(default=())
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def render(report: NightReport) -> str:
+    """The page as HTML; nothing in it is loaded from elsewhere."""
+    environment = Environment(
+        loader=PackageLoader("sleepmami.report"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    night = report.night
+    return environment.get_template("night.html.j2").render(
+        report=report,
+        night=night,
+        minutes=night.num_epochs / 2,
+        num_valid=int(report.epoch_valid.sum()),
+        missing=[m.value for m in night.missing],
+        stage_shares=_stage_shares(night),
+        pictures=_pictures(report),
+    )
+
+
+def _stage_shares(night: Night) -> list[tuple[str, float]]:
+    if night.hypnogram is None:
+        return []
+    return [
+        (figures.STAGE_NAMES[stage], float((night.hypnogram == stage).mean()))
+        for stage in figures.STAGE_COLOURS
+    ]
+
+
+def _pictures(report: NightReport) -> dict[str, str]:
+    """Name -> data URI of each picture there is something to draw for."""
+    night = report.night
+    drawn = {
+        "usable": figures.usable_epochs(night.usable, night.num_epochs),
+        "embedding": figures.embedding_over_night(
+            report.macro, report.epoch_valid, night.hypnogram
+        ),
+    }
+    if night.hypnogram is not None:
+        drawn["hypnogram"] = figures.hypnogram(night.hypnogram)
+    if Modality.EEG in night.signals:
+        drawn["eeg"] = figures.eeg_spectrogram(continuous(night, Modality.EEG), night.num_epochs)
+    if report.micro_history:
+        drawn["micro"] = figures.loss_curves(report.micro_history, MICRO_PANELS)
+    if report.macro_history:
+        drawn["macro"] = figures.loss_curves(report.macro_history, MACRO_PANELS)
+    return {name: _data_uri(figure) for name, figure in drawn.items()}
+
+
+def _data_uri(figure: Figure) -> str:
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=160)
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+
+
+def continuous(night: Night, modality: Modality) -> NDArray[np.float32]:
+    """A 100 Hz modality of the whole night as z-scores float32[num_epochs * 3000], unsegmented."""
+    if STORED_RATE_HZ[modality] != MODEL_RATE_HZ:
+        raise ValueError(f"{modality} is not stored at {MODEL_RATE_HZ} Hz")
+    out = np.zeros(night.num_epochs * EPOCH_SAMPLES, np.float32)
+    starts = segment_start_epochs(night.num_epochs)
+    for start, segment in zip(starts, night.signals[modality], strict=True):
+        first = start * EPOCH_SAMPLES
+        out[first : first + len(segment)] = segment / STORED_SCALE
+    return out

@@ -1,0 +1,77 @@
+"""The command line: one door, typed errors as one line, exit codes that scripts can use."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipelines import cli
+
+COMMANDS = [
+    ["simulate"],
+    ["inspect"],
+    ["ingest"],
+    ["pretrain", "micro"],
+    ["pretrain", "macro"],
+    ["embed", "micro"],
+    ["embed", "cohort"],
+    ["embed", "file"],
+    ["serve"],
+    ["submit"],
+    ["doctor"],
+    ["demo"],
+]
+
+
+def sleepmami(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from pipelines.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_print_config_shows_the_changed_setting() -> None:
+    arguments = ["pretrain", "macro", "c", "r", "--set", "dgcl.rho=0.25", "--print-config"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert json.loads(result.output)["dgcl"]["rho"] == 0.25
+
+
+def test_a_misspelt_setting_is_one_line_and_exit_code_2() -> None:
+    result = sleepmami("pretrain", "macro", "c", "r", "--set", "dgcl.roh=0.2")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: unknown setting 'dgcl.roh'")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_help_and_inspect_start_without_torch_or_ray() -> None:
+    code = (
+        "import sys; import pipelines.cli, sleepmami.signals.inspect; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'ray', 'lance')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_inspect_answers_json_for_good_and_bad_files_alike(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.edf"
+    bad.write_bytes(b"%PDF-1.7 " * 100)
+    result = CliRunner().invoke(cli.app, ["inspect", str(bad), "--json"])
+    (report,) = json.loads(result.output)
+    assert set(report) == {"file", "ok", "code", "reason", "duration_s", "channels"}
+    assert (report["ok"], report["code"]) == (False, "not_an_edf")
+    assert result.exit_code == 65
+
+
+def test_an_empty_folder_is_said_to_hold_no_recordings(tmp_path: Path) -> None:
+    result = sleepmami("inspect", str(tmp_path))
+    assert result.returncode == 2
+    assert "expected recordings" in result.stderr

@@ -1,0 +1,47 @@
+"""The files in cluster/ are valid before anyone needs them."""
+
+import importlib.util
+import json
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+CLUSTER = Path(__file__).resolve().parents[2] / "cluster"
+
+
+def ray_folder() -> Path:
+    spec = importlib.util.find_spec("ray")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def test_on_prem_yaml_fits_rays_own_cluster_schema() -> None:
+    schema = json.loads((ray_folder() / "autoscaler" / "ray-schema.json").read_text())
+    config = yaml.safe_load((CLUSTER / "ray" / "on_prem.yaml").read_text())
+    jsonschema.validate(config, schema)
+
+
+def test_a_head_never_starts_without_token_authentication() -> None:
+    starts = [
+        line
+        for file in (CLUSTER / "ray").iterdir()
+        for line in file.read_text().replace("\n    ray start", " ray start").splitlines()
+        if "ray start --" in line
+    ]
+    script = (CLUSTER / "ray" / "single_node.sh").read_text()
+    assert "export RAY_AUTH_MODE=token" in script
+    assert len(starts) == 3
+    assert all("RAY_AUTH_MODE=token" in line for line in starts if "nohup" not in line)
+
+
+def test_the_single_node_script_is_valid_shell() -> None:
+    subprocess.run(["bash", "-n", str(CLUSTER / "ray" / "single_node.sh")], check=True)
+
+
+def test_the_runtime_environment_holds_only_variables() -> None:
+    config = yaml.safe_load((CLUSTER / "runtime_env.yaml").read_text())
+    assert set(config) == {"env_vars"}
+    assert all(isinstance(value, str) for value in config["env_vars"].values())

@@ -1,0 +1,89 @@
+"""Settings refuse what is misspelt, of the wrong type, out of range, or without effect."""
+
+import dataclasses
+
+import pytest
+
+from sleepmami.config import (
+    EngineConfig,
+    MacroPretrainConfig,
+    MicroPretrainConfig,
+    from_dict,
+    parse_assignments,
+    replace_at,
+    to_dict,
+)
+from sleepmami.errors import ConfigError
+from sleepmami.presets import Preset, paper, preset, tiny
+
+
+@pytest.mark.parametrize("name", ["paper", "tiny"])
+def test_a_preset_survives_json(name: str) -> None:
+    assert from_dict(Preset, to_dict(preset(name))) == preset(name)
+
+
+def test_a_dotted_name_changes_one_setting_and_no_other() -> None:
+    changed = replace_at(MacroPretrainConfig(), {"dgcl.rho": 0.2})
+    assert changed.dgcl.rho == 0.2
+    assert dataclasses.replace(changed, dgcl=MacroPretrainConfig().dgcl) == MacroPretrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("dgcl.roh", 0.2, "unknown setting 'dgcl.roh'"),
+        ("dgl.rho", 0.2, "no group 'dgl'"),
+        ("dgcl.rho", "0.2", "of type float"),
+        ("dgcl.rho", 0.0, "> 0"),
+        ("dgcl.include_self", 1, "of type bool"),
+        ("dgcl.reduction", "max", "one of"),
+        ("dgcl", 3, "group of settings"),
+        ("batch_subjects", 39, "batch_subjects=39"),
+        ("loop.num_passes", True, "of type int"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_expected(
+    name: str, value: object, complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        replace_at(MacroPretrainConfig(), {name: value})
+
+
+def test_a_whole_number_is_a_float_setting_too() -> None:
+    assert replace_at(MacroPretrainConfig(), {"dgcl.rho": 1}).dgcl.rho == 1.0
+
+
+def test_a_setting_without_effect_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no effect"):
+        EngineConfig(kind="plain", zero_stage=1)
+
+
+def test_a_batch_that_workers_cannot_share_is_refused() -> None:
+    with pytest.raises(ConfigError, match="multiple of num_workers"):
+        replace_at(MicroPretrainConfig(), {"batch_size": 511})
+
+
+def test_assignments_are_json_or_text() -> None:
+    assert parse_assignments(["a.b=0.5", "c=[1, 2]", "d=shhs1", "e=true", "f=x=y"]) == {
+        "a.b": 0.5,
+        "c": [1, 2],
+        "d": "shhs1",
+        "e": True,
+        "f": "x=y",
+    }
+
+
+def test_an_assignment_without_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"dotted\.name=value"):
+        parse_assignments(["dgcl.rho"])
+
+
+def test_an_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"\['paper', 'tiny'\]"):
+        preset("papr")
+
+
+def test_tiny_keeps_the_papers_objective() -> None:
+    assert tiny().micro.loss == paper().micro.loss
+    assert tiny().macro.dgcl == paper().macro.dgcl
+    assert tiny().ingest == paper().ingest
