@@ -1,0 +1,300 @@
+from pathlib import Path
+
+import edfio
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sleepmami.errors import RecordingCode, RecordingError
+from sleepmami.psg import Stage
+from sleepmami.signals.annotations import (
+    find_annotation,
+    hypnogram_from_annotations,
+    read_hypnogram,
+)
+from sleepmami.signals.edf import Annotation
+from tests.unit.signals.raw_edf import RawEdf, annotation_signal
+
+UNKNOWN, WAKE, N1, N2, N3, REM = (int(stage) for stage in Stage)
+
+
+def hypnogram(*events: tuple[float, float, str], num_epochs: int) -> list[int] | None:
+    stages = hypnogram_from_annotations([Annotation(*event) for event in events], num_epochs)
+    return None if stages is None else stages.tolist()
+
+
+def written(tmp_path: Path, content: str | bytes, num_epochs: int) -> list[int]:
+    file = tmp_path / "night.xml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode("latin-1"))
+    stages = read_hypnogram(file, num_epochs)
+    assert stages.dtype == np.int8
+    return stages.tolist()
+
+
+def refusal(path: Path) -> RecordingError:
+    with pytest.raises(RecordingError) as caught:
+        read_hypnogram(path, 4)
+    return caught.value
+
+
+# ------------------------------------------------------------------------------------ EDF+ texts
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        ("Sleep stage W", WAKE),
+        ("Sleep stage 1", N1),
+        ("Sleep stage 2", N2),
+        ("Sleep stage 3", N3),
+        ("Sleep stage 4", N3),
+        ("Sleep stage R", REM),
+        ("Sleep stage N1", N1),
+        ("Sleep stage N3", N3),
+        ("sleep stage n2@@EEG F4-A1", N2),
+        ("Sleep stage ?", UNKNOWN),
+        ("Sleep stage M", UNKNOWN),
+        ("Movement time", UNKNOWN),
+        ("Stage REM", REM),
+        ("NREM 2", N2),
+        ("N3", N3),
+        ("Wake", WAKE),
+    ],
+)
+def test_stage_names_of_scorers(text: str, stage: int) -> None:
+    assert hypnogram((0, 30, text), num_epochs=1) == [stage]
+
+
+@pytest.mark.parametrize("text", ["QRS", "Lights off@@EEG F4-A1", "Stage shift", "2", "Arousal"])
+def test_other_events_are_no_stages(text: str) -> None:
+    assert hypnogram((0, 30, text), num_epochs=1) is None
+
+
+def test_a_momentary_r_is_a_heart_beat() -> None:
+    assert hypnogram((3.2, 0, "R"), num_epochs=1) is None
+
+
+def test_one_run_fills_many_epochs_and_the_night_cuts_it() -> None:
+    events = [(0, 90, "Sleep stage W"), (90, 1e6, "Sleep stage 2")]
+    assert hypnogram(*events, num_epochs=5) == [WAKE, WAKE, WAKE, N2, N2]
+
+
+def test_a_stage_without_duration_lasts_one_epoch() -> None:
+    events = [(0, 0, "Sleep stage 1"), (60, 0, "Sleep stage R")]
+    assert hypnogram(*events, num_epochs=4) == [N1, UNKNOWN, REM, UNKNOWN]
+
+
+def test_an_epoch_takes_the_stage_that_covers_most_of_it() -> None:
+    # 5-s steps: epoch 0 is 10 s W, 20 s N2; epoch 1 is 15 s REM then 15 s N2
+    events = [(0, 10, "Sleep stage W"), (10, 20, "Sleep stage 2")]
+    events += [(30 + 5 * i, 5, "Sleep stage R") for i in range(3)] + [(45, 15, "Sleep stage 2")]
+    assert hypnogram(*events, num_epochs=2) == [N2, N2]  # the tie goes to the lighter stage
+
+
+def test_an_epoch_scored_for_less_than_half_is_unknown() -> None:
+    assert hypnogram((-20, 64, "Sleep stage 2"), num_epochs=2) == [N2, UNKNOWN]  # 30 s and 14 s
+
+
+def test_twenty_second_scoring_lands_on_thirty_second_epochs() -> None:
+    names = ["W", "W", "1", "2", "2", "2"]
+    events = [(20 * i, 20, f"Sleep stage {name}") for i, name in enumerate(names)]
+    assert hypnogram(*events, num_epochs=4) == [WAKE, N1, N2, N2]  # epoch 1: 10 s W, 20 s N1
+
+
+@given(st.lists(st.sampled_from(["W", "1", "2", "3", "R", "?"]), min_size=1, max_size=40))
+def test_merging_equal_epochs_into_runs_changes_nothing(names: list[str]) -> None:
+    each = [(30.0 * i, 30.0, f"Sleep stage {name}") for i, name in enumerate(names)]
+    runs: list[tuple[float, float, str]] = []
+    for start, duration, text in each:
+        if runs and runs[-1][2] == text:
+            runs[-1] = (runs[-1][0], runs[-1][1] + duration, text)
+        else:
+            runs.append((start, duration, text))
+    assert hypnogram(*runs, num_epochs=45) == hypnogram(*each, num_epochs=45)
+
+
+def test_a_hypnogram_edf_is_read_by_content_not_by_name(tmp_path: Path) -> None:
+    tals = annotation_signal(b"+0\x14\x14\0+0\x1560\x14Sleep stage 4\x14\0")
+    raw = RawEdf([tals], reserved="EDF+C", record_duration="0").to_bytes()
+    assert written(tmp_path, raw, 3) == [N3, N3, UNKNOWN]
+
+
+def test_an_edf_without_stages_is_invalid(tmp_path: Path) -> None:
+    tals = annotation_signal(b"+0\x14\x14\0+1\x14QRS\x14\0")
+    (tmp_path / "a.edf").write_bytes(RawEdf([tals], reserved="EDF+C", record_duration="0").to_bytes())  # fmt: skip
+    error = refusal(tmp_path / "a.edf")
+    assert (error.code, error.found) == ("annotation_invalid", "1 annotations, none of them a sleep stage")  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------- XML
+
+
+def nsrr(*events: str, head: str = '<?xml version="1.0" encoding="UTF-8"?>') -> str:
+    scored = "".join(f"<ScoredEvent>{event}</ScoredEvent>" for event in events)
+    return f"{head}<PSGAnnotation><EpochLength>30</EpochLength><ScoredEvents>{scored}</ScoredEvents></PSGAnnotation>"
+
+
+def stage(concept: str, start: str, duration: str) -> str:
+    return (
+        f"<EventType>Stages|Stages</EventType><EventConcept>{concept}</EventConcept>"
+        f"<Start>{start}</Start><Duration>{duration}</Duration>"
+    )
+
+
+def test_nsrr_runs_and_numbers(tmp_path: Path) -> None:
+    start_time = "<EventType/><EventConcept>Recording Start Time</EventConcept><Start>0</Start><Duration>300.0</Duration><ClockTime>00.00.00 23.30.00</ClockTime>"
+    apnea = "<EventType>Respiratory|Respiratory</EventType><EventConcept>Obstructive apnea|Obstructive Apnea</EventConcept><Start>31.5</Start><Duration>20.1</Duration>"
+    content = nsrr(
+        start_time,
+        stage("Wake|0", "0", "60.0"),
+        apnea,
+        stage("Stage 1 sleep|1", "60.0", "30.0"),
+        stage("Stage 2 sleep|2", "90.0", "30.0"),
+        stage("Stage 3 sleep|3", "120.0", "30.0"),
+        stage("Stage 4 sleep|4", "150.0", "30.0"),
+        stage("REM sleep|5", "180.0", "30.0"),
+        stage("Movement|6", "210.0", "30.0"),
+        stage("Unscored|9", "240.0", "30.0"),
+    )
+    assert written(tmp_path, content, 10) == [WAKE, WAKE, N1, N2, N3, N3, REM, UNKNOWN, UNKNOWN, UNKNOWN]  # fmt: skip
+
+
+def test_nsrr_in_sleep_domain_ontology_words_and_latin_1(tmp_path: Path) -> None:
+    def event(concept: str, start: int) -> str:
+        return f"<EventConcept>SDO:{concept}</EventConcept><Duration>30</Duration><Start>{start}</Start><Notes>\xe9</Notes>"
+
+    content = nsrr(
+        event("WakeState", 0),
+        event("NonRapidEyeMovementSleep-N1", 30),
+        event("NonRapidEyeMovementSleep-N2", 60),
+        event("NonRapidEyeMovementSleep-N3", 90),
+        event("RapidEyeMovementSleep", 120),
+        event("HypopneaFinding", 120),
+        head='<?xml version="1.0" encoding="ISO-8859-1"?>',
+    )
+    assert written(tmp_path, content, 6) == [WAKE, N1, N2, N3, REM, UNKNOWN]
+
+
+def test_profusion_has_one_code_per_epoch(tmp_path: Path) -> None:
+    codes = "".join(f"<SleepStage>{code}</SleepStage>" for code in (0, 1, 2, 3, 4, 5, 9))
+    content = f"\n<?xml version='1.0'?><CMPStudyConfig><EpochLength>30</EpochLength><ScoredEvents><ScoredEvent><Name>Hypopnea|Hypopnea</Name><Start>1</Start><Duration>9</Duration></ScoredEvent></ScoredEvents><SleepStages>{codes}</SleepStages></CMPStudyConfig>"
+    assert written(tmp_path, content, 7) == [WAKE, N1, N2, N3, N3, REM, UNKNOWN]
+
+
+def test_profusion_may_score_shorter_epochs(tmp_path: Path) -> None:
+    codes = "<SleepStage>2</SleepStage>" * 3 + "<SleepStage>5</SleepStage>" * 3
+    content = f"<CMPStudyConfig><EpochLength>20</EpochLength><SleepStages>{codes}</SleepStages></CMPStudyConfig>"
+    assert written(tmp_path, content, 4) == [N2, N2, REM, REM]
+
+
+def test_xml_may_be_utf_16_and_namespaced(tmp_path: Path) -> None:
+    content = nsrr(stage("REM sleep|5", "0", "30"), head='<?xml version="1.0" encoding="UTF-16"?>')
+    content = content.replace("<PSGAnnotation>", '<PSGAnnotation xmlns="http://www.example.org/psg">')  # fmt: skip
+    assert written(tmp_path, content.encode("utf-16"), 1) == [REM]
+
+
+LAUGHS = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;">]><PSGAnnotation>&c;</PSGAnnotation>'
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("", "no readable XML"),
+        ("sleep,stage\n0,W\n", "no readable XML"),
+        ("<PSGAnnotation>", "no readable XML"),
+        (LAUGHS, "EntitiesForbidden"),
+        ('<?xml version="1.0" encoding="unicode_escape"?><PSGAnnotation/>', "encoding"),
+        ("<html><body/></html>", "XML of kind 'html'"),
+        ("<PSGAnnotation/>", "without a sleep stage"),
+        ("<CMPStudyConfig/>", "without a sleep stage"),
+        (nsrr(stage("Wake|0", "", "30")), "without a start"),
+        (nsrr(stage("Wake|0", "soon", "30")), "Start 'soon'"),
+        (nsrr(stage("Wake|0", "0", "nan")), "Duration 'nan'"),
+    ],
+)
+def test_unknown_content_is_invalid_and_says_why(tmp_path: Path, content: str, found: str) -> None:
+    (tmp_path / "a.xml").write_text(content)
+    error = refusal(tmp_path / "a.xml")
+    assert error.code == RecordingCode.ANNOTATION_INVALID
+    assert found in error.found
+    assert "PSGAnnotation" in error.expected
+
+
+def test_missing_file_and_folder_are_unreadable(tmp_path: Path) -> None:
+    assert refusal(tmp_path).found == "a folder"
+    assert refusal(tmp_path / "none.xml").code == RecordingCode.UNREADABLE
+
+
+# ----------------------------------------------------------------------------------- find a file
+
+
+@pytest.mark.parametrize(
+    ("recording", "annotation"),
+    [
+        ("d/night.edf", "d/night.xml"),
+        ("d/shhs1-200001.edf", "d/shhs1-200001-nsrr.xml"),
+        ("d/shhs1-200001.edf", "d/shhs1-200001-profusion.xml"),
+        ("d/night.edf", "d/night_hypnogram.edf"),
+        ("d/NIGHT.EDF", "d/Night-Hypnogram.EDF"),
+        ("d/SC4001E0-PSG.edf", "d/SC4001EC-Hypnogram.edf"),
+        ("d/ST7011J0-PSG.edf", "d/ST7011JP-Hypnogram.edf"),
+        ("d/SN001.edf", "d/SN001_sleepscoring.edf"),
+        ("d/01-01-0001 PSG.edf", "d/01-01-0001 Base.edf"),
+        ("s3://b/edfs/shhs1-200001.edf", "s3://b/annotations/shhs1-200001-nsrr.xml"),
+    ],
+)
+def test_naming_schemes_of_public_cohorts(recording: str, annotation: str) -> None:
+    others = [recording, "d/night2.xml", "d/._night.xml", "d/SC4002EC-Hypnogram.edf", "d/SN0011_sleepscoring.edf"]  # fmt: skip
+    assert find_annotation(recording, [*others, annotation]) == annotation
+
+
+def test_nsrr_is_preferred_to_profusion_and_plain_xml() -> None:
+    candidates = ["d/a.xml", "d/a-profusion.xml", "d/a-nsrr.xml"]
+    assert find_annotation("d/a.edf", candidates) == "d/a-nsrr.xml"
+
+
+def test_the_own_folder_comes_before_a_better_name_elsewhere() -> None:
+    assert find_annotation("d/a.edf", ["e/a-nsrr.xml", "d/a.xml"]) == "d/a.xml"
+
+
+def test_another_recordings_annotation_is_not_taken() -> None:
+    files = ["sub-1/night.edf", "sub-1/night.xml", "sub-2/night.edf"]
+    assert find_annotation("sub-1/night.edf", files) == "sub-1/night.xml"
+    assert find_annotation("sub-2/night.edf", files) is None
+
+
+def test_two_equal_matches_elsewhere_are_no_match() -> None:
+    assert find_annotation("edf/a.edf", ["x/a.xml", "y/a.xml"]) is None
+
+
+def test_a_hypnogram_is_not_its_own_annotation() -> None:
+    name = "d/SC4001EC-Hypnogram.edf"
+    assert find_annotation(name, [name]) is None
+
+
+# ----------------------------------------------------------------------------- real annotations
+
+
+def test_sleep_edf_hypnograms_equal_a_reading_by_hand(shared_data: Path) -> None:
+    codes = {"W": WAKE, "1": N1, "2": N2, "3": N3, "4": N3, "R": REM}
+    files = sorted((shared_data / "annotations" / "sleep-edf").glob("*.edf"))
+    assert len(files) == 20
+    for file in files[:8]:
+        expected = np.full(2880, UNKNOWN)
+        for a in edfio.read_edf(file).annotations:
+            first, last = int(a.onset // 30), int((a.onset + (a.duration or 0)) // 30)
+            expected[first:last] = codes.get(a.text[-1], UNKNOWN)
+        np.testing.assert_array_equal(read_hypnogram(file, 2880), expected)
+
+
+def test_hmc_scoring_counts(shared_data: Path) -> None:
+    stages = read_hypnogram(shared_data / "psg" / "test_edfann.edf", 854)
+    counts = {code: int((stages == code).sum()) for code in (WAKE, N1, N2, N3, REM)}
+    assert counts == {WAKE: 151, N1: 109, N2: 430, N3: 23, REM: 141}
+
+
+def test_bdf_and_edf_of_one_hypnogram_agree(shared_data: Path) -> None:
+    edf = read_hypnogram(shared_data / "psg" / "SC4001EC-Hypnogram.edf", 2880)
+    bdf = read_hypnogram(shared_data / "psg" / "SC4001EC-Hypnogram.bdf", 2880)
+    np.testing.assert_array_equal(edf, bdf)
