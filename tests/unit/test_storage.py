@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sleepmami import storage
@@ -62,6 +62,7 @@ def test_absolute_does_not_depend_on_the_working_directory(
     assert storage.absolute("s3://bucket/run/") == "s3://bucket/run"
 
 
+@settings(max_examples=50, deadline=None)
 @given(name=NAMES.filter(lambda name: name not in {".", ".."} and len(name.encode()) < 200))
 def test_bytes_come_back_under_any_name(
     tmp_path_factory: pytest.TempPathFactory, name: str

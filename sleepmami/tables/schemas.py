@@ -1,0 +1,175 @@
+"""The columns of the four tables: Arrow schemas that carry their own name and version.
+
+docs/data.md says what each column means, its unit, and what a null in it means.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from sleepmami import __version__
+from sleepmami.errors import TableError
+from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ, Modality
+
+Row = dict[str, Any]  # Any: one value per column of a schema
+
+SCHEMA_VERSION = "1"  # raised when a column is added, removed, renamed or changes its meaning
+
+
+def _schema(name: str, fields: list[pa.Field]) -> pa.Schema:
+    return pa.schema(fields, metadata={"schema_name": name, "schema_version": SCHEMA_VERSION})
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+def segment_column(modality: Modality) -> str:
+    """The column of segments.lance that holds a modality's signal."""
+    return modality.value.lower()
+
+
+_IDENTITY = [
+    _required("recording_id", pa.string()),
+    _required("subject_id", pa.string()),
+    _required("cohort", pa.string()),
+    _required("split", pa.string()),
+]
+_DEMOGRAPHICS = [
+    pa.field("age_years", pa.float32()),
+    pa.field("sex", pa.string()),
+    pa.field("bmi", pa.float32()),
+]
+
+RECORDINGS = _schema(
+    "recordings",
+    [
+        *_IDENTITY,
+        pa.field("source_sha256", pa.string()),
+        *_DEMOGRAPHICS,
+        pa.field("num_epochs", pa.int32()),
+        pa.field("hypnogram", pa.list_(pa.int8())),
+        pa.field(
+            "usable",
+            pa.list_(pa.struct([("modality", pa.string()), ("epochs", pa.list_(pa.bool_()))])),
+        ),
+        pa.field(
+            "statistics",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("modality", pa.string()),
+                        ("mean", pa.float64()),
+                        ("std", pa.float64()),
+                        ("unit", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        pa.field(
+            "channels",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("label", pa.string()),
+                        ("modality", pa.string()),
+                        ("unit", pa.string()),
+                        ("sample_rate_hz", pa.float64()),
+                        ("decision", pa.string()),
+                        ("reason", pa.string()),
+                    ]
+                )
+            ),
+        ),
+        pa.field("missing", pa.list_(pa.string())),
+        pa.field("rejected_code", pa.string()),
+        pa.field("rejected_reason", pa.string()),
+    ],
+)
+
+SEGMENTS = _schema(
+    "segments",
+    [
+        _required("recording_id", pa.string()),
+        _required("segment_index", pa.int32()),
+        _required("start_epoch", pa.int32()),
+        *(
+            pa.field(segment_column(m), pa.list_(pa.int16(), SEGMENT_S * STORED_RATE_HZ[m]))
+            for m in MODALITIES
+        ),
+    ],
+)
+
+
+def micro_nights_schema() -> pa.Schema:
+    """One row per night of Micro-Encoder embeddings, what the Macro-Encoder trains on.
+
+    `micro` is a large_list: 32-bit offsets end at 2^31 numbers, which 863 nights of 1080 epochs x
+    6 modalities x 384 exceed, and a shuffle buffer holds that many.
+    """
+    return _schema(
+        "micro_nights",
+        [
+            *_IDENTITY,
+            _required("num_epochs", pa.int32()),
+            _required("dim", pa.int32()),
+            _required("micro", pa.large_list(pa.float16())),
+            _required("modality_valid", pa.list_(pa.bool_())),
+            *_DEMOGRAPHICS,
+            pa.field("hypnogram", pa.list_(pa.int8())),
+            _required("model_id", pa.string()),
+        ],
+    )
+
+
+def night_embeddings_schema() -> pa.Schema:
+    """One row per night of final embeddings."""
+    return _schema(
+        "night_embeddings",
+        [
+            *_IDENTITY,
+            _required("num_epochs", pa.int32()),
+            _required("micro_dim", pa.int32()),
+            _required("macro_dim", pa.int32()),
+            _required("micro", pa.large_list(pa.float32())),
+            _required("macro", pa.large_list(pa.float32())),
+            _required("night", pa.list_(pa.float32())),
+            _required("epoch_valid", pa.list_(pa.bool_())),
+            _required("modality_valid", pa.list_(pa.bool_())),
+            *_DEMOGRAPHICS,
+            pa.field("hypnogram", pa.list_(pa.int8())),
+            _required("model_id", pa.string()),
+            _required("weights_sha256", pa.string()),
+            _required("channels_used", pa.list_(pa.string())),
+            _required("modalities_missing", pa.list_(pa.string())),
+        ],
+    )
+
+
+def provenance(
+    config: Mapping[str, Any], source_versions: Mapping[str, int] | None = None
+) -> dict[str, str]:
+    """What made a table, for `lance_io.commit(metadata=...)`.
+
+    Args:
+        config: the config's plain dict (`config.to_dict`); any JSON values.
+        source_versions: Lance version of each table that was read, by table name.
+    """
+    return {
+        "config": json.dumps(config, sort_keys=True),
+        "code_version": __version__,
+        "source_versions": json.dumps(dict(source_versions or {}), sort_keys=True),
+    }
+
+
+def rows_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Rows -> a table; every column must be given, for a forgotten one would read as null."""
+    for row in rows:
+        if set(row) != set(schema.names):
+            raise TableError(f"found a row of {sorted(row)}; expected {sorted(schema.names)}")
+    try:
+        return pa.Table.from_pylist(list(rows), schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise TableError(f"found a value that does not fit its column: {error}") from error
