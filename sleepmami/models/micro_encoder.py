@@ -1,0 +1,229 @@
+"""The Micro-Encoder: 60 s of any subset of six modalities to tokens (section 3.1, Fig. 2, Table 8).
+
+Shapes: S streams, B segments, T samples (6000), P patches (120), V visible patches (60),
+W samples of a patch (50), M merged tokens (24, of 2.5 s each), E epochs per segment (2), D width.
+
+A stream is one signal; `modality_S` says which modality's private weights it uses. A stream that
+is not there (`valid_SB` False) is read as silence whatever its samples, is hidden from the shared
+encoder's attention, and is not counted by the experts: masking it gives what dropping it gives.
+
+Choices where the paper is silent: no modality embedding in the shared encoder, whose tokens are
+to be modality-agnostic; in fusion the private tokens ask (and carry the residual) and the shared
+tokens of the same modality answer, with one set of weights for all; a final RMSNorm after each
+pre-norm stack; the learned mask token replaces hidden positions after the decoder's embedding.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from sleepmami.config import MicroEncoderConfig
+from sleepmami.models.attention import CrossAttentionBlock, Rotary, SelfAttentionBlock, rotary
+from sleepmami.models.layers import INIT_STD, Linear, RMSNorm
+from sleepmami.models.masking import NUM_PATCHES, Masks
+from sleepmami.models.moe import MoEBlock
+from sleepmami.models.patching import PatchEmbed, PatchMerge
+from sleepmami.psg import MODALITIES, PATCH_SAMPLES, SEGMENT_EPOCHS
+
+
+class MicroOutput(NamedTuple):
+    """What pretraining reads.
+
+    Attributes:
+        reconstruction_SBPT: float32 [S, B, 120, 50], every patch, hidden or not.
+        shared_SBMD: float32, output of the shared encoder.
+        private_SBMD: float32, output of the higher private encoder.
+        expert_counts: int64 [shared layers, experts], tokens of valid streams per expert.
+    """
+
+    reconstruction_SBPT: Tensor
+    shared_SBMD: Tensor
+    private_SBMD: Tensor
+    expert_counts: Tensor
+
+
+class _Encoded(NamedTuple):
+    private_SBMD: Tensor
+    shared_SBMD: Tensor
+    fused_SBMD: Tensor
+    expert_counts: Tensor
+
+
+class Decoder(nn.Module):
+    """Upsampled tokens to samples, private to each modality."""
+
+    def __init__(self, config: MicroEncoderConfig) -> None:
+        super().__init__()
+        num_modalities, dim = len(MODALITIES), config.decoder_dim
+        self.head_dim = dim // config.decoder_heads
+        self.embed = Linear(config.upsample_dim, dim, num_modalities=num_modalities, bias=True)
+        self.mask_token = nn.Parameter(torch.empty(num_modalities, dim))
+        self.blocks = nn.ModuleList(
+            SelfAttentionBlock(dim, config.decoder_heads, num_modalities=num_modalities)
+            for _ in range(config.decoder_depth)
+        )
+        self.norm = RMSNorm(dim, num_modalities=num_modalities)
+        self.project = Linear(dim, PATCH_SAMPLES, num_modalities=num_modalities, bias=True)
+        nn.init.normal_(self.mask_token, std=INIT_STD)
+
+    def forward(self, x_SBPD: Tensor, modality_S: Tensor, hidden_SBP: Tensor) -> Tensor:
+        """Tokens [S, B, 120, upsample_dim] -> samples [S, B, 120, 50]."""
+        x_SBPD = self.embed(x_SBPD, modality_S)
+        token_S11D = self.mask_token.index_select(0, modality_S)[:, None, None].to(x_SBPD.dtype)
+        x_SBPD = torch.where(hidden_SBP[..., None], token_S11D, x_SBPD)
+        angles = rotary(torch.arange(x_SBPD.shape[2], device=x_SBPD.device), self.head_dim)
+        for block in self.blocks:
+            x_SBPD = block(x_SBPD, modality_S, angles)
+        sample_SBPT: Tensor = self.project(self.norm(x_SBPD, modality_S), modality_S)
+        return sample_SBPT
+
+
+class MicroEncoder(nn.Module):
+    """Private encoders, shared mixture-of-experts encoder, fusion and decoder."""
+
+    def __init__(self, config: MicroEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        private = len(MODALITIES)
+        low, high, heads = config.lower_dim, config.higher_dim, config.num_heads
+        self.patch_embed = PatchEmbed(
+            config.patch_channels, config.patch_kernels, num_modalities=private
+        )
+        self.lower = nn.ModuleList(
+            SelfAttentionBlock(low, heads, num_modalities=private)
+            for _ in range(config.lower_depth)
+        )
+        self.merge = PatchMerge(low, high, config.merge_stride, num_modalities=private)
+        self.higher = nn.ModuleList(
+            SelfAttentionBlock(high, heads, num_modalities=private)
+            for _ in range(config.higher_depth)
+        )
+        self.higher_norm = RMSNorm(high, num_modalities=private)
+        self.shared = nn.ModuleList(
+            MoEBlock(high, heads, config.num_experts, config.num_active_experts)
+            for _ in range(config.shared_depth)
+        )
+        self.shared_norm = RMSNorm(high, num_modalities=None)
+        self.fusion = nn.ModuleList(
+            CrossAttentionBlock(high, heads, num_modalities=None)
+            for _ in range(config.fusion_depth)
+        )
+        self.fusion_norm = RMSNorm(high, num_modalities=None)
+        # A transposed convolution with kernel = stride is a linear map to stride tokens.
+        self.upsample = Linear(
+            high, config.merge_stride * config.upsample_dim, num_modalities=private, bias=True
+        )
+        self.decoder = Decoder(config)
+
+    def forward(
+        self, signal_SBT: Tensor, modality_S: Tensor, masks: Masks, valid_SB: Tensor
+    ) -> MicroOutput:
+        """Encode the visible patches and reconstruct all of them.
+
+        Args:
+            signal_SBT: z-scored samples at 100 Hz.
+            modality_S: int64 indices into MODALITIES, in any order, also repeated or left out.
+            masks: hidden and visible patches.
+            valid_SB: False where a segment has no such stream.
+        """
+        encoded = self._encode(signal_SBT, modality_S, valid_SB, masks.visible_SBV)
+        fine_SBMD = self.upsample(encoded.fused_SBMD, modality_S)
+        fine_SBPD = fine_SBMD.unflatten(-1, (self.config.merge_stride, -1)).flatten(2, 3)
+        reconstruction = self.decoder(fine_SBPD, modality_S, masks.hidden_SBP)
+        return MicroOutput(
+            reconstruction.float(),
+            encoded.shared_SBMD.float(),
+            encoded.private_SBMD.float(),
+            encoded.expert_counts,
+        )
+
+    def embed(self, signal_SBT: Tensor, modality_S: Tensor, valid_SB: Tensor) -> Tensor:
+        """Fused embedding of each 30-s epoch, nothing masked: float32 [S, B, 2, D].
+
+        Rows of streams that are not there are exactly 0.
+        """
+        fused_SBMD = self._encode(signal_SBT, modality_S, valid_SB, None).fused_SBMD
+        return epoch_means(fused_SBMD).masked_fill(~valid_SB[..., None, None], 0.0)
+
+    @torch.no_grad()
+    def balance_experts(self, expert_counts: Tensor) -> None:
+        """After an optimizer step: counts [layers, experts] summed over all workers."""
+        for block, counts_E in zip(self.shared, expert_counts, strict=True):
+            cast(MoEBlock, block).experts.balance(counts_E)
+
+    def _encode(
+        self,
+        signal_SBT: Tensor,
+        modality_S: Tensor,
+        valid_SB: Tensor,
+        visible_SBV: Tensor | None,
+    ) -> _Encoded:
+        # Filled, not multiplied: an absent stream may hold NaN.
+        signal_SBT = signal_SBT.masked_fill(~valid_SB[..., None], 0.0)
+        # The same positions for all streams: same time, no rotation between modalities.
+        num_merged = NUM_PATCHES // self.config.merge_stride
+        angles = rotary(
+            torch.arange(num_merged, device=signal_SBT.device),
+            self.config.higher_dim // self.config.num_heads,
+        )
+        private_SBMD = self._encode_private(signal_SBT, modality_S, visible_SBV, angles)
+        shared_SBMD, expert_counts = self._encode_shared(private_SBMD, modality_S, valid_SB, angles)
+        fused_SBMD = private_SBMD
+        for block in self.fusion:
+            fused_SBMD = block(fused_SBMD, shared_SBMD, modality_S, angles)
+        fused_SBMD = self.fusion_norm(fused_SBMD, modality_S)
+        return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, expert_counts)
+
+    def _encode_private(
+        self,
+        signal_SBT: Tensor,
+        modality_S: Tensor,
+        visible_SBV: Tensor | None,
+        merged_angles: Rotary,
+    ) -> Tensor:
+        x = torch.unflatten(signal_SBT, 2, (NUM_PATCHES, PATCH_SAMPLES))
+        position = torch.arange(NUM_PATCHES, device=x.device)
+        if visible_SBV is not None:
+            x = torch.take_along_dim(x, visible_SBV[..., None], dim=2)
+            position = visible_SBV
+        angles = rotary(position, self.config.lower_dim // self.config.num_heads)
+        x = self.patch_embed(x, modality_S)
+        for block in self.lower:
+            x = block(x, modality_S, angles)
+        x = self.merge(x, modality_S, visible_SBV, NUM_PATCHES)
+        for block in self.higher:
+            x = block(x, modality_S, merged_angles)
+        private_SBMD: Tensor = self.higher_norm(x, modality_S)
+        return private_SBMD
+
+    def _encode_shared(
+        self, private_SBMD: Tensor, modality_S: Tensor, valid_SB: Tensor, angles: Rotary
+    ) -> tuple[Tensor, Tensor]:
+        """All streams of a segment attend to each other, or each to itself when blocked."""
+        num_streams, _, num_merged, _ = private_SBMD.shape
+        counted = valid_SB[..., None].expand(-1, -1, num_merged)
+        key_mask = None
+        x = private_SBMD
+        if self.config.shared_view == "joint":
+            x = x.transpose(0, 1).flatten(1, 2)  # [B, S * M, D]
+            counted = counted.transpose(0, 1).flatten(1, 2)
+            angles = Rotary(*(angle.repeat(num_streams, 1, 1) for angle in angles))
+            if not bool(valid_SB.all()):  # the unmasked kernels are the fast ones
+                # A segment without any stream would have no key at all and give NaN.
+                key_mask = counted | ~counted.any(dim=1, keepdim=True)
+        counts = []
+        for block in self.shared:
+            x, counts_E = block(x, modality_S, angles, counted, key_mask)
+            counts.append(counts_E)
+        x = self.shared_norm(x, modality_S)
+        if self.config.shared_view == "joint":
+            x = x.unflatten(1, (num_streams, num_merged)).transpose(0, 1)
+        return x, torch.stack(counts)
+
+
+def epoch_means(token_SBMD: Tensor) -> Tensor:
+    """Mean over the merged tokens of each 30-s epoch: float32 [S, B, 2, D]."""
+    return torch.unflatten(token_SBMD.float(), 2, (SEGMENT_EPOCHS, -1)).mean(3)

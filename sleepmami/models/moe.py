@@ -1,0 +1,116 @@
+"""Mixture of SwiGLU experts with dropless top-k routing (Lepikhin et al., 2020), section 3.1.
+
+Shapes: N tokens, A = N * k assignments (token, expert), E experts, F expert width, D width.
+
+Choices where the paper is silent: every expert is a whole SwiGLU layer; the k gates are a softmax
+over the k chosen logits; no token is ever dropped, so a token's output does not depend on the
+batch. Eq. 3 has no balance term, so the load is balanced without one (Wang et al., 2024): a bias,
+added to the logits only to choose experts, moves after each step by a fixed amount towards the
+experts that got too few tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sleepmami.models.attention import Attention, Rotary
+from sleepmami.models.layers import INIT_STD, RMSNorm, swiglu_width
+
+BALANCE_RATE = 1e-3  # bias change per step; the value of Wang et al., 2024
+
+
+class MixtureOfExperts(nn.Module):
+    """Router and experts. Tokens are sorted by expert, so each layer is one grouped GEMM."""
+
+    balance_bias: Tensor
+
+    def __init__(self, dim: int, num_experts: int, num_active: int) -> None:
+        super().__init__()
+        self.num_experts = num_experts
+        self.num_active = num_active
+        hidden = swiglu_width(dim)
+        self.router = nn.Parameter(torch.empty(num_experts, dim))
+        self.gate_up = nn.Parameter(torch.empty(num_experts, 2 * hidden, dim))
+        self.down = nn.Parameter(torch.empty(num_experts, dim, hidden))
+        for weight in (self.router, self.gate_up, self.down):
+            nn.init.trunc_normal_(weight, std=INIT_STD)
+        self.register_buffer("balance_bias", torch.zeros(num_experts))
+
+    def forward(self, x_ND: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix the outputs of each token's experts.
+
+        Args:
+            x_ND: tokens.
+            counted_N: False for tokens of streams that are not there: computed, but not counted.
+
+        Returns:
+            The mixed tokens [N, D], and how many counted tokens chose each expert, int64 [E].
+        """
+        expert_Nk, gate_Nk = self.route(x_ND)
+        expert_A = expert_Nk.flatten()
+        order_A = expert_A.argsort(stable=True)
+        # Compared with arange, not torch.bincount, whose dynamic shape breaks compiled graphs.
+        chosen_NkE = expert_Nk[..., None] == torch.arange(self.num_experts, device=x_ND.device)
+        ends_E = chosen_NkE.sum((0, 1)).cumsum(0).to(torch.int32)
+        sorted_AD = x_ND.index_select(0, order_A // self.num_active)
+        output_AD = self._experts(sorted_AD, ends_E).index_select(0, order_A.argsort())
+        mixed_NkD = torch.unflatten(output_AD, 0, (-1, self.num_active))
+        mixed_ND = (mixed_NkD * gate_Nk[..., None].to(mixed_NkD.dtype)).sum(1)
+        counts_E = (chosen_NkE & counted_N[:, None, None]).sum((0, 1))
+        return mixed_ND.to(x_ND.dtype), counts_E
+
+    def route(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """Experts and gates of each token, [N, k] each; in float32 at every precision."""
+        with torch.autocast(x_ND.device.type, enabled=False):
+            logit_NE = functional.linear(x_ND.float(), self.router.float())
+        expert_Nk = (logit_NE.detach() + self.balance_bias).topk(self.num_active, dim=-1).indices
+        return expert_Nk, logit_NE.gather(-1, expert_Nk).softmax(-1)
+
+    def _experts(self, sorted_AD: Tensor, ends_E: Tensor) -> Tensor:
+        # grouped_mm is not on autocast's list, so the cast is made by hand.
+        device = sorted_AD.device.type
+        dtype = sorted_AD.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        gate_up_EDF, down_EFD = self.gate_up.to(dtype).mT, self.down.to(dtype).mT
+        hidden_AF = functional.grouped_mm(sorted_AD.to(dtype), gate_up_EDF, offs=ends_E)
+        gate_AF, up_AF = hidden_AF.chunk(2, dim=-1)
+        return functional.grouped_mm(functional.silu(gate_AF) * up_AF, down_EFD, offs=ends_E)
+
+    @torch.no_grad()
+    def balance(self, counts_E: Tensor) -> None:
+        """Move the choosing bias towards experts with fewer than their share of tokens.
+
+        Call it after an optimizer step with counts summed over all workers and micro batches, so
+        that the bias stays equal everywhere.
+        """
+        counts_E = counts_E.to(self.balance_bias)
+        self.balance_bias += BALANCE_RATE * torch.sign(counts_E.mean() - counts_E)
+
+
+class MoEBlock(nn.Module):
+    """x + attention(norm(x)), then x + experts(norm(x)); one set of weights for all streams."""
+
+    def __init__(self, dim: int, num_heads: int, num_experts: int, num_active: int) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(dim, num_modalities=None)
+        self.attention = Attention(dim, num_heads, num_modalities=None)
+        self.experts_norm = RMSNorm(dim, num_modalities=None)
+        self.experts = MixtureOfExperts(dim, num_experts, num_active)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        modality_S: Tensor,
+        angles: Rotary,
+        counted_BT: Tensor,
+        key_mask_BT: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens [..., T, D] -> the same shape, and the counts [E] of `MixtureOfExperts`."""
+        normed = self.attention_norm(x_BTD, modality_S)
+        x_BTD = x_BTD + self.attention(normed, normed, modality_S, angles, key_mask_BT)
+        normed = self.experts_norm(x_BTD, modality_S)
+        mixed_ND, counts_E = self.experts(normed.flatten(0, -2), counted_BT.flatten())
+        return x_BTD + mixed_ND.view_as(x_BTD), counts_E

@@ -1,0 +1,184 @@
+"""The Macro-Encoder: direction, padding, missing modalities, cycles and the night vector."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from sleepmami.config import MacroEncoderConfig
+from sleepmami.models.macro_encoder import MacroEncoder, cycle_ends, reverse_nights, states_at
+
+SMALL = MacroEncoderConfig(dim=16, forward_depth=2, backward_depth=2, state_dim=4)
+
+
+@pytest.fixture
+def encoder() -> MacroEncoder:
+    torch.manual_seed(0)
+    return MacroEncoder(SMALL, micro_dim=8)
+
+
+def nights(*lengths: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    shape = (len(lengths), max(lengths), 6)
+    micro = torch.randn(*shape, 8, generator=generator)
+    return micro, torch.rand(shape, generator=generator) > 0.2, torch.tensor(lengths)
+
+
+def test_default_has_the_papers_parameters_and_a_vector_per_modality() -> None:
+    counts = {n: p.numel() for n, p in MacroEncoder(MacroEncoderConfig(), 384).named_parameters()}
+    assert counts.pop("missing_MD") == 2304
+    assert counts["projection.weight"] == 2304 * 512
+    assert sum(counts.values()) == 7_964_160
+
+
+def test_content_of_padding_has_exactly_no_effect(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(100, 60)
+    before = encoder.embed(micro, valid, length)
+    micro[1, 60:], valid[1, 60:] = 1e6, True
+    after = encoder.embed(micro, valid, length)
+    assert torch.equal(before[0][0], after[0][0])
+    assert torch.equal(before[0][1, :60], after[0][1, :60])
+    assert torch.equal(before[1], after[1])
+
+
+def test_longer_padding_changes_nothing(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(100, 60)
+    longer = torch.full((2, 50, 6, 8), 9.0)
+    macro, night = encoder.embed(micro, valid, length)
+    padded = (torch.cat([micro, longer], 1), torch.cat([valid, torch.ones(2, 50, 6) > 0], 1))
+    macro_padded, night_padded = encoder.embed(*padded, length)
+    for b, n in enumerate((100, 60)):
+        assert torch.allclose(macro[b, :n], macro_padded[b, :n], rtol=0, atol=1e-6)
+    assert torch.allclose(night, night_padded, rtol=0, atol=1e-6)
+
+
+def test_padding_of_nan_reaches_no_gradient(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(40, 25)
+    micro[1, 25:] = torch.nan
+    output = encoder(micro, valid, length)
+    (output.forward_BLD[1, 24].sum() + output.backward_BLD[1, 24].sum()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_a_batch_of_unequal_nights_is_each_night_alone(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(100, 1, 37, 64)
+    macro, night = encoder.embed(micro, valid, length)
+    for b, n in enumerate(length.tolist()):
+        alone, night_alone = encoder.embed(
+            micro[b : b + 1, :n], valid[b : b + 1, :n], length[b : b + 1]
+        )
+        assert torch.allclose(macro[b, :n], alone[0], rtol=0, atol=1e-5)
+        assert torch.allclose(night[b], night_alone[0], rtol=0, atol=1e-5)
+
+
+def test_backward_stack_reads_the_night_from_its_end(encoder: MacroEncoder) -> None:
+    encoder.backward_stack.load_state_dict(encoder.forward_stack.state_dict())
+    micro, valid, length = nights(50)
+    backward = encoder(micro, valid, length).backward_BLD
+    forward_of_reversed = encoder(micro.flip(1), valid.flip(1), length).forward_BLD
+    assert torch.allclose(backward, forward_of_reversed, rtol=0, atol=1e-6)
+
+
+def test_a_change_is_seen_forward_from_it_on_and_backward_up_to_it(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(50)
+    macro, _ = encoder.embed(micro, valid, length)
+    micro[0, 30], valid[0, 30] = 5.0, True
+    changed_LD = (encoder.embed(micro, valid, length)[0] != macro)[0]
+    forward_L, backward_L = changed_LD[:, :16].any(1), changed_LD[:, 16:].any(1)
+    assert forward_L.tolist() == [t >= 30 for t in range(50)]
+    assert backward_L.tolist() == [t <= 30 for t in range(50)]
+
+
+def test_content_of_a_missing_modality_has_exactly_no_effect(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(30)
+    before = encoder(micro, valid, length)
+    micro[~valid] = torch.nan
+    after = encoder(micro, valid, length)
+    assert torch.equal(before.forward_BLD, after.forward_BLD)
+    assert torch.equal(before.backward_BLD, after.backward_BLD)
+
+
+def test_a_missing_modality_is_its_learned_vector(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(30)
+    before = encoder(micro, valid, length).forward_BLD
+    given = torch.where(valid.unsqueeze(3), micro, encoder.missing_MD)
+    after = encoder(given, torch.ones_like(valid), length).forward_BLD
+    assert torch.equal(before, after)
+
+
+def test_learned_vectors_learn_where_their_modality_is_missing(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(30, 20)
+    valid[:] = True
+    valid[0, 3, 4] = False
+    valid[1, 25:, 2] = False  # padding is not a missing modality
+    output = encoder(micro, valid, length)
+    (output.forward_BLD[0, -1].sum() + output.forward_BLD[1, 19].sum()).backward()
+    gradient = encoder.missing_MD.grad
+    assert gradient is not None
+    assert gradient.ne(0).any(1).tolist() == [False, False, False, False, True, False]
+
+
+def test_an_epoch_without_any_modality_is_still_embedded(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(30)
+    valid[0, 10:20] = False
+    macro, night = encoder.embed(micro, valid, length)
+    assert macro.isfinite().all()
+    assert night.isfinite().all()
+
+
+def test_float16_embeddings_of_a_table_are_taken(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(30)
+    macro, _ = encoder.embed(micro.half(), valid, length)
+    expected, _ = encoder.embed(micro.half().float(), valid, length)
+    assert torch.equal(macro, expected)
+
+
+def test_reversing_keeps_padding_in_place_and_undoes_itself() -> None:
+    hidden = torch.arange(10.0).view(2, 5, 1)
+    length = torch.tensor([5, 3])
+    reversed_once = reverse_nights(hidden, length)
+    assert reversed_once.flatten().tolist() == [4, 3, 2, 1, 0, 7, 6, 5, 8, 9]
+    assert torch.equal(reverse_nights(reversed_once, length), hidden)
+
+
+def test_cycles_end_at_180c_minus_1_in_nights_long_enough() -> None:
+    index, present = cycle_ends(torch.tensor([179, 180, 361, 1080]), 1080, 180)
+    assert index.tolist() == [[179, 359, 539, 719, 899, 1079]] * 4
+    assert present.sum(1).tolist() == [0, 1, 2, 6]
+    assert present[2].tolist() == [True, True, False, False, False, False]
+
+
+def test_a_batch_shorter_than_a_cycle_has_none() -> None:
+    index, present = cycle_ends(torch.tensor([100, 179]), 179, 180)
+    assert index.shape == present.shape == (2, 0)
+
+
+def test_night_vector_is_the_mean_over_complete_cycles(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(25, 19)
+    output = encoder(micro, valid, length)
+    _, night = encoder.embed(micro, valid, length, cycle_epochs=10)
+    for direction, part in zip(output, (night[:, :16], night[:, 16:]), strict=True):
+        assert torch.allclose(part[0], (direction[0, 9] + direction[0, 19]) / 2)
+        assert torch.allclose(part[1], direction[1, 9])
+
+
+def test_night_without_a_complete_cycle_is_its_last_state(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(25, 9)
+    output = encoder(micro, valid, length)
+    _, night = encoder.embed(micro, valid, length, cycle_epochs=10)
+    assert torch.allclose(night[1, :16], output.forward_BLD[1, 8])
+    assert torch.allclose(night[1, 16:], output.backward_BLD[1, 8])
+
+
+def test_embedding_is_in_the_order_of_time_in_both_halves(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(20, 12)
+    output = encoder(micro, valid, length)
+    macro, _ = encoder.embed(micro, valid, length)
+    assert macro.shape == (2, 20, 32)
+    assert torch.equal(macro[1, 0, 16:], output.backward_BLD[1, 11])
+    assert torch.equal(macro[1, :12, :16], output.forward_BLD[1, :12])
+
+
+def test_states_at_picks_one_state_per_cycle() -> None:
+    hidden = torch.arange(12.0).view(2, 3, 2)
+    picked = states_at(hidden, torch.tensor([[2, 0], [1, 1]]))
+    assert picked.tolist() == [[[4, 5], [0, 1]], [[8, 9], [8, 9]]]
