@@ -1,0 +1,136 @@
+"""The only training loop: fetch, step, log, checkpoint. Knows neither Micro from Macro nor Ray."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sleepmami.config import LoopConfig
+from sleepmami.errors import TrainingError
+from sleepmami.training import collectives
+from sleepmami.training.engine import Batch, Engine
+
+Step = Sequence[Batch]  # the micro batches of one optimizer step
+Report = Callable[[dict[str, float], Path | None], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How many steps to train, and every how many to speak and to save."""
+
+    total_steps: int
+    log_every: int
+    checkpoint_every: int
+
+    @classmethod
+    def of(cls, config: LoopConfig, steps_per_pass: int) -> "Schedule":
+        """The schedule of `num_passes` over the data, cut at `max_steps`.
+
+        Raises:
+            TrainingError: one pass holds no full step.
+        """
+        if steps_per_pass < 1:
+            raise TrainingError("found too little data for one step; expected at least one batch")
+        total = config.num_passes * steps_per_pass
+        if config.max_steps:
+            total = min(total, config.max_steps)
+        return cls(
+            total_steps=total,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+        )
+
+
+def run(
+    engine: Engine, batches: Callable[[int], Iterator[Step]], schedule: Schedule, report: Report
+) -> None:
+    """Train from `engine.step` (0, or where `engine.load` left off) to `schedule.total_steps`.
+
+    Every worker calls `report` at the same steps: every `log_every` steps with a folder of None,
+    every `checkpoint_every` steps and at the end with a folder holding this worker's part of the
+    checkpoint, which lives until `report` returns. The metrics are means over the steps since the
+    last report and over all workers.
+
+    Args:
+        engine: executes steps.
+        batches: `batches(start)` yields the micro batches of steps start, start + 1, ...; the same
+            ones whether or not training was interrupted before `start`.
+        schedule: lengths in steps.
+        report: where metrics and checkpoints go.
+
+    Raises:
+        TrainingError: on every worker, for a loss that is not finite or data that ends early.
+    """
+    window = _Window()
+    steps = batches(engine.step)
+    while engine.step < schedule.total_steps:
+        fetch_start = time.perf_counter()
+        micro_batches = next(steps, ())
+        _require_whole_step(micro_batches, engine, schedule)
+        wait_s = time.perf_counter() - fetch_start
+        window.add(engine.train_step(micro_batches), micro_batches, wait_s)
+
+        finished = engine.step == schedule.total_steps
+        if finished or engine.step % schedule.checkpoint_every == 0:
+            with tempfile.TemporaryDirectory(prefix="sleepmami-checkpoint-") as folder:
+                metrics = window.close(engine.step, schedule.total_steps)
+                engine.save(Path(folder))
+                report(metrics, Path(folder))
+            window = _Window()
+        elif engine.step % schedule.log_every == 0:
+            report(window.close(engine.step, schedule.total_steps), None)
+            window = _Window()
+
+
+def _require_whole_step(micro_batches: Step, engine: Engine, schedule: Schedule) -> None:
+    whole = len(micro_batches) == engine.accumulation
+    if not collectives.all_true(whole, engine.device):
+        raise TrainingError(
+            f"step {engine.step}: found too little data on at least one worker (worker "
+            f"{collectives.rank()} has {len(micro_batches)} of {engine.accumulation} micro "
+            f"batches), expected enough for {schedule.total_steps} steps on each"
+        )
+
+
+class _Window:
+    """Metrics of the steps since the last report."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._metrics: list[dict[str, Tensor]] = []
+        self._wait_s = 0.0
+        self._num_rows = 0
+        self._row_name = ""
+
+    def add(self, metrics: dict[str, Tensor], micro_batches: Step, wait_s: float) -> None:
+        self._metrics.append(metrics)
+        self._wait_s += wait_s
+        self._num_rows += sum(batch.num_rows for batch in micro_batches)
+        self._row_name = micro_batches[0].row_name
+
+    def close(self, step: int, total_steps: int) -> dict[str, float]:
+        """Means over steps and workers; a metric that no worker could measure is left out."""
+        metrics = self._means()
+        elapsed_s = time.perf_counter() - self._start
+        device = next(iter(self._metrics[0].values())).device
+        speed = [self._num_rows / elapsed_s, self._wait_s / elapsed_s, elapsed_s]
+        means = collectives.mean_over_workers(torch.tensor(speed, device=device))
+        rate, wait, elapsed_s = means.tolist()
+        metrics[f"data/{self._row_name}_per_s"] = rate * collectives.num_workers()
+        metrics["data/wait_fraction"] = wait
+        metrics["eta_s"] = (total_steps - step) * elapsed_s / len(self._metrics)
+        metrics["step"] = step
+        return metrics
+
+    def _means(self) -> dict[str, float]:
+        names = sorted(self._metrics[0])
+        table = torch.stack([torch.stack([row[name] for name in names]) for row in self._metrics])
+        means = table.double().nanmean(dim=0)
+        there = ~means.isnan()
+        sums = torch.stack([means.nan_to_num(), there.double()])
+        total, count = collectives.sum_over_workers(sums).tolist()
+        return {name: value / n for name, value, n in zip(names, total, count, strict=True) if n}

@@ -1,0 +1,182 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from sleepmami.errors import TrainingError
+from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ, Modality, Night
+from sleepmami.tables.demographics import DemographicStatistics
+from sleepmami.tables.embedding_rows import MicroNight
+from sleepmami.tables.rows import segments_table
+from sleepmami.training.batches import macro_batch, night_batch, segment_batch, to_model_rate
+
+EEG, RESP, SPO2 = (MODALITIES.index(m) for m in (Modality.EEG, Modality.RESP, Modality.SPO2))
+
+
+def night(num_epochs: int = 7, *, without: tuple[Modality, ...] = ()) -> Night:
+    """Random integers; of the odd number of epochs the last segment overlaps the one before."""
+    generator = np.random.default_rng(1)
+    present = [m for m in MODALITIES if m not in without]
+    num_segments = (num_epochs + 1) // 2
+    usable = {m: np.ones(num_epochs, np.bool_) for m in present}
+    for modality in present[:1]:
+        usable[modality][2:4] = False  # all of segment 1
+        usable[modality][0] = False  # half of segment 0, which is kept
+    return Night(
+        recording_id="night",
+        num_epochs=num_epochs,
+        signals={
+            m: generator.integers(
+                -5000, 5000, (num_segments, SEGMENT_S * STORED_RATE_HZ[m]), np.int16
+            )
+            for m in present
+        },
+        usable=usable,
+        statistics={},
+    )
+
+
+def resampled(stored: list[int], rate_hz: int) -> NDArray[np.float32]:
+    row = np.zeros((1, SEGMENT_S * rate_hz), np.int16)
+    row[0, : len(stored)] = stored
+    return to_model_rate(row, rate_hz, out=np.empty((1, 6000), np.float32))[0]
+
+
+def test_stored_thousandths_become_z_scores() -> None:
+    signal = resampled([1000, -2500, 1], 100)
+    np.testing.assert_allclose(signal[:4], [1.0, -2.5, 0.001, 0.0], rtol=1e-6)
+
+
+def test_respiration_gets_the_midpoint_between_two_stored_samples() -> None:
+    signal = resampled([1000, 2000, -1000], 50)
+    np.testing.assert_allclose(signal[:6], [1.0, 1.5, 2.0, 0.5, -1.0, -0.5], rtol=1e-6)
+
+
+def test_saturation_is_a_line_from_second_to_second() -> None:
+    signal = resampled([1000, 3000], 1)
+    np.testing.assert_allclose(signal[[0, 1, 25, 50, 99, 100]], [1.0, 1.02, 1.5, 2.0, 2.98, 3.0], rtol=1e-6)  # fmt: skip
+
+
+def test_after_the_last_stored_sample_its_value_is_held() -> None:
+    stored = np.full((1, SEGMENT_S), 500, np.int16)
+    stored[0, -1] = 700
+    signal = to_model_rate(stored, 1, out=np.empty((1, 6000), np.float32))[0]
+    np.testing.assert_allclose(signal[5900:], 0.7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate_hz", [1, 50, 100])
+def test_every_stored_sample_is_met_exactly_at_its_time(rate_hz: int) -> None:
+    stored = np.random.default_rng(0).integers(-32768, 32767, (3, 60 * rate_hz), np.int16)
+    signal = to_model_rate(stored, rate_hz, out=np.empty((3, 6000), np.float32))
+    np.testing.assert_allclose(signal[:, :: 100 // rate_hz], stored / 1000, rtol=1e-6)
+
+
+def test_a_night_and_its_stored_rows_give_the_same_numbers() -> None:
+    one = night(without=(Modality.ECG,))
+    from_night = night_batch(one, 0, 4)
+    from_rows = segment_batch(segments_table(one))
+    assert torch.equal(from_night.signal_SBT, from_rows.signal_SBT)
+    assert torch.equal(from_night.valid_SB, from_rows.valid_SB)
+
+
+def test_a_slice_of_a_night_is_that_slice_of_its_rows() -> None:
+    one = night()
+    part = segment_batch(segments_table(one).slice(1, 2))
+    assert torch.equal(part.signal_SBT, night_batch(one, 1, 3).signal_SBT)
+
+
+def test_a_record_batch_is_read_like_a_table() -> None:
+    table = segments_table(night())
+    whole = segment_batch(table.to_batches()[0])
+    assert torch.equal(whole.signal_SBT, segment_batch(table).signal_SBT)
+
+
+def test_rows_keep_their_place_across_chunks_and_nulls() -> None:
+    table = segments_table(night())
+    chunks = pa.concat_tables([table.slice(2), table.slice(0, 2)])
+    moved = segment_batch(chunks)
+    whole = segment_batch(table)
+    assert torch.equal(moved.signal_SBT, whole.signal_SBT[:, [2, 3, 0, 1]])
+    assert torch.equal(moved.valid_SB, whole.valid_SB[:, [2, 3, 0, 1]])
+
+
+def test_an_absent_modality_is_zero_and_not_valid() -> None:
+    batch = segment_batch(segments_table(night(without=(Modality.SPO2,))))
+    assert not batch.valid_SB[SPO2].any()
+    assert batch.signal_SBT[SPO2].eq(0).all()
+    assert batch.valid_SB[RESP].all()
+
+
+def test_a_segment_with_half_of_its_epochs_usable_is_valid_and_with_fewer_is_zero() -> None:
+    batch = night_batch(night(), 0, 4)
+    assert batch.valid_SB[EEG].tolist() == [True, False, True, True]
+    assert batch.signal_SBT[EEG, 1].eq(0).all()
+    assert batch.signal_SBT[EEG, 0].ne(0).any()
+
+
+def test_the_batch_counts_segments() -> None:
+    batch = night_batch(night(), 0, 3)
+    assert (batch.num_rows, batch.row_name) == (3, "segments")
+    assert batch.signal_SBT.shape == (6, 3, 6000)
+    assert batch.signal_SBT.dtype == torch.float32
+
+
+# ------------------------------------------------------------------------------------ whole nights
+
+STATISTICS = DemographicStatistics(age_mean=50.0, age_std=10.0, bmi_mean=25.0, bmi_std=5.0)
+
+
+def micro_night(num_epochs: int, **changes: object) -> MicroNight:
+    micro = np.random.default_rng(num_epochs).normal(size=(num_epochs, 6, 4)).astype(np.float16)
+    fields: dict[str, object] = {
+        "recording_id": f"night-{num_epochs}",
+        "subject_id": "s",
+        "cohort": "c",
+        "split": "train",
+        "micro": micro,
+        "modality_valid": np.ones((num_epochs, 6), np.bool_),
+        "age_years": 70.0,
+        "sex": "female",
+        "bmi": 20.0,
+        "hypnogram": None,
+        "model_id": "m",
+    }
+    return MicroNight(**(fields | changes))  # type: ignore[arg-type]  # fields by name
+
+
+def test_nights_are_padded_with_nothing_to_the_longest() -> None:
+    nights = [micro_night(3), micro_night(5)]
+    batch = macro_batch(nights, STATISTICS, max_epochs=10)
+    assert batch.micro_BLMD.shape == (2, 5, 6, 4)
+    assert batch.length_B.tolist() == [3, 5]
+    np.testing.assert_array_equal(batch.micro_BLMD[0, :3], nights[0].micro.astype(np.float32))
+    assert batch.micro_BLMD[0, 3:].eq(0).all()
+    assert batch.modality_valid_BLM[0].any(-1).tolist() == [True, True, True, False, False]
+
+
+def test_a_longer_night_keeps_its_first_epochs() -> None:
+    long = micro_night(5)
+    batch = macro_batch([long, micro_night(3)], STATISTICS, max_epochs=4)
+    assert batch.length_B.tolist() == [4, 3]
+    np.testing.assert_array_equal(batch.micro_BLMD[0], long.micro[:4].astype(np.float32))
+
+
+def test_age_and_bmi_are_in_training_set_deviations() -> None:
+    nights = [micro_night(3), micro_night(3, age_years=45.0, sex="male", bmi=30.0)]
+    batch = macro_batch(nights, STATISTICS, max_epochs=10)
+    assert batch.age_B.tolist() == [2.0, -0.5]
+    assert batch.bmi_B.tolist() == [-1.0, 1.0]
+    assert batch.female_B.tolist() == [True, False]
+    assert (batch.num_rows, batch.row_name) == (2, "nights")
+
+
+@pytest.mark.parametrize("name", ["age_years", "sex", "bmi"])
+def test_a_night_without_demographics_is_named(name: str) -> None:
+    with pytest.raises(TrainingError, match=f"night-3: found no {name}"):
+        macro_batch([micro_night(3, **{name: None})], STATISTICS, max_epochs=10)
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(TrainingError, match="empty"):
+        macro_batch([], STATISTICS, max_epochs=10)

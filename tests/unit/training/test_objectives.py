@@ -1,0 +1,283 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from sleepmami.config import (
+    DGCLConfig,
+    EngineConfig,
+    MacroEncoderConfig,
+    MacroPretrainConfig,
+    MicroPretrainConfig,
+    OptimizerConfig,
+)
+from sleepmami.config_edit import replace_at
+from sleepmami.errors import TrainingError
+from sleepmami.losses.dgcl import dgcl
+from sleepmami.models.macro_encoder import MacroEncoder
+from sleepmami.models.micro_encoder import MicroEncoder, MicroOutput
+from sleepmami.models.moe import BALANCE_RATE, MoEBlock
+from sleepmami.presets import tiny
+from sleepmami.psg import MODALITIES
+from sleepmami.training import collectives
+from sleepmami.training.batches import MacroBatch, SegmentBatch
+from sleepmami.training.engine import build_engine
+from sleepmami.training.objectives import (
+    MacroObjective,
+    MicroObjective,
+    dgcl_floor,
+    retrieval_accuracy,
+    slot_means,
+)
+
+MICRO = replace_at(
+    tiny().micro, {"model.shared_depth": 1, "model.higher_dim": 32, "loss.lambda_koleo": 0.02}
+)
+
+
+def micro_objective(seed: int = 5, config: MicroPretrainConfig = MICRO) -> MicroObjective:
+    torch.manual_seed(0)
+    return MicroObjective(MicroEncoder(config.model), config, seed)
+
+
+def segments(num: int = 2) -> SegmentBatch:
+    generator = torch.Generator().manual_seed(1)
+    signal_SBT = torch.randn(6, num, 6000, generator=generator)
+    return SegmentBatch(signal_SBT, torch.ones(6, num, dtype=torch.bool))
+
+
+# --------------------------------------------------------------------------------- Micro-Encoder
+
+
+def test_the_total_is_eq_3_of_its_parts() -> None:
+    loss, metrics = micro_objective()(segments(), step=0)
+    parts = (metrics[f"loss/{name}"] for name in ("reconstruction", "contrastive", "koleo"))
+    reconstruction, contrastive, koleo = parts
+    expected = reconstruction + 0.1 * contrastive + 0.02 * koleo
+    torch.testing.assert_close(loss, expected)
+    assert metrics["loss/total"] == loss
+    assert not metrics["loss/total"].requires_grad
+
+
+def test_the_reconstruction_is_the_mean_of_its_modalities() -> None:
+    _, metrics = micro_objective()(segments(), step=0)
+    each = torch.stack([metrics[f"loss/reconstruction_{m}"] for m in MODALITIES])
+    torch.testing.assert_close(each.mean(), metrics["loss/reconstruction"])
+
+
+def test_a_resumed_run_draws_the_masks_of_its_step() -> None:
+    first, resumed = micro_objective(), micro_objective()
+    first.draw_masks(3, 0, 0)
+    again = resumed.draw_masks(3, 7, 1)
+    assert torch.equal(first.draw_masks(3, 7, 1).hidden_SBP, again.hidden_SBP)
+
+
+@pytest.mark.parametrize(("seed", "step", "micro_batch"), [(6, 7, 1), (5, 8, 1), (5, 7, 2)])
+def test_seed_step_and_micro_batch_each_change_the_masks(
+    seed: int, step: int, micro_batch: int
+) -> None:
+    base = micro_objective().draw_masks(8, 7, 1)
+    other = micro_objective(seed).draw_masks(8, step, micro_batch)
+    assert not torch.equal(base.hidden_SBP, other.hidden_SBP)
+
+
+def test_workers_hide_different_patches(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = micro_objective().draw_masks(8, 7, 1)
+    monkeypatch.setattr(collectives, "rank", lambda: 1)
+    assert not torch.equal(base.hidden_SBP, micro_objective().draw_masks(8, 7, 1).hidden_SBP)
+
+
+def test_what_an_absent_stream_holds_changes_nothing() -> None:
+    signal_SBT, valid_SB = segments()
+    valid_SB[3, 0] = False
+    other_SBT = signal_SBT.clone()
+    other_SBT[3, 0] = torch.nan
+    loss, _ = micro_objective()(SegmentBatch(signal_SBT, valid_SB), step=0)
+    other, _ = micro_objective()(SegmentBatch(other_SBT, valid_SB), step=0)
+    assert loss == other
+
+
+def test_a_modality_no_segment_has_is_not_measured() -> None:
+    signal_SBT, valid_SB = segments()
+    valid_SB[5] = False
+    loss, metrics = micro_objective()(SegmentBatch(signal_SBT, valid_SB), step=0)
+    assert loss.isfinite()
+    assert metrics["loss/reconstruction_SPO2"].isnan()
+    assert metrics["loss/reconstruction_RESP"].isfinite()
+
+
+def test_bfloat16_changes_the_loss_by_less_than_two_percent() -> None:
+    full, _ = micro_objective()(segments(), step=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, _ = micro_objective()(segments(), step=0)
+    assert half.item() == pytest.approx(full.item(), rel=2e-2)
+
+
+def test_experts_are_balanced_once_a_step_by_the_counts_of_all_its_micro_batches() -> None:
+    objective = micro_objective()
+    counts = []
+    for index in range(2):
+        objective(segments(), 0, index)
+        assert objective._expert_counts is not None
+        counts.append(objective._expert_counts)
+    block = objective.model.shared[0]
+    assert isinstance(block, MoEBlock)
+    objective.after_step()
+    total_E = counts[1][0].float()
+    assert total_E.sum() == 2 * counts[0].sum()
+    expected_E = BALANCE_RATE * torch.sign(total_E.mean() - total_E)
+    torch.testing.assert_close(block.experts.balance_bias, expected_E)
+    objective.after_step()  # nothing was routed since
+    torch.testing.assert_close(block.experts.balance_bias, expected_E)
+
+
+def test_a_slot_is_the_mean_of_its_twelve_tokens() -> None:
+    token_SBMD = torch.arange(24.0).view(1, 1, 24, 1)
+    output = MicroOutput(torch.empty(0), token_SBMD, 10 * token_SBMD, torch.empty(0))
+    shared_SND, private_SND = slot_means(output)
+    assert shared_SND.flatten().tolist() == [5.5, 17.5]
+    assert private_SND.flatten().tolist() == [55.0, 175.0]
+
+
+def test_slots_that_all_streams_agree_on_are_retrieved() -> None:
+    shared_SND = torch.eye(4).expand(3, 4, 4)
+    assert retrieval_accuracy(shared_SND, torch.ones(3, 4, dtype=torch.bool)) == 1.0
+
+
+def test_slots_swapped_in_one_of_two_streams_are_not_retrieved() -> None:
+    shared_SND = torch.stack([torch.eye(3), torch.eye(3)[[1, 0, 2]]])
+    accuracy = retrieval_accuracy(shared_SND, torch.ones(2, 3, dtype=torch.bool))
+    assert accuracy.item() == pytest.approx(1 / 3)
+
+
+def test_slots_with_one_stream_cannot_be_retrieved() -> None:
+    valid_SN = torch.tensor([[True, True], [False, False]])
+    assert retrieval_accuracy(torch.ones(2, 2, 3), valid_SN).isnan()
+
+
+# --------------------------------------------------------------------------------- Macro-Encoder
+
+MACRO = MacroPretrainConfig(
+    model=MacroEncoderConfig(dim=16, forward_depth=1, backward_depth=1, state_dim=4),
+    dgcl=DGCLConfig(cycle_epochs=4),
+    max_epochs=12,
+)
+
+
+def macro_objective(config: MacroPretrainConfig = MACRO) -> MacroObjective:
+    torch.manual_seed(0)
+    return MacroObjective(MacroEncoder(config.model, micro_dim=8), config)
+
+
+def nights(lengths: list[int], padded_to: int | None = None, padding: float = 0.0) -> MacroBatch:
+    generator = torch.Generator().manual_seed(2)
+    num = len(lengths)
+    micro_BLMD = torch.full((num, padded_to or max(lengths), 6, 8), padding)
+    for index, length in enumerate(lengths):
+        micro_BLMD[index, :length] = torch.randn(length, 6, 8, generator=generator)
+    return MacroBatch(
+        micro_BLMD=micro_BLMD,
+        modality_valid_BLM=torch.ones(micro_BLMD.shape[:3], dtype=torch.bool),
+        length_B=torch.tensor(lengths),
+        age_B=torch.linspace(-1, 1, num),
+        bmi_B=torch.linspace(0, 1, num) ** 2,
+        female_B=torch.arange(num) % 2 == 0,
+    )
+
+
+def test_forward_and_backward_add_to_the_total_and_the_floor_is_below() -> None:
+    loss, metrics = macro_objective()(nights([12, 9, 8, 12]), step=0)
+    torch.testing.assert_close(loss, metrics["loss/dgcl_forward"] + metrics["loss/dgcl_backward"])
+    torch.testing.assert_close(metrics["loss/excess"], loss - metrics["loss/floor"])
+    assert metrics["loss/excess"] > 0
+    assert metrics["loss/floor"] > 0
+
+
+def test_cycles_end_where_eq_4_says_in_both_directions() -> None:
+    objective = macro_objective()
+    batch = nights([8, 8, 8])
+    _, metrics = objective(batch, step=0)
+    output = objective.model(batch.micro_BLMD, batch.modality_valid_BLM, batch.length_B)
+    distance_KK = (batch.age_B[:, None] - batch.age_B).abs()
+    distance_KK += (batch.bmi_B[:, None] - batch.bmi_B).abs()
+    distance_KK = distance_KK / 2 + (batch.female_B[:, None] != batch.female_B).float()
+    for name, hidden_BLD in zip(("forward", "backward"), output, strict=True):
+        z_CKD = torch.stack([hidden_BLD[:, 3], hidden_BLD[:, 7]])
+        present_CK = torch.ones(2, 3, dtype=torch.bool)
+        expected = dgcl(
+            z_CKD, distance_KK, present_CK, rho=0.1, v=0.5, include_self=False, reduction="mean"
+        )
+        torch.testing.assert_close(metrics[f"loss/dgcl_{name}"], expected)
+
+
+def test_padding_changes_nothing() -> None:
+    plain, _ = macro_objective()(nights([8, 5, 9]), step=0)
+    padded, _ = macro_objective()(nights([8, 5, 9], padded_to=12, padding=1e3), step=0)
+    torch.testing.assert_close(plain, padded)
+
+
+def test_nights_shorter_than_max_epochs_are_taken() -> None:
+    loss, _ = macro_objective()(nights([4, 5]), step=0)
+    assert loss.item() == pytest.approx(0.0, abs=1e-6)  # one pair: nothing to tell apart
+
+
+def test_fewer_than_two_complete_cycles_stop_with_numbers() -> None:
+    with pytest.raises(
+        TrainingError, match="step 3: found 1 of 2 nights with a complete cycle of 4"
+    ):
+        macro_objective()(nights([3, 4]), step=3)
+
+
+def test_training_brings_the_loss_towards_its_floor() -> None:
+    optimizer = OptimizerConfig(learning_rate=1e-2, warmup_fraction=0.0)
+    engine = build_engine(
+        macro_objective(), EngineConfig(kind="plain", zero_stage=0), optimizer, 40, 1
+    )
+    batch = nights([12, 9, 8, 12])
+    excess = [engine.train_step([batch])["loss/excess"].item() for _ in range(40)]
+    assert excess[-1] < excess[0] / 10
+    assert excess[-1] > -1e-5
+
+
+def floor(distance_KK: Tensor, config: DGCLConfig, cycles: int = 1) -> float:
+    present_CK = torch.ones(cycles, len(distance_KK), dtype=torch.bool)
+    return dgcl_floor(distance_KK, present_CK, config).item()
+
+
+def test_three_alike_subjects_have_a_floor_of_log_two() -> None:
+    assert floor(torch.zeros(3, 3), DGCLConfig()) == pytest.approx(math.log(2))
+
+
+def test_with_itself_each_other_weight_is_a_third() -> None:
+    value = floor(torch.zeros(3, 3), DGCLConfig(include_self=True))
+    assert value == pytest.approx(2 / 3 * math.log(2))
+
+
+def test_the_sum_runs_over_cycles_and_subjects() -> None:
+    value = floor(torch.zeros(3, 3), DGCLConfig(reduction="sum"), cycles=2)
+    assert value == pytest.approx(2 * 3 * math.log(2))
+
+
+def test_a_far_third_subject_takes_the_choice_away() -> None:
+    distance_KK = torch.tensor([[0.0, 0.0, 99.0], [0.0, 0.0, 99.0], [99.0, 99.0, 0.0]])
+    assert floor(distance_KK, DGCLConfig()) == pytest.approx(math.log(2) / 3)
+
+
+def test_an_absent_subject_is_not_in_the_floor() -> None:
+    present_CK = torch.tensor([[True, True, True, False]])
+    value = dgcl_floor(torch.zeros(4, 4), present_CK, DGCLConfig())
+    assert value.item() == pytest.approx(math.log(2))
+
+
+def test_equal_embeddings_of_alike_subjects_reach_the_floor() -> None:
+    loss = dgcl(
+        torch.ones(1, 5, 3),
+        torch.zeros(5, 5),
+        torch.ones(1, 5, dtype=torch.bool),
+        rho=0.1,
+        v=0.5,
+        include_self=False,
+        reduction="mean",
+    )
+    assert loss.item() == pytest.approx(floor(torch.zeros(5, 5), DGCLConfig()))

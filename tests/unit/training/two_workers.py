@@ -1,0 +1,243 @@
+"""What a spawned worker runs; `test_collectives` compares it with one process and all the rows."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sleepmami.config import (
+    DGCLConfig,
+    EngineConfig,
+    MacroEncoderConfig,
+    MacroPretrainConfig,
+    OptimizerConfig,
+)
+from sleepmami.config_edit import replace_at
+from sleepmami.errors import TrainingError
+from sleepmami.models.macro_encoder import MacroEncoder
+from sleepmami.models.masking import Masks
+from sleepmami.models.micro_encoder import MicroEncoder
+from sleepmami.presets import tiny
+from sleepmami.training import collectives
+from sleepmami.training.batches import MacroBatch, SegmentBatch
+from sleepmami.training.engine import build_engine
+from sleepmami.training.loop import Schedule, run
+from sleepmami.training.objectives import MacroObjective, MicroObjective
+from tests.unit.training.toy import ToyBatch, ToyObjective, toy_batch, toy_steps
+
+ROWS = 4  # of the global batch
+PLAIN = EngineConfig(kind="plain", zero_stage=0)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup_fraction=0.0)
+
+
+def share(rows: Tensor, dim: int = 0) -> Tensor:
+    """This worker's part of the global rows."""
+    return rows.chunk(collectives.num_workers(), dim)[collectives.rank()]
+
+
+class FixedMasks(MicroObjective):
+    """Each worker hides of its rows what one worker would hide of them."""
+
+    def draw_masks(self, num_segments: int, step: int, micro_batch: int) -> Masks:
+        generator = torch.Generator().manual_seed(step)
+        hidden_SBP = torch.rand(6, ROWS, 120, generator=generator).argsort(-1) < 60
+        visible_SBV = hidden_SBP.to(torch.uint8).argsort(dim=-1, stable=True)[..., :60]
+        return Masks(share(hidden_SBP, 1), share(visible_SBV, 1))
+
+
+def segment_rows(seed: int) -> SegmentBatch:
+    """Four segments; most of what is missing is missing in the first two."""
+    generator = torch.Generator().manual_seed(seed)
+    valid_SB = torch.ones(6, ROWS, dtype=torch.bool)
+    valid_SB[4:, 0] = False
+    valid_SB[2:, 1] = False
+    valid_SB[5, 3] = False
+    signal_SBT = torch.randn(6, ROWS, 6000, generator=generator) * valid_SB[..., None]
+    return SegmentBatch(share(signal_SBT, 1), share(valid_SB, 1))
+
+
+def night_rows(seed: int) -> MacroBatch:
+    """Four nights of one to three cycles of four epochs, the longer ones last."""
+    generator = torch.Generator().manual_seed(seed)
+    length_B = torch.tensor([5, 8, 9, 12])
+    return MacroBatch(
+        micro_BLMD=share(torch.randn(ROWS, 12, 6, 8, generator=generator)),
+        modality_valid_BLM=share(torch.rand(ROWS, 12, 6, generator=generator) < 0.8),
+        length_B=share(length_B),
+        age_B=share(torch.randn(ROWS, generator=generator)),
+        bmi_B=share(torch.randn(ROWS, generator=generator)),
+        female_B=share(torch.tensor([True, False, True, True])),
+    )
+
+
+def micro_objective() -> MicroObjective:
+    torch.manual_seed(0)
+    changes = {
+        "model.shared_depth": 1,
+        "model.higher_dim": 32,
+        "loss.lambda_koleo": 0.0,  # neighbours are looked for on one worker only
+    }
+    config = replace_at(tiny().micro, changes)
+    return FixedMasks(MicroEncoder(config.model), config, seed=0)
+
+
+def macro_objective() -> MacroObjective:
+    torch.manual_seed(0)
+    model = MacroEncoderConfig(dim=8, forward_depth=1, backward_depth=1, state_dim=4)
+    config = MacroPretrainConfig(model=model, dgcl=DGCLConfig(cycle_epochs=4), max_epochs=12)
+    return MacroObjective(MacroEncoder(model, 8), config)
+
+
+def train(which: str, num_steps: int = 2) -> dict[str, Any]:
+    """Gradients of the first step, metrics of the last (means over workers) and the weights."""
+    micro = which == "micro"
+    objective = micro_objective() if micro else macro_objective()
+    batches = [segment_rows(step) if micro else night_rows(step) for step in range(num_steps)]
+    loss, _ = objective(batches[0], 0)
+    loss.backward()
+    gradients = {
+        name: collectives.mean_over_workers(parameter.grad)  # what an engine does
+        for name, parameter in objective.named_parameters()
+        if parameter.grad is not None
+    }
+    objective.zero_grad()
+    engine = build_engine(objective, PLAIN, OPTIMIZER, 10, 1)
+    for batch in batches:
+        metrics = engine.train_step([batch])
+    means = {name: collectives.mean_over_workers(value) for name, value in metrics.items()}
+    return {"gradients": gradients, "metrics": means, "weights": objective.state_dict()}
+
+
+def gather() -> dict[str, Any]:
+    """Rows of both workers, and the gradient of a loss on all of them."""
+    rows = torch.arange(6.0).view(2, 3) + 10 * collectives.rank()
+    rows.requires_grad_()
+    gathered = collectives.gather_rows(rows, dim=1)
+    (gathered * torch.arange(12.0).view(2, 6)).sum().backward()
+    unequal = torch.zeros(2 + collectives.rank(), 3)
+    try:
+        collectives.gather_rows(unequal)
+        error = ""
+    except TrainingError as raised:
+        error = str(raised)
+    return {
+        "rows": gathered.detach(),
+        "bools": collectives.gather_rows(torch.tensor([collectives.rank() == 1])),
+        "gradient": rows.grad,
+        "error": error,
+        "sum": collectives.sum_over_workers(torch.tensor([1.0, collectives.rank()])),
+        "mean": collectives.mean_over_workers(torch.tensor(float(collectives.rank()))),
+        "all_true": [
+            collectives.all_true(True),
+            collectives.all_true(collectives.rank() == 0),
+        ],
+    }
+
+
+def poisoned_run() -> dict[str, Any]:
+    """The second worker alone meets a NaN at step 2."""
+    engine = build_engine(ToyObjective(), PLAIN, OPTIMIZER, 10, 1)
+
+    def batches(start: int) -> Iterator[list[ToyBatch]]:
+        for step in range(start, 10):
+            batch = toy_batch(step)
+            if step == 2 and collectives.rank() == 1:
+                batch.y_B[0] = float("nan")
+            yield [batch]
+
+    return _stopped(engine, batches)
+
+
+def uneven_run() -> dict[str, Any]:
+    """The second worker alone runs out of data after two steps."""
+    engine = build_engine(ToyObjective(), PLAIN, OPTIMIZER, 10, 1)
+
+    def batches(start: int) -> Iterator[list[ToyBatch]]:
+        steps = toy_steps(start)
+        for _ in range(2 if collectives.rank() == 1 else 10):
+            yield next(steps)
+
+    return _stopped(engine, batches)
+
+
+def _stopped(engine: Any, batches: Any) -> dict[str, Any]:
+    schedule = Schedule(total_steps=10, log_every=1, checkpoint_every=100)
+    reports: list[dict[str, float]] = []
+    try:
+        run(engine, batches, schedule, lambda metrics, folder: reports.append(metrics))
+        error = ""
+    except TrainingError as raised:
+        error = str(raised)
+    weights = [p.detach().clone() for p in engine.objective.parameters()]
+    return {"error": error, "step": engine.step, "weights": weights, "reports": reports}
+
+
+def work(rank: int, folder: str) -> None:
+    """One of two workers; leaves what it saw in `folder`."""
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    seen = {
+        "gather": gather(),
+        "micro": train("micro"),
+        "macro": train("macro"),
+        "poisoned": poisoned_run(),
+        "uneven": uneven_run(),
+    }
+    dist.destroy_process_group()
+    torch.save(seen, Path(folder) / f"worker-{rank}.pt")
+
+
+def deepspeed_run(stage: int, folder: Path) -> dict[str, Any]:
+    """Six steps with a restart after three, then a NaN on the second worker alone."""
+    config = EngineConfig(zero_stage=stage)
+    engine = build_engine(ToyObjective(), config, OPTIMIZER, 10, 1)
+    losses = [engine.train_step([_half(step)])["loss/total"] for step in range(3)]
+    engine.save(folder / f"worker-{dist.get_rank()}")  # as under Ray: a folder each, then merged
+    merged = folder / f"stage-{stage}"
+    for rank in range(2):
+        dist.barrier()
+        if rank == dist.get_rank():
+            shutil.copytree(folder / f"worker-{rank}", merged, dirs_exist_ok=True)
+            shutil.rmtree(folder / f"worker-{rank}")
+    dist.barrier()
+    engine = build_engine(ToyObjective(), config, OPTIMIZER, 10, 1)
+    engine.load(merged)
+    losses += [engine.train_step([_half(step)])["loss/total"] for step in range(3, 6)]
+    broken = _half(6)
+    if dist.get_rank() == 1:
+        broken.y_B[0] = float("nan")
+    before = [p.detach().clone() for p in engine.objective.parameters()]
+    try:
+        engine.train_step([broken])
+        error = ""
+    except TrainingError as raised:
+        error = str(raised)
+    return {
+        "losses": [collectives.mean_over_workers(loss).item() for loss in losses],
+        "error": error,
+        "unchanged": [
+            bool(torch.equal(old, new))
+            for old, new in zip(before, engine.objective.parameters(), strict=True)
+        ],
+    }
+
+
+def _half(step: int) -> ToyBatch:
+    return ToyBatch(*(share(part).clone() for part in toy_batch(step)))
+
+
+def work_deepspeed(rank: int, folder: str) -> None:
+    """One of two workers under DeepSpeed; leaves what it saw in `folder`."""
+    os.environ["LOCAL_RANK"] = str(rank)  # Ray Train sets it for its workers
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    seen = {stage: deepspeed_run(stage, Path(folder)) for stage in range(3)}
+    dist.destroy_process_group()
+    torch.save(seen, Path(folder) / f"worker-{rank}.pt")
