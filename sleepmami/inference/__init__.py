@@ -1,1 +1,1 @@
-"""One way from a night to a vector."""
+"""From a preprocessed night to embeddings, and from embeddings to files."""

@@ -1,0 +1,250 @@
+"""The embedding service on Ray Serve: `serve_apps.embedding_app:build(args)`.
+
+Two deployments: one Ingress that speaks HTTP, and as many Encoders as there are replicas, each
+with the models in memory. A recording goes from one to the other through memory, never through a
+file. Neither imports ray.data, whose Arrow extension types run code on reading.
+"""
+
+# No `from __future__ import annotations`: Serve reads the parameter type of `build` as a class.
+import asyncio
+import dataclasses
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import httpx
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.config import HTTPOptions
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from serve_apps.app_args import EmbeddingAppArgs
+from serve_apps.encoder import LocalEncoder
+from serve_apps.http_app import Refusal, create_app
+from serve_apps.http_errors import HttpError, log_failure
+from serve_apps.wire import Limits, ModelInfo
+from sleepmami.config import ServeConfig
+from sleepmami.errors import CheckpointError, ServiceError
+from sleepmami.inference.embedder import Embedder, NightEmbedding
+from sleepmami.storage import absolute
+from sleepmami.training.checkpoint import load_bundle
+
+APP_NAME = "sleepmami-embedding"
+MODEL_TIMEOUT_S = 5.0  # /ready and /info: a replica that is there answers at once
+REQUEST_TIMEOUT_S = 1800.0  # a client that never finishes its upload holds a place no longer
+DRAIN_S = 60.0  # time a replica that is told to stop has for the requests it holds
+SPARE_REQUESTS = 64  # places for /health and the like beside the admitted embeddings
+
+
+class EncoderReplica(LocalEncoder):
+    """One replica with the bundle's models."""
+
+    def __init__(self, bundle: str, windows_per_batch: int, threads: int, device: str) -> None:
+        embedder = Embedder.from_checkpoint(
+            bundle, windows_per_batch=windows_per_batch, device=device
+        )
+        super().__init__(embedder, threads=threads)
+
+
+class RemoteEncoder:
+    """The Encoder deployment as the HTTP application sees it."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+
+    async def embed(self, body: bytes, request_id: str) -> NightEmbedding | Refusal:
+        """As LocalEncoder; a replica that dies meanwhile is model_not_ready."""
+        try:
+            outcome: NightEmbedding | Refusal = await self._handle.embed.remote(body, request_id)
+        except (RayError, RayServeException) as error:
+            log_failure(error, request_id)
+            return Refusal("model_not_ready")
+        return outcome
+
+    async def model(self) -> ModelInfo:
+        """The model of whichever replica answers first; HttpError when none does."""
+        try:
+            async with asyncio.timeout(MODEL_TIMEOUT_S):
+                info: ModelInfo = await self._handle.model.remote()
+        except (TimeoutError, RayError, RayServeException):
+            raise HttpError("model_not_ready") from None
+        return info
+
+
+@serve.ingress()
+class IngressReplica:
+    """The HTTP application in front of the Encoder."""
+
+    def __init__(self, encoder: DeploymentHandle[Any], limits: dict[str, int]) -> None:
+        self._encoder = RemoteEncoder(encoder)
+        self._limits = Limits(**limits)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Serve in the replica: the app holds locks and counters and is not pickled."""
+        return create_app(self._encoder, self._limits)
+
+
+def build(args: EmbeddingAppArgs) -> serve.Application:
+    """The application for `serve run`, `serve deploy` and `start`."""
+    config = args.config()
+    limits = Limits(
+        max_body_mb=config.max_body_mb,
+        max_running=config.num_replicas * config.max_ongoing_requests,
+        max_queued=config.max_queued_requests,
+    )
+    # The Ingress admits no more than the Encoders take, so Serve's own queues stay empty and a
+    # client that is turned away gets our answer, before its body is read.
+    encoder = serve.deployment(
+        name="Encoder",
+        num_replicas=config.num_replicas,
+        max_ongoing_requests=config.max_ongoing_requests + SPARE_REQUESTS,
+        graceful_shutdown_timeout_s=DRAIN_S,
+        ray_actor_options={"num_cpus": config.cpus_per_replica, "num_gpus": int(config.use_gpu)},
+    )(EncoderReplica)
+    ingress = serve.deployment(
+        name="Ingress",
+        max_ongoing_requests=limits.max_running + limits.max_queued + SPARE_REQUESTS,
+        graceful_shutdown_timeout_s=DRAIN_S,
+        ray_actor_options={"num_cpus": 0},
+    )(IngressReplica)
+    models = encoder.bind(
+        args.bundle,
+        config.windows_per_batch,
+        config.threads_per_replica,
+        "cuda" if config.use_gpu else "cpu",
+    )
+    return ingress.bind(models, limits.model_dump())
+
+
+def start(bundle: str, config: ServeConfig, *, address: str = "local") -> str:
+    """Start the service without blocking and return its URL once it is ready.
+
+    Args:
+        bundle: folder or URI of a bundle with a Macro-Encoder.
+        config: where it listens and what it takes; port 0 picks a free one.
+        address: of a running Ray cluster, or "local" to start Ray here. A Ray session that this
+            process is connected to already is used as it is.
+
+    Raises:
+        CheckpointError: the bundle is missing, altered, or without a Macro-Encoder.
+        ServiceError: the port is taken, the machine too small, or the service did not come up.
+    """
+    bundle = absolute(bundle)
+    if load_bundle(bundle).macro is None:
+        raise CheckpointError(f"{bundle}: found no Macro-Encoder; serving needs a full bundle")
+    port = _bindable_port(config.host, config.port)
+    if not ray.is_initialized():
+        _connect(address)
+    if address == "local":
+        _require_cpus(config)
+    settings = dataclasses.asdict(config)
+    del settings["host"], settings["port"]
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options=HTTPOptions(host=config.host, port=port, request_timeout_s=REQUEST_TIMEOUT_S),
+    )
+    try:
+        serve.run(build(EmbeddingAppArgs(bundle=bundle, **settings)), name=APP_NAME)
+    except RuntimeError as error:
+        raise ServiceError(f"the service did not start: {error}") from error
+    url = f"http://{config.host}:{port}"
+    _require_ready(url)
+    return url
+
+
+def stop() -> None:
+    """Let the requests in hand finish, then end Serve."""
+    serve.delete(APP_NAME)
+    serve.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it without types
+
+
+def run(
+    bundle: str,
+    config: ServeConfig,
+    *,
+    ready: Callable[[str], None],
+    address: str = "local",
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain and stop; the CLI's `sleepmami serve`.
+
+    Args:
+        bundle: as of `start`.
+        config: as of `start`.
+        ready: called once with the URL when the service answers.
+        address: as of `start`.
+    """
+    connected_before = ray.is_initialized()
+    try:
+        url = start(bundle, config, address=address)
+        try:
+            with _stop_signals() as stopped:  # after start: connecting to Ray sets its own handler
+                ready(url)
+                stopped.wait()
+        finally:
+            stop()
+    finally:
+        if not connected_before and ray.is_initialized():
+            ray.shutdown()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    stopped = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _connect(address: str) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ServiceError(f"could not connect to Ray at {address!r}: {error}") from error
+
+
+def _require_cpus(config: ServeConfig) -> None:
+    wanted = config.num_replicas * config.cpus_per_replica
+    there = ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]  # as above
+    if wanted > there:
+        raise ServiceError(
+            f"found {there:g} CPUs; expected num_replicas * cpus_per_replica = {wanted:g}"
+        )
+
+
+def _bindable_port(host: str, port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def _require_ready(url: str) -> None:
+    try:
+        answer = httpx.get(f"{url}/ready", timeout=30, trust_env=False)
+    except httpx.HTTPError as error:
+        raise ServiceError(
+            f"found nothing at {url} ({type(error).__name__}); is Serve running at another address?"
+        ) from error
+    if answer.status_code != 200:
+        raise ServiceError(f"{url}/ready answered {answer.status_code}; expected 200")

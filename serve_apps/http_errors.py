@@ -1,0 +1,182 @@
+"""Every error the service answers: one JSON shape, one table of codes, texts of our own.
+
+The text of an exception never crosses the HTTP edge and never reaches a log: it may quote a
+recording's header. The client gets the code, a fixed sentence and a request id to report.
+"""
+
+import logging
+import re
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_apps.wire import JSON, ErrorAnswer, ErrorBody
+from sleepmami.errors import RecordingCode, SleepMaMiError
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5
+REQUEST_ID_HEADER = "x-request-id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class ErrorKind(NamedTuple):
+    """What one code means over HTTP."""
+
+    status: int
+    message: str
+
+
+INTERNAL = "internal_error"
+# 400: these bytes are not a recording. 422: a recording, but not one we can embed.
+ERRORS: dict[str, ErrorKind] = {
+    RecordingCode.UNREADABLE: ErrorKind(400, "The recording could not be read."),
+    RecordingCode.NOT_AN_EDF: ErrorKind(400, "The body is not an EDF or EDF+ file."),
+    RecordingCode.HEADER_INVALID: ErrorKind(400, "A field of the EDF header is not valid."),
+    RecordingCode.TRUNCATED_RECORDING: ErrorKind(
+        400, "The file is shorter than its header says; was the upload complete?"
+    ),
+    RecordingCode.DISCONTINUOUS_RECORDING: ErrorKind(
+        422, "The recording has gaps in time (EDF+D); only continuous recordings are taken."
+    ),
+    RecordingCode.RECORDING_TOO_SHORT: ErrorKind(
+        422, "The recording is shorter than the least duration."
+    ),
+    RecordingCode.RECORDING_TOO_LARGE: ErrorKind(
+        422, "The recording is longer or larger than is taken."
+    ),
+    RecordingCode.CHANNELS_MISSING: ErrorKind(
+        422, "No channel of the recording is one of EEG, EOG, EMG, ECG, RESP, SPO2."
+    ),
+    RecordingCode.SIGNAL_UNUSABLE: ErrorKind(
+        422, "No channel of the recording carries a usable signal."
+    ),
+    RecordingCode.ANNOTATION_INVALID: ErrorKind(422, "The annotations could not be read."),
+    "empty_body": ErrorKind(400, "The request has no body; send the EDF file as the body."),
+    "not_found": ErrorKind(404, "There is no such route; see /docs."),
+    "method_not_allowed": ErrorKind(405, "The route does not take this method; see /docs."),
+    "not_acceptable": ErrorKind(
+        406, "None of the types in Accept can be sent; see answer_types of /info."
+    ),
+    "payload_too_large": ErrorKind(413, "The body is larger than max_body_mb of /info."),
+    "unsupported_media_type": ErrorKind(
+        415, "Send the EDF file as the body, with content type application/octet-stream."
+    ),
+    "request_invalid": ErrorKind(422, "A parameter is unknown or has a wrong value; see /docs."),
+    "overloaded": ErrorKind(503, "Too many requests wait already; try again later."),
+    "model_not_ready": ErrorKind(503, "The model is not there at the moment; try again later."),
+    INTERNAL: ErrorKind(500, "The service failed; report the request id to its operator."),
+}  # fmt: skip
+
+
+class HttpError(SleepMaMiError):
+    """A request that is answered with an error; `code` is a key of ERRORS."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def error_response(code: str, request_id: str) -> Response:
+    """The answer for `code`; a code without an entry is internal_error."""
+    code = code if code in ERRORS else INTERNAL
+    kind = ERRORS[code]
+    body = ErrorAnswer(error=ErrorBody(code=code, message=kind.message, request_id=request_id))
+    headers = {"retry-after": str(RETRY_AFTER_S)} if kind.status == 503 else None
+    return Response(body.model_dump_json(), kind.status, headers, media_type=JSON)
+
+
+def install(app: FastAPI, observe: Callable[[str, int, float], None]) -> None:
+    """Answer every error of `app` in the one shape and give every request an id.
+
+    Args:
+        app: gets handlers and the outermost middleware.
+        observe: called once per request with route template, status and seconds.
+    """
+
+    async def answer_http_error(request: Request, error: Exception) -> Response:
+        code = error.code if isinstance(error, HttpError) else INTERNAL
+        return error_response(code, request_id_of(request))
+
+    async def answer_framework_error(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        codes = {404: "not_found", 405: "method_not_allowed"}
+        response = error_response(codes.get(status, INTERNAL), request_id_of(request))
+        if isinstance(error, HTTPException) and error.headers:
+            response.headers.update(error.headers)  # Allow, of 405
+        return response
+
+    async def answer_invalid(request: Request, error: Exception) -> Response:
+        return error_response("request_invalid", request_id_of(request))
+
+    app.add_exception_handler(HttpError, answer_http_error)
+    app.add_exception_handler(HTTPException, answer_framework_error)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_middleware(RequestMiddleware, observe=observe)
+
+
+def request_id_of(request: Request) -> str:
+    """The id RequestMiddleware gave this request."""
+    request_id: str = request.state.request_id
+    return request_id
+
+
+def log_failure(error: BaseException, request_id: str) -> None:
+    """Log where an unexpected exception came from: its type and frames, never its text."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("request %s failed: %s\n%s", request_id, type(error).__name__, frames)
+
+
+class RequestMiddleware:
+    """Outermost: the request's id, the last catch of exceptions, and one observation.
+
+    The framework's own last catch answers and raises again, which writes the exception's text to
+    the server's log.
+    """
+
+    def __init__(self, app: ASGIApp, observe: Callable[[str, int, float], None]) -> None:
+        self.app = app
+        self.observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; other ASGI scopes pass through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(REQUEST_ID_HEADER.encode(), b"").decode("latin-1")
+        echoed = _REQUEST_ID.fullmatch(given) is not None
+        request_id = given if echoed else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started_s = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                # Serve's proxy gives every request an id and returns it itself.
+                if not echoed:
+                    header = (REQUEST_ID_HEADER.encode(), request_id.encode())
+                    message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass  # nobody to answer
+        except Exception as error:
+            log_failure(error, request_id)
+            if not status:
+                await error_response(INTERNAL, request_id)(scope, receive, send_with_id)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            self.observe(route, status or 499, time.perf_counter() - started_s)

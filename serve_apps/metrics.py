@@ -1,0 +1,62 @@
+"""What /metrics shows, in the registry of one app so that two apps in a process do not meet."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from sleepmami.inference.embedder import NightEmbedding
+from sleepmami.psg import MODALITIES
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """Counters of one ingress process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "sleepmami_requests", "Requests answered.", ["route", "status"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "sleepmami_request_seconds",
+            "Time from the request's header to its whole answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "sleepmami_recordings_refused",
+            "Recordings not embedded, by error code.",
+            ["code"],
+            registry=self.registry,
+        )
+        self._epochs = Counter(
+            "sleepmami_epochs_embedded", "30-s epochs embedded.", registry=self.registry
+        )
+        self._missing = Counter(
+            "sleepmami_modality_missing",
+            "Embedded recordings without a signal of the modality.",
+            ["modality"],
+            registry=self.registry,
+        )
+        for modality in MODALITIES:
+            self._missing.labels(modality.value)  # a series that is 0 is better than none
+
+    def observe_request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def observe_embedding(self, embedding: NightEmbedding) -> None:
+        """Count one embedded recording."""
+        self._epochs.inc(len(embedding.epoch_valid))
+        for modality in embedding.info["modalities_missing"]:
+            self._missing.labels(modality).inc()
+
+    def observe_refusal(self, code: str) -> None:
+        """Count one recording that could not be embedded."""
+        self._refused.labels(code).inc()
+
+    def text(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,242 @@
+"""The one way from a night to vectors; batch jobs, HTTP and the command line all call it.
+
+Shapes: S streams (modalities the night has), B segments of a batch, E epochs per segment (2),
+L epochs of the night, M modalities (6, in the order of MODALITIES), D width of the Micro-Encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import sleepmami
+from sleepmami.errors import CheckpointError, ConfigError, RecordingCode, RecordingError
+from sleepmami.models.macro_encoder import MacroEncoder
+from sleepmami.models.micro_encoder import MicroEncoder
+from sleepmami.psg import (
+    MODALITIES,
+    SEGMENT_EPOCHS,
+    Decision,
+    Modality,
+    Night,
+    segment_start_epochs,
+)
+from sleepmami.training.batches import night_batch
+from sleepmami.training.checkpoint import Bundle, load_bundle
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochEmbedding:
+    """What the Micro-Encoder says of each epoch of one night.
+
+    Attributes:
+        micro_LMD: float32[L, 6, D]; exactly zero where modality_valid_LM is False.
+        modality_valid_LM: bool[L, 6]: the modality had a usable signal in this epoch.
+        epoch_valid_L: bool[L]: at least one modality had.
+    """
+
+    micro_LMD: NDArray[np.float32]
+    modality_valid_LM: NDArray[np.bool_]
+    epoch_valid_L: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightEmbedding:
+    """Everything a bundle says of one night.
+
+    Attributes:
+        micro: float32[L, 6 * D], one block of D per modality in the order of MODALITIES; a block is
+            exactly zero where modality_valid is False.
+        macro: float32[L, 2 * macro_dim]: each epoch in the context of its night.
+        night: float32[2 * macro_dim].
+        epoch_valid: bool[L].
+        modality_valid: bool[L, 6].
+        info: what made these numbers; plain JSON types.
+    """
+
+    micro: NDArray[np.float32]
+    macro: NDArray[np.float32]
+    night: NDArray[np.float32]
+    epoch_valid: NDArray[np.bool_]
+    modality_valid: NDArray[np.bool_]
+    info: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
+
+
+class Embedder:
+    """A bundle's models, ready for inference on one device.
+
+    Args:
+        bundle: weights and the configs they were made with.
+        windows_per_batch: segments one forward pass takes; changes speed and memory, not results.
+        device: where the models run.
+    """
+
+    def __init__(self, bundle: Bundle, *, windows_per_batch: int, device: str = "cpu") -> None:
+        if windows_per_batch < 1:
+            raise ConfigError(f"windows_per_batch must be >= 1, got {windows_per_batch}")
+        self.bundle = bundle
+        self.windows_per_batch = windows_per_batch
+        self.device = torch.device(device)
+        self.dim = bundle.micro.model.higher_dim
+        self._micro = MicroEncoder(bundle.micro.model)
+        self._prepare(self._micro, bundle.micro_state, "micro")
+        self._macro: MacroEncoder | None = None
+        if bundle.macro is not None:
+            self._macro = MacroEncoder(bundle.macro.model, self.dim)
+            self._prepare(self._macro, bundle.macro_state or {}, "macro")
+
+    @classmethod
+    def from_checkpoint(cls, uri: str, *, windows_per_batch: int, device: str = "cpu") -> Embedder:
+        """Load the bundle at `uri`; CheckpointError when it is missing or altered."""
+        return cls(load_bundle(uri), windows_per_batch=windows_per_batch, device=device)
+
+    def epochs(self, night: Night) -> EpochEmbedding:
+        """Micro vectors of every epoch.
+
+        Raises:
+            RecordingError: no modality is usable anywhere in the night.
+        """
+        present = [m for m in night.signals if night.usable[m].any()]
+        if not present:
+            raise RecordingError(
+                RecordingCode.SIGNAL_UNUSABLE,
+                file=night.recording_id,
+                found="no usable epoch of any modality",
+                expected="at least one",
+            )
+        # A stream that is absent all night costs no computation; one that comes and goes is masked.
+        streams = torch.tensor([i for i, m in enumerate(MODALITIES) if m in present])
+        num_epochs = night.num_epochs
+        micro_LMD = np.zeros((num_epochs, len(MODALITIES), self.dim), np.float32)
+        valid_LM = np.zeros((num_epochs, len(MODALITIES)), np.bool_)
+        for slot, epochs, epoch_SBED, valid_SB in self._segments(night, streams):
+            block = np.ix_(epochs, streams.numpy())
+            micro_LMD[block] = epoch_SBED[:, :, slot].transpose(1, 0, 2)
+            valid_LM[block] = valid_SB.T
+        valid_LM &= _usable(night)
+        micro_LMD[~valid_LM] = 0
+        return EpochEmbedding(
+            micro_LMD=micro_LMD,
+            modality_valid_LM=valid_LM,
+            epoch_valid_L=np.asarray(valid_LM.any(axis=1)),
+        )
+
+    def night(self, night: Night) -> NightEmbedding:
+        """Micro, macro and night vectors.
+
+        Raises:
+            CheckpointError: the bundle has no Macro-Encoder.
+            RecordingError: no modality is usable anywhere in the night.
+        """
+        if self._macro is None:
+            raise CheckpointError(
+                f"bundle {self.bundle.model_id} has no Macro-Encoder; "
+                "expected one that `sleepmami pretrain macro` made"
+            )
+        epochs = self.epochs(night)
+        with torch.inference_mode():
+            macro_BLD, night_BD = self._macro.embed(
+                torch.from_numpy(epochs.micro_LMD)[None].to(self.device),
+                torch.from_numpy(epochs.modality_valid_LM)[None].to(self.device),
+                torch.tensor([night.num_epochs], device=self.device),
+            )
+        return NightEmbedding(
+            micro=epochs.micro_LMD.reshape(night.num_epochs, -1),
+            macro=macro_BLD[0].float().cpu().numpy(),
+            night=night_BD[0].float().cpu().numpy(),
+            epoch_valid=epochs.epoch_valid_L,
+            modality_valid=epochs.modality_valid_LM,
+            info=self._info(night),
+        )
+
+    def _segments(
+        self, night: Night, streams: Tensor
+    ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]]:
+        """For each batch and slot: the slot, the epochs it gives, epoch_SBED and valid_SB."""
+        starts = segment_start_epochs(night.num_epochs)
+        for first in range(0, len(starts), self.windows_per_batch):
+            batch_starts = starts[first : first + self.windows_per_batch]
+            batch = night_batch(night, first, first + len(batch_starts))
+            valid_SB = batch.valid_SB[streams]
+            heard = torch.nonzero(valid_SB.any(0)).flatten()  # a silent segment has no vectors
+            if not len(heard):
+                continue
+            valid_SB = valid_SB[:, heard]
+            epoch_SBED = self._embed(batch.signal_SBT[streams][:, heard], streams, valid_SB)
+            heard_starts = [batch_starts[index] for index in heard.tolist()]
+            for slot in range(SEGMENT_EPOCHS):
+                # The overlapping last segment of an odd night gives its second epoch alone: the
+                # first was heard by the segment before it.
+                rows = [
+                    row
+                    for row, start in enumerate(heard_starts)
+                    if slot or start % SEGMENT_EPOCHS == 0
+                ]
+                epochs = np.array([heard_starts[row] + slot for row in rows], np.intp)
+                yield slot, epochs, epoch_SBED[:, rows], valid_SB[:, rows].numpy()
+
+    def _embed(self, signal_SBT: Tensor, streams: Tensor, valid_SB: Tensor) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            epoch_SBED = self._micro.embed(
+                signal_SBT.to(self.device), streams.to(self.device), valid_SB.to(self.device)
+            )
+        array: NDArray[np.float32] = epoch_SBED.float().cpu().numpy()
+        return array
+
+    def _prepare(self, model: nn.Module, state: Mapping[str, Tensor], part: str) -> None:
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"bundle {self.bundle.model_id}: {part} weights do not fit the config: {error}"
+            ) from error
+        model.to(self.device).eval().requires_grad_(False)
+
+    def _info(self, night: Night) -> dict[str, Any]:  # Any: JSON values
+        return {
+            "recording_id": night.recording_id,
+            "model_id": self.bundle.model_id,
+            "weights_sha256": self.bundle.weights_sha256,
+            "code_version": sleepmami.__version__,
+            "num_epochs": night.num_epochs,
+            "channels_used": channels_used(night),
+            "modalities_missing": [m.value for m in night.missing],
+        }
+
+
+def channels_used(night: Night) -> list[dict[str, str]]:
+    """Modality, label and derivation of each channel that became a signal.
+
+    The derivation is "rereferenced" when another channel was subtracted, else "as_recorded".
+    """
+    # A reference's reason names the modalities it was subtracted from.
+    reasons = [c.reason.split() for c in night.channels if c.decision is Decision.REFERENCE]
+    return [
+        {
+            "modality": channel.modality.value,
+            "label": channel.label,
+            "derivation": (
+                "rereferenced"
+                if any(channel.modality.value in words for words in reasons)
+                else "as_recorded"
+            ),
+        }
+        for channel in night.channels
+        if channel.decision is Decision.USED and channel.modality is not None
+    ]
+
+
+def _usable(night: Night) -> NDArray[np.bool_]:
+    """bool[L, 6] of the quality checks; an absent modality is never usable."""
+    never = np.zeros(night.num_epochs, np.bool_)
+    return np.stack([_column(night, m, never) for m in MODALITIES], axis=1)
+
+
+def _column(night: Night, modality: Modality, never: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return night.usable[modality] if modality in night.signals else never

@@ -1,0 +1,82 @@
+"""One night's embedding as bytes: npz for numpy, Arrow IPC stream and Parquet for tables.
+
+Arrow and Parquet hold one row per epoch. The night vector and the info travel in the schema's
+metadata: `sleepmami.info` is JSON, `sleepmami.night` is base64 of little-endian float32.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sleepmami.psg import EPOCH_S, MODALITIES
+
+if TYPE_CHECKING:  # reading an embedding does not need torch
+    from sleepmami.inference.embedder import NightEmbedding
+
+INFO_KEY = "sleepmami.info"
+NIGHT_KEY = "sleepmami.night"
+MODALITIES_KEY = "sleepmami.modalities"
+
+
+def to_npz_bytes(embedding: NightEmbedding) -> bytes:
+    """Keys micro, macro, night, epoch_valid, modality_valid, info (a JSON string); no pickle."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        micro=embedding.micro,
+        macro=embedding.macro,
+        night=embedding.night,
+        epoch_valid=embedding.epoch_valid,
+        modality_valid=embedding.modality_valid,
+        info=np.array(json.dumps(embedding.info)),
+    )
+    return buffer.getvalue()
+
+
+def to_arrow_bytes(embedding: NightEmbedding) -> bytes:
+    """`epoch_table` as an Arrow IPC stream."""
+    table = epoch_table(embedding)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def to_parquet_bytes(embedding: NightEmbedding) -> bytes:
+    """`epoch_table` as a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(epoch_table(embedding), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def epoch_table(embedding: NightEmbedding) -> pa.Table:
+    """One row per epoch: epoch, start_s, epoch_valid, modality_valid[6], micro, macro."""
+    num_epochs = len(embedding.epoch_valid)
+    columns = {
+        "epoch": pa.array(np.arange(num_epochs, dtype=np.int32)),
+        "start_s": pa.array(np.arange(num_epochs, dtype=np.int32) * EPOCH_S),
+        "epoch_valid": pa.array(embedding.epoch_valid),
+        "modality_valid": _rows(embedding.modality_valid),
+        "micro": _rows(embedding.micro),
+        "macro": _rows(embedding.macro),
+    }
+    metadata = {
+        INFO_KEY: json.dumps(embedding.info),
+        NIGHT_KEY: base64.b64encode(embedding.night.astype("<f4").tobytes()),
+        MODALITIES_KEY: json.dumps([m.value for m in MODALITIES]),
+    }
+    return pa.table(columns).replace_schema_metadata(metadata)
+
+
+def _rows(array: NDArray[np.float32] | NDArray[np.bool_]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
