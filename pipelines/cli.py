@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sleepmami import __version__
-from sleepmami.config import parse_assignments, replace_at, to_dict
+from sleepmami.config_edit import parse_assignments, replace_at, to_dict
 from sleepmami.errors import ConfigError, RecordingError, SleepMaMiError
 from sleepmami.presets import PRESETS, preset
 

@@ -23,11 +23,11 @@ from pipelines.ray_session import ray_session
 from pipelines.simulate import simulate_cohort
 from pipelines.write_report import write_night_report
 from serve_apps.embedding_app import start, stop
-from sleepmami.config import replace_at
+from sleepmami.config_edit import replace_at
 from sleepmami.errors import RecordingCode, RecordingError, ServiceError
 from sleepmami.presets import Preset, preset
 from sleepmami.tables import lance_io
-from sleepmami.training import checkpoint
+from sleepmami.training.checkpoint import bundle_exists
 
 REQUEST_TIMEOUT_S = 300.0
 
@@ -52,7 +52,7 @@ def run_demo(folder: Path, edf: Path | None = None) -> None:
     settings = preset("tiny")
     bundle = folder / "bundle"
     with ray_session():
-        if not checkpoint.exists(str(bundle)):
+        if not bundle_exists(str(bundle)):
             _train(folder, bundle, settings)
         recording = edf or _unseen_night(folder)
         vectors = folder / f"{recording.stem}.npz"

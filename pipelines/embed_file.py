@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sleepmami.signals.preprocess import load_night
-
 from sleepmami import storage
 from sleepmami.config import EmbedConfig
 from sleepmami.errors import ConfigError
 from sleepmami.inference.embedder import Embedder, NightEmbedding
 from sleepmami.inference.export import to_arrow_bytes, to_npz_bytes, to_parquet_bytes
+from sleepmami.signals.preprocess import load_night
 
 WRITERS = {".npz": to_npz_bytes, ".arrow": to_arrow_bytes, ".parquet": to_parquet_bytes}
 

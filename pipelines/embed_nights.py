@@ -7,16 +7,17 @@ committed in groups; a run that was interrupted embeds only what is missing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import ray
 import torch
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy
 
 from pipelines.progress import print_outcomes, stage
+from pipelines.ray_data import map_each
 from sleepmami import storage
-from sleepmami.config import EmbedConfig, from_dict, to_dict
+from sleepmami.config import EmbedConfig
+from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import CheckpointError, TableError
 from sleepmami.inference.embedder import Embedder
 from sleepmami.psg import Night
@@ -111,20 +112,15 @@ def _done(output: str, model_id: str) -> set[str]:
 
 def _results(
     kind: Kind, corpus: str, bundle: str, output: str, todo: list[str], config: EmbedConfig
-) -> Any:  # Any: Ray's row iterator is untyped
-    if not todo:
-        return iter(())
-    DataContext.get_current().enable_progress_bars = False
-    dataset = ray.data.from_items(
-        [{"recording_id": recording_id} for recording_id in todo], override_num_blocks=len(todo)
-    )
-    return dataset.map(
+) -> Iterator[dict[str, Any]]:
+    return map_each(
+        [{"recording_id": recording_id} for recording_id in todo],
         NightWorker,
         fn_constructor_args=(kind, corpus, bundle, output, to_dict(config)),
-        compute=ActorPoolStrategy(size=min(config.num_actors, len(todo))),
+        compute=ActorPoolStrategy(size=min(config.num_actors, max(len(todo), 1))),
         num_cpus=config.cpus_per_actor,
         num_gpus=1 if config.use_gpu else 0,
-    ).iter_rows()
+    )
 
 
 class NightWorker:

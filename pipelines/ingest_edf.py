@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import ray
-from ray.data import DataContext
-from sleepmami.signals.preprocess import load_night
 
 from pipelines.progress import print_outcomes, stage
+from pipelines.ray_data import map_each
 from sleepmami import storage
-from sleepmami.config import IngestConfig, from_dict, to_dict
+from sleepmami.config import IngestConfig
+from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import RecordingError, SleepMaMiError, TableError
 from sleepmami.signals.annotations import find_annotation
+from sleepmami.signals.preprocess import load_night
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics, demographics_of, read_demographics
 from sleepmami.tables.rows import recording_row, rows_table, segments_table
@@ -162,12 +162,9 @@ def _plan(
 def _results(
     items: list[dict[str, Any]], segments_uri: str, config: IngestConfig
 ) -> Iterable[dict[str, Any]]:
-    DataContext.get_current().enable_progress_bars = False
     task = functools.partial(ingest_file, segments_uri=segments_uri, config=to_dict(config))
-    # one block per file: a night is streamed to the driver as soon as it is done
     rows = [{"item": json.dumps(item)} for item in items]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    return dataset.map(task, num_cpus=config.num_cpus_per_task).iter_rows()
+    return map_each(rows, task, num_cpus=config.num_cpus_per_task)
 
 
 def ingest_file(

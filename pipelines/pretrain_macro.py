@@ -19,14 +19,15 @@ import torch
 from pipelines.progress import console, print_outcomes
 from pipelines.ray_train import fit, require_same_run, train, write_history
 from sleepmami import storage
-from sleepmami.config import MacroPretrainConfig, from_dict, to_dict
+from sleepmami.config import MacroPretrainConfig
+from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics, DemographicStatistics
 from sleepmami.tables.rows import read_micro_nights
-from sleepmami.training import checkpoint, collectives
+from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch, macro_batch
-from sleepmami.training.checkpoint import load_bundle, save_bundle
+from sleepmami.training.checkpoint import bundle_exists, load_bundle, save_bundle
 from sleepmami.training.loop import Schedule
 from sleepmami.training.objectives import MacroObjective
 from sleepmami.training.stratified import stratified_batches
@@ -63,7 +64,7 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
     """
     load_bundle(storage.join(run, "micro"))
     require_same_run(storage.join(run, "macro_config.json"), to_dict(config))
-    if checkpoint.exists(run):
+    if bundle_exists(run):
         console.print(f"pretrain macro: {run} is already complete")
         return run
     nights_uri = storage.join(run, "micro_nights.lance")

@@ -10,20 +10,22 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.data import DataContext, DataIterator, Dataset
+from ray.data import DataIterator, Dataset
 
 from pipelines.progress import console
+from pipelines.ray_data import quiet
 from pipelines.ray_train import fit, require_same_run, train, write_history
 from sleepmami import storage
-from sleepmami.config import MicroPretrainConfig, PreprocessConfig, from_dict, to_dict
+from sleepmami.config import MicroPretrainConfig, PreprocessConfig
+from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import TrainingError
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.psg import MODALITIES
 from sleepmami.tables import lance_io
 from sleepmami.tables.schemas import segment_column
-from sleepmami.training import checkpoint, collectives
+from sleepmami.training import collectives
 from sleepmami.training.batches import SegmentBatch, segment_batch
-from sleepmami.training.checkpoint import Bundle, save_bundle
+from sleepmami.training.checkpoint import Bundle, bundle_exists, save_bundle
 from sleepmami.training.loop import Schedule
 from sleepmami.training.objectives import MicroObjective
 
@@ -40,7 +42,7 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
     """
     output = storage.join(run, "micro")
     require_same_run(storage.join(run, "micro_config.json"), to_dict(config))
-    if checkpoint.exists(output):
+    if bundle_exists(output):
         console.print(f"pretrain micro: {output} is already complete")
         return output
     segments_uri = storage.join(corpus, "segments.lance")
@@ -88,7 +90,7 @@ def _train_rows(corpus: str, segments_uri: str) -> tuple[str | None, int]:
 
 
 def _dataset(segments_uri: str, where: str | None, config: MicroPretrainConfig) -> Dataset:
-    DataContext.get_current().enable_progress_bars = False
+    quiet()
     columns = [segment_column(modality) for modality in MODALITIES]
     dataset = ray.data.read_lance(segments_uri, columns=columns, filter=where)
     return dataset.randomize_block_order(seed=config.loop.seed)

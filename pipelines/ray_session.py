@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def start_local(
     """
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with warnings.catch_warnings():
+        # Ray forks only to start its daemons, which replace the process at once
+        warnings.filterwarnings("ignore", message="lance is not fork-safe")
+        _init_local(folder, num_cpus, include_dashboard)
+
+
+def _init_local(folder: Path, num_cpus: int | None, include_dashboard: bool) -> None:
     ray.init(
         address="local",
         num_cpus=num_cpus or max(MIN_LOCAL_CPUS, (os.cpu_count() or 1) + 2),

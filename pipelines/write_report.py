@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sleepmami.signals.preprocess import load_night
-
 from sleepmami import storage
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.report.night_report import NightReport, render
 from sleepmami.signals.annotations import find_annotation
+from sleepmami.signals.preprocess import load_night
 from sleepmami.training.checkpoint import load_bundle
 
 

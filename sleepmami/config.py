@@ -1,43 +1,32 @@
 """Every setting of the system: one frozen dataclass per stage, in pipeline order.
 
 Defaults are the paper's numbers (Tables 8 and 9), each with its symbol or table. The same dotted
-name (`dgcl.rho`) works in `--set`, in a Tune space and in a saved config.json. Torch-free.
+name (`dgcl.rho`) works in `--set`, in a Tune space and in a saved config.json; `config_edit.py` is
+what reads and changes them. Torch-free.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from sleepmami.errors import ConfigError
-
-T = TypeVar("T")
-
-
-def _require(ok: bool, name: str, value: object, expected: str) -> None:
-    if not ok:
-        raise ConfigError(f"{name} must be {expected}, got {value!r}")
-
+from sleepmami.errors import ConfigError, require
 
 # ------------------------------------------------------------------------------------ simulation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulateConfig:
-    """Nights with known answers; see docs/data.md for what is and is not realistic."""
+    """Nights with known answers; docs/simulation.md says what is and is not realistic."""
 
     num_subjects: int = 24
     duration_h: float = 7.5  # time in bed
     seed: int = 20260210
 
     def __post_init__(self) -> None:
-        _require(self.num_subjects >= 1, "num_subjects", self.num_subjects, ">= 1")
-        _require(0.1 <= self.duration_h <= 24, "duration_h", self.duration_h, "within 0.1..24")
+        require(self.num_subjects >= 1, "num_subjects", self.num_subjects, ">= 1")
+        require(0.1 <= self.duration_h <= 24, "duration_h", self.duration_h, "within 0.1..24")
 
 
 # ---------------------------------------------------------------------------------------- ingest
@@ -61,20 +50,16 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         for name in ("eeg_eog_band_hz", "ecg_band_hz"):
             low, high = getattr(self, name)
-            _require(0 < low < high, f"preprocess.{name}", (low, high), "0 < low < high")
-        _require(
-            self.emg_highpass_hz > 0, "preprocess.emg_highpass_hz", self.emg_highpass_hz, "> 0"
-        )
-        _require(
-            self.resp_lowpass_hz > 0, "preprocess.resp_lowpass_hz", self.resp_lowpass_hz, "> 0"
-        )
-        _require(self.notch_hz >= 0, "preprocess.notch_hz", self.notch_hz, ">= 0")
-        _require(self.notch_quality > 0, "preprocess.notch_quality", self.notch_quality, "> 0")
-        _require(1 <= self.filter_order <= 8, "preprocess.filter_order", self.filter_order, "1..8")
-        _require(
+            require(0 < low < high, f"preprocess.{name}", (low, high), "0 < low < high")
+        require(self.emg_highpass_hz > 0, "preprocess.emg_highpass_hz", self.emg_highpass_hz, "> 0")
+        require(self.resp_lowpass_hz > 0, "preprocess.resp_lowpass_hz", self.resp_lowpass_hz, "> 0")
+        require(self.notch_hz >= 0, "preprocess.notch_hz", self.notch_hz, ">= 0")
+        require(self.notch_quality > 0, "preprocess.notch_quality", self.notch_quality, "> 0")
+        require(1 <= self.filter_order <= 8, "preprocess.filter_order", self.filter_order, "1..8")
+        require(
             self.min_duration_s >= 60, "preprocess.min_duration_s", self.min_duration_s, ">= 60"
         )
-        _require(self.max_duration_h > 0, "preprocess.max_duration_h", self.max_duration_h, "> 0")
+        require(self.max_duration_h > 0, "preprocess.max_duration_h", self.max_duration_h, "> 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,9 +72,7 @@ class SplitConfig:
 
     def __post_init__(self) -> None:
         ok = self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1
-        _require(
-            ok, "split", (self.validation, self.test), "two fractions that leave a train split"
-        )
+        require(ok, "split", (self.validation, self.test), "two fractions that leave a train split")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,9 +86,9 @@ class IngestConfig:
     num_cpus_per_task: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(bool(self.cohort), "cohort", self.cohort, "a name")
-        _require(self.nights_per_commit >= 1, "nights_per_commit", self.nights_per_commit, ">= 1")
-        _require(self.num_cpus_per_task > 0, "num_cpus_per_task", self.num_cpus_per_task, "> 0")
+        require(bool(self.cohort), "cohort", self.cohort, "a name")
+        require(self.nights_per_commit >= 1, "nights_per_commit", self.nights_per_commit, ">= 1")
+        require(self.num_cpus_per_task > 0, "num_cpus_per_task", self.num_cpus_per_task, "> 0")
 
 
 # ---------------------------------------------------------------------------- parts of a training
@@ -126,19 +109,19 @@ class OptimizerConfig:
     clip_norm: float = 1.0  # the paper names none: departures.md
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "> 0")
+        require(self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "> 0")
         ok = 0 <= self.final_learning_rate <= self.learning_rate
-        _require(
+        require(
             ok, "optimizer.final_learning_rate", self.final_learning_rate, "in 0..learning_rate"
         )
         for name in ("beta1", "beta2"):
-            _require(
+            require(
                 0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "in [0, 1)"
             )
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, ">= 0")
         ok = 0 <= self.warmup_fraction < 1
-        _require(ok, "optimizer.warmup_fraction", self.warmup_fraction, "in [0, 1)")
-        _require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "> 0")
+        require(ok, "optimizer.warmup_fraction", self.warmup_fraction, "in [0, 1)")
+        require(self.clip_norm > 0, "optimizer.clip_norm", self.clip_norm, "> 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +134,7 @@ class EngineConfig:
     micro_batch: int = 64  # rows one worker takes at once; the rest of the batch accumulates
 
     def __post_init__(self) -> None:
-        _require(self.micro_batch >= 1, "engine.micro_batch", self.micro_batch, ">= 1")
+        require(self.micro_batch >= 1, "engine.micro_batch", self.micro_batch, ">= 1")
         if self.kind == "plain" and self.zero_stage:
             raise ConfigError(
                 f"engine.zero_stage={self.zero_stage} has no effect with engine.kind='plain'; "
@@ -170,15 +153,15 @@ class WorkersConfig:
     max_failures: int = 3  # worker deaths survived by restarting from the newest checkpoint
 
     def __post_init__(self) -> None:
-        _require(self.num_workers >= 1, "workers.num_workers", self.num_workers, ">= 1")
-        _require(self.cpus_per_worker > 0, "workers.cpus_per_worker", self.cpus_per_worker, "> 0")
-        _require(
+        require(self.num_workers >= 1, "workers.num_workers", self.num_workers, ">= 1")
+        require(self.cpus_per_worker > 0, "workers.cpus_per_worker", self.cpus_per_worker, "> 0")
+        require(
             self.threads_per_worker >= 1,
             "workers.threads_per_worker",
             self.threads_per_worker,
             ">= 1",
         )
-        _require(self.max_failures >= 0, "workers.max_failures", self.max_failures, ">= 0")
+        require(self.max_failures >= 0, "workers.max_failures", self.max_failures, ">= 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,10 +176,10 @@ class LoopConfig:
     seed: int = 20260210
 
     def __post_init__(self) -> None:
-        _require(self.num_passes >= 1, "loop.num_passes", self.num_passes, ">= 1")
-        _require(self.max_steps >= 0, "loop.max_steps", self.max_steps, ">= 0")
+        require(self.num_passes >= 1, "loop.num_passes", self.num_passes, ">= 1")
+        require(self.max_steps >= 0, "loop.max_steps", self.max_steps, ">= 0")
         for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
-            _require(getattr(self, name) >= 1, f"loop.{name}", getattr(self, name), ">= 1")
+            require(getattr(self, name) >= 1, f"loop.{name}", getattr(self, name), ">= 1")
 
 
 # ----------------------------------------------------------------------------------------- Micro
@@ -229,12 +212,12 @@ class MicroEncoderConfig:
         product = 1
         for kernel in self.patch_kernels:
             product *= kernel
-        _require(
+        require(
             product == 50, "model.patch_kernels", self.patch_kernels, "kernels whose product is 50"
         )
         same = len(self.patch_channels) == len(self.patch_kernels)
-        _require(same, "model.patch_channels", self.patch_channels, "one width per patch kernel")
-        _require(
+        require(same, "model.patch_channels", self.patch_channels, "one width per patch kernel")
+        require(
             self.patch_channels[-1] == self.lower_dim,
             "model.lower_dim",
             self.lower_dim,
@@ -246,18 +229,18 @@ class MicroEncoderConfig:
             ("decoder_dim", self.decoder_heads),
         ):
             dim = getattr(self, name)
-            _require(dim % (2 * heads) == 0, f"model.{name}", dim, f"a multiple of {2 * heads}")
-        _require(
+            require(dim % (2 * heads) == 0, f"model.{name}", dim, f"a multiple of {2 * heads}")
+        require(
             self.merge_kernel == 2 * self.merge_stride,
             "model.merge_kernel",
             self.merge_kernel,
             "2 x stride",
         )
-        _require(
+        require(
             60 % self.merge_stride == 0, "model.merge_stride", self.merge_stride, "a divisor of 60"
         )
         ok = 1 <= self.num_active_experts <= self.num_experts
-        _require(ok, "model.num_active_experts", self.num_active_experts, "in 1..num_experts")
+        require(ok, "model.num_active_experts", self.num_active_experts, "in 1..num_experts")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,7 +254,7 @@ class MaskingConfig:
     def __post_init__(self) -> None:
         for name in ("fast_run", "slow_run"):
             run = getattr(self, name)
-            _require(
+            require(
                 run >= 1 and 120 % (2 * run) == 0,
                 f"masking.{name}",
                 run,
@@ -291,11 +274,11 @@ class MicroLossConfig:
     temporal_negatives: Literal["equation", "text"] = "equation"  # eq. 2 and its text disagree
 
     def __post_init__(self) -> None:
-        _require(self.tau > 0, "loss.tau", self.tau, "> 0")
+        require(self.tau > 0, "loss.tau", self.tau, "> 0")
         for name in ("lambda_cl", "lambda_koleo"):
-            _require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), ">= 0")
+            require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), ">= 0")
         ok = self.smoothing_points >= 1 and self.smoothing_points % 2 == 1
-        _require(ok, "loss.smoothing_points", self.smoothing_points, "odd and >= 1")
+        require(ok, "loss.smoothing_points", self.smoothing_points, "odd and >= 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -313,8 +296,8 @@ class MicroPretrainConfig:
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
-        _require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
-        _require(self.shuffle_buffer >= 0, "shuffle_buffer", self.shuffle_buffer, ">= 0")
+        require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
+        require(self.shuffle_buffer >= 0, "shuffle_buffer", self.shuffle_buffer, ">= 0")
         require_even_batch(
             "batch_size", self.batch_size, self.workers.num_workers, self.engine.micro_batch
         )
@@ -325,7 +308,7 @@ def require_even_batch(name: str, batch: int, num_workers: int, micro_batch: int
     share, rest = divmod(batch, num_workers)
     ok = rest == 0 and share >= 1 and share % min(share, micro_batch) == 0
     expected = f"a multiple of num_workers ({num_workers}), and of micro batches ({micro_batch})"
-    _require(ok, name, batch, expected)
+    require(ok, name, batch, expected)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -341,8 +324,8 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         for name in ("windows_per_batch", "nights_per_commit", "num_actors", "threads_per_actor"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
-        _require(self.cpus_per_actor > 0, "cpus_per_actor", self.cpus_per_actor, "> 0")
+            require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
+        require(self.cpus_per_actor > 0, "cpus_per_actor", self.cpus_per_actor, "> 0")
 
 
 # ----------------------------------------------------------------------------------------- Macro
@@ -362,7 +345,7 @@ class MacroEncoderConfig:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            _require(value >= 1, f"model.{item.name}", value, ">= 1")
+            require(value >= 1, f"model.{item.name}", value, ">= 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -378,9 +361,9 @@ class DGCLConfig:
 
     def __post_init__(self) -> None:
         for name in ("rho", "v"):
-            _require(getattr(self, name) > 0, f"dgcl.{name}", getattr(self, name), "> 0")
-        _require(self.lambda_sex >= 0, "dgcl.lambda_sex", self.lambda_sex, ">= 0")
-        _require(self.cycle_epochs >= 1, "dgcl.cycle_epochs", self.cycle_epochs, ">= 1")
+            require(getattr(self, name) > 0, f"dgcl.{name}", getattr(self, name), "> 0")
+        require(self.lambda_sex >= 0, "dgcl.lambda_sex", self.lambda_sex, ">= 0")
+        require(self.cycle_epochs >= 1, "dgcl.cycle_epochs", self.cycle_epochs, ">= 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -401,9 +384,9 @@ class MacroPretrainConfig:
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
-        _require(self.batch_subjects >= 2, "batch_subjects", self.batch_subjects, ">= 2")
+        require(self.batch_subjects >= 2, "batch_subjects", self.batch_subjects, ">= 2")
         cycle = self.dgcl.cycle_epochs
-        _require(
+        require(
             self.max_epochs >= cycle,
             "max_epochs",
             self.max_epochs,
@@ -440,7 +423,7 @@ class ServeConfig:
     windows_per_batch: int = 32
 
     def __post_init__(self) -> None:
-        _require(0 <= self.port <= 65535, "port", self.port, "in 0..65535")
+        require(0 <= self.port <= 65535, "port", self.port, "in 0..65535")
         for name in (
             "num_replicas",
             "threads_per_replica",
@@ -449,95 +432,5 @@ class ServeConfig:
             "max_queued_requests",
             "windows_per_batch",
         ):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
-        _require(self.cpus_per_replica > 0, "cpus_per_replica", self.cpus_per_replica, "> 0")
-
-
-# ------------------------------------------------------------------------- dictionaries and edits
-
-
-def to_dict(config: Any) -> dict[str, Any]:  # Any: a dataclass instance has no nominal type
-    """The config as plain JSON types; `from_dict` is its inverse."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return plain
-
-
-def from_dict(cls: type[T], values: Mapping[str, Any], *, at: str = "") -> T:
-    """Build a config; unknown keys and wrong types are ConfigErrors that name the dotted key."""
-    hints = typing.get_type_hints(cls)
-    known = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]  # cls is a dataclass
-    for key in values:
-        if key not in known:
-            raise ConfigError(
-                f"unknown setting {at + key!r}; there are {sorted(at + k for k in known)}"
-            )
-    built = {key: _convert(hints[key], value, at + key) for key, value in values.items()}
-    return cls(**built)
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:  # Any: a type annotation and a JSON value
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{name} must be a group of settings, got {value!r}")
-        return from_dict(typing.cast("type[Any]", hint), value, at=f"{name}.")
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        options = typing.get_args(hint)
-        _require(
-            value in options and type(value) in {type(o) for o in options},
-            name,
-            value,
-            f"one of {options}",
-        )
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{name} must be a list, got {value!r}")
-        item_hints = typing.get_args(hint)
-        if item_hints[-1] is Ellipsis:
-            item_hints = (item_hints[0],) * len(value)
-        _require(len(value) == len(item_hints), name, value, f"a list of {len(item_hints)}")
-        return tuple(_convert(h, v, name) for h, v in zip(item_hints, value, strict=True))
-    if origin in (types.UnionType, typing.Union):
-        return next(_convert(h, value, name) for h in typing.get_args(hint) if h is not type(None))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    _require(type(value) is hint, name, value, f"of type {hint.__name__}")
-    return value
-
-
-def replace_at(config: T, changes: Mapping[str, Any]) -> T:
-    """A copy with dotted settings replaced: `replace_at(config, {"dgcl.rho": 0.2})`.
-
-    Raises:
-        ConfigError: a name does not exist, or a value has the wrong type or range.
-    """
-    values = to_dict(config)
-    for dotted, value in changes.items():
-        *groups, last = dotted.split(".")
-        place = values
-        for group in groups:
-            inner = place.get(group)
-            if not isinstance(inner, dict):
-                raise ConfigError(
-                    f"unknown setting {dotted!r}: no group {group!r} in {sorted(place)}"
-                )
-            place = inner
-        if last not in place:
-            raise ConfigError(f"unknown setting {dotted!r}; there are {sorted(place)}")
-        place[last] = value
-    return from_dict(type(config), values)
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """`["dgcl.rho=0.2", "cohort=shhs1"]` -> values; what is not JSON is taken as a string."""
-    changes: dict[str, Any] = {}
-    for text in assignments:
-        name, sign, value = text.partition("=")
-        if not sign or not name:
-            raise ConfigError(f"--set takes dotted.name=value, got {text!r}")
-        try:
-            changes[name] = json.loads(value)
-        except json.JSONDecodeError:
-            changes[name] = value
-    return changes
+            require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
+        require(self.cpus_per_replica > 0, "cpus_per_replica", self.cpus_per_replica, "> 0")

@@ -15,6 +15,12 @@ class ConfigError(SleepMaMiError):
     code = "config_invalid"
 
 
+def require(ok: bool, name: str, value: object, expected: str) -> None:
+    """ConfigError naming the setting, what was found and what was expected, unless `ok`."""
+    if not ok:
+        raise ConfigError(f"{name} must be {expected}, got {value!r}")
+
+
 class TableError(SleepMaMiError):
     """A table that is missing, of another schema version, or does not hold what was asked for."""
 

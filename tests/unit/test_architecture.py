@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Low to high. A module may import its own package or any row above it in this list.
 LAYERS = [
     {"sleepmami.errors", "sleepmami.psg"},
-    {"sleepmami.config", "sleepmami.presets", "sleepmami.storage"},
+    {"sleepmami.config", "sleepmami.config_edit", "sleepmami.presets", "sleepmami.storage"},
     {"sleepmami.signals", "sleepmami.tables"},
     {"sleepmami.simulation"},
     {"sleepmami.models", "sleepmami.losses"},
@@ -87,5 +87,5 @@ def test_light_layers_start_without_torch(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_files_stay_short(file: Path) -> None:
-    limit = 520 if file.name == "config.py" else 400  # every setting in one place beats two halves
+    limit = 440 if file.name == "config.py" else 400  # every setting in one place beats two halves
     assert len(file.read_text().splitlines()) <= limit, "split the file, or argue for it in review"

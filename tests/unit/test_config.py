@@ -4,15 +4,8 @@ import dataclasses
 
 import pytest
 
-from sleepmami.config import (
-    EngineConfig,
-    MacroPretrainConfig,
-    MicroPretrainConfig,
-    from_dict,
-    parse_assignments,
-    replace_at,
-    to_dict,
-)
+from sleepmami.config import EngineConfig, MacroPretrainConfig, MicroPretrainConfig
+from sleepmami.config_edit import from_dict, parse_assignments, replace_at, to_dict
 from sleepmami.errors import ConfigError
 from sleepmami.presets import Preset, paper, preset, tiny
 

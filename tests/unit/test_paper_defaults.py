@@ -67,7 +67,7 @@ def test_macro_pretraining_is_table_9() -> None:
 
 
 def test_units_are_those_of_table_9() -> None:
-    assert PATCH_SAMPLES / MODEL_RATE_HZ == pytest.approx(0.5)
+    assert pytest.approx(0.5) == PATCH_SAMPLES / MODEL_RATE_HZ
     assert SEGMENT_SAMPLES / MODEL_RATE_HZ == 60
     assert (EPOCH_S, len(MODALITIES)) == (30, 6)
 
