@@ -39,7 +39,7 @@ pretrain = typer.Typer(no_args_is_help=True, help="Train an encoder with Ray Tra
 embed = typer.Typer(no_args_is_help=True, help="Turn nights into vectors.")
 app.add_typer(pretrain, name="pretrain")
 app.add_typer(embed, name="embed")
-out = Console()
+out = Console(markup=False, highlight=False)
 
 PresetOption = Annotated[
     str, typer.Option("--preset", help=f"complete configuration: {' | '.join(sorted(PRESETS))}")

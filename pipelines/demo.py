@@ -121,16 +121,21 @@ def _ask(recording: Path, bundle: Path, settings: Preset) -> None:
     console.print(
         f"{answer.status_code} {answer.headers['content-type']}, {len(answer.content)} bytes"
     )
-    console.print_json(json.dumps(shortened(answer.json())))
+    console.print(json.dumps(shortened(answer.json()), indent=2), highlight=False, soft_wrap=True)
 
 
-def shortened(value: Any, limit: int = 60) -> Any:  # Any: JSON
-    """JSON whose long strings and lists are cut, for printing."""
+def shortened(value: Any, limit: int = 48) -> Any:  # Any: JSON
+    """JSON whose long strings and lists are cut to one line each, for printing."""
     if isinstance(value, dict):
         return {key: shortened(inner, limit) for key, inner in value.items()}
+    if (
+        isinstance(value, list)
+        and len(json.dumps(value)) > limit
+        and not isinstance(value[0], dict)
+    ):
+        return f"{json.dumps(value)[:limit]} ... {len(value)} items"
     if isinstance(value, list):
-        cut = [shortened(inner, limit) for inner in value[:8]]
-        return cut if len(value) <= 8 else [*cut, f"... {len(value) - 8} more"]
-    if isinstance(value, str) and len(value) > limit:
-        return f"{value[:limit]}... {len(value) - limit} more characters"
+        return [shortened(inner, limit) for inner in value]
+    if isinstance(value, str) and len(value) > 2 * limit:
+        return f"{value[:limit]} ... {len(value)} characters"
     return value

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, highlight=False)  # file names may hold brackets
 
 Advance = Callable[[int, str], None]
 

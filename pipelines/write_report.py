@@ -38,6 +38,7 @@ def write_night_report(
     )
     report = NightReport(
         night=night,
+        micro=embedding.micro,
         macro=embedding.macro,
         epoch_valid=embedding.epoch_valid,
         info=embedding.info,

@@ -1,6 +1,8 @@
 """Fixtures every test may use."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings at {folder}; set SLEEPMAMI_TEST_DATA to a folder like it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One Ray cluster for the whole session; tests that use it are marked `ray`."""
+    import ray
+
+    from pipelines.ray_session import start_local
+
+    with tempfile.TemporaryDirectory(prefix="smm-ray-", ignore_cleanup_errors=True) as folder:
+        start_local(Path(folder), num_cpus=6)
+        yield
+        ray.shutdown()

@@ -35,21 +35,26 @@ STAGE_NAMES = {
 }
 COMPONENT_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 WIDTH_IN = 9.0
+TIME_LEFT, TIME_WIDTH = 0.075, 0.84  # of the figure; the rest is for a colour bar
 
 
 def _hours(num_epochs: int) -> NDArray[np.float64]:
     return np.arange(num_epochs) * EPOCH_S / 3600
 
 
-def _time_axis(axes: Axes, num_epochs: int) -> None:
+def _over_the_night(num_epochs: int, height_in: float) -> tuple[Figure, Axes]:
+    """A figure whose time axis lies at the same place in every picture of the page."""
+    figure = Figure(figsize=(WIDTH_IN, height_in))
+    bottom, top = 0.46 / height_in, 1 - 0.08 / height_in
+    axes = figure.add_axes((TIME_LEFT, bottom, TIME_WIDTH, top - bottom))
     axes.set_xlim(0, num_epochs * EPOCH_S / 3600)
     axes.set_xlabel("hours from the start of the recording")
+    return figure, axes
 
 
 def hypnogram(stages: NDArray[np.int8]) -> Figure:
     """Scored stages int8[num_epochs] over the night."""
-    figure = Figure(figsize=(WIDTH_IN, 1.9), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _over_the_night(len(stages), 1.9)
     height = {stage: -row for row, stage in enumerate(STAGE_ROWS)}
     level = np.array([height.get(Stage(code), np.nan) for code in stages])
     edges = np.append(_hours(len(stages)), len(stages) * EPOCH_S / 3600)
@@ -59,14 +64,12 @@ def hypnogram(stages: NDArray[np.int8]) -> Figure:
         axes.stairs(part, edges, baseline=None, color=STAGE_COLOURS[stage], linewidth=3)
     axes.set_yticks([height[stage] for stage in STAGE_ROWS], [STAGE_NAMES[s] for s in STAGE_ROWS])
     axes.set_ylim(-len(STAGE_ROWS) + 0.5, 0.5)
-    _time_axis(axes, len(stages))
     return figure
 
 
 def usable_epochs(usable: Mapping[Modality, NDArray[np.bool_]], num_epochs: int) -> Figure:
     """Where each modality has a usable signal; an absent modality is an empty row."""
-    figure = Figure(figsize=(WIDTH_IN, 1.7), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _over_the_night(num_epochs, 1.7)
     hours = num_epochs * EPOCH_S / 3600
     absent = np.zeros(num_epochs, bool)
     grid = np.stack([usable.get(modality, absent) for modality in MODALITIES])
@@ -82,7 +85,6 @@ def usable_epochs(usable: Mapping[Modality, NDArray[np.bool_]], num_epochs: int)
     axes.set_yticks(range(len(MODALITIES)), [m.value for m in MODALITIES])
     for row in range(1, len(MODALITIES)):
         axes.axhline(row - 0.5, color="white", linewidth=2)
-    _time_axis(axes, num_epochs)
     return figure
 
 
@@ -94,8 +96,7 @@ def eeg_spectrogram(samples: NDArray[np.float32], num_epochs: int) -> Figure:
     shown = (frequency >= 0.5) & (frequency <= 30)
     decibel = 10 * np.log10(power[shown] + 1e-6)
     low, high = np.percentile(decibel, [5, 99])
-    figure = Figure(figsize=(WIDTH_IN, 2.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _over_the_night(num_epochs, 2.4)
     image = axes.imshow(
         decibel,
         aspect="auto",
@@ -106,8 +107,9 @@ def eeg_spectrogram(samples: NDArray[np.float32], num_epochs: int) -> Figure:
         extent=(0, len(samples) / MODEL_RATE_HZ / 3600, 0.5, 30),
     )
     axes.set_ylabel("Hz")
-    figure.colorbar(image, ax=axes, label="dB", pad=0.01)
-    _time_axis(axes, num_epochs)
+    box = axes.get_position()
+    beside = figure.add_axes((box.x1 + 0.01, box.y0, 0.012, box.height))
+    figure.colorbar(image, cax=beside, label="dB")
     return figure
 
 
@@ -132,42 +134,66 @@ def principal_components(
     return scores, share
 
 
-def embedding_over_night(
-    vectors: NDArray[np.float32], valid: NDArray[np.bool_], stages: NDArray[np.int8] | None
-) -> Figure:
-    """The embedding map: three principal components over time, and the first two as a map.
-
-    Points are coloured by stage where the night is scored, else by time.
-    """
-    scores, share = principal_components(vectors, valid, 3)
-    figure = Figure(figsize=(WIDTH_IN, 3.4), layout="constrained")
-    over_time, plane = figure.subplots(1, 2, width_ratios=[1.7, 1])
-    hours = _hours(len(vectors))
+def components_over_night(vectors: NDArray[np.float32], valid: NDArray[np.bool_]) -> Figure:
+    """The first three principal components of [num_epochs, width] over time."""
+    scores, share = principal_components(vectors, valid, len(COMPONENT_COLOURS))
+    figure, axes = _over_the_night(len(vectors), 2.6)
     for index, colour in enumerate(COMPONENT_COLOURS):
         label = f"PC{index + 1} ({share[index]:.0%})"
-        over_time.plot(hours, scores[:, index], color=colour, linewidth=0.9, label=label)
-    over_time.legend(ncols=3, fontsize="small", frameon=False, loc="upper center")
-    over_time.margins(y=0.2)
-    over_time.set_ylabel("score")
-    _time_axis(over_time, len(vectors))
-    if stages is None:
-        points = plane.scatter(scores[:, 0], scores[:, 1], c=hours, s=7, cmap="viridis")
-        figure.colorbar(points, ax=plane, label="hours")
-    else:
-        for stage in (Stage.UNKNOWN, *STAGE_ROWS):
-            rows = valid & (stages == stage)
-            if rows.any():
-                plane.scatter(
-                    scores[rows, 0],
-                    scores[rows, 1],
-                    s=7,
-                    color=STAGE_COLOURS[stage],
-                    label=STAGE_NAMES[stage],
-                )
-        plane.legend(fontsize="small", markerscale=2, frameon=False)
-    plane.set_xlabel("PC1")
-    plane.set_ylabel("PC2")
+        axes.plot(_hours(len(vectors)), scores[:, index], color=colour, linewidth=0.8, label=label)
+    axes.legend(ncols=3, fontsize="small", frameon=False, loc="upper center")
+    axes.margins(y=0.2)
+    axes.set_ylabel("score")
     return figure
+
+
+def embedding_map(
+    vectors: Mapping[str, NDArray[np.float32]],
+    valid: NDArray[np.bool_],
+    stages: NDArray[np.int8] | None,
+) -> Figure:
+    """A plane of the first two principal components per kind of vector, one point per epoch.
+
+    Points are coloured by stage where the night is scored, else by time.
+
+    Args:
+        vectors: title -> [num_epochs, width].
+        valid: bool[num_epochs], epochs to show.
+        stages: Stage codes, or None.
+    """
+    figure = Figure(figsize=(WIDTH_IN, 3.6), layout="constrained")
+    planes = np.atleast_1d(figure.subplots(1, len(vectors)))
+    for plane, (title, values) in zip(planes, vectors.items(), strict=True):
+        scores, share = principal_components(values, valid, 2)
+        plane.set_title(title, fontsize="medium")
+        plane.set_xlabel(f"PC1 ({share[0]:.0%})")
+        plane.set_ylabel(f"PC2 ({share[1]:.0%})")
+        if stages is None:
+            hours = _hours(len(values))
+            points = plane.scatter(scores[:, 0], scores[:, 1], c=hours, s=7, cmap="viridis")
+        else:
+            _scatter_by_stage(plane, scores, valid, stages)
+    if stages is None:
+        figure.colorbar(points, ax=list(planes), label="hours")
+    else:
+        handles, labels = planes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", frameon=False, markerscale=2)
+    return figure
+
+
+def _scatter_by_stage(
+    plane: Axes, scores: NDArray[np.float32], valid: NDArray[np.bool_], stages: NDArray[np.int8]
+) -> None:
+    for stage in (*STAGE_ROWS, Stage.UNKNOWN):
+        rows = valid & (stages == stage)
+        if rows.any():
+            plane.scatter(
+                scores[rows, 0],
+                scores[rows, 1],
+                s=7,
+                color=STAGE_COLOURS[stage],
+                label=STAGE_NAMES[stage],
+            )
 
 
 def loss_curves(history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> Figure:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -43,7 +43,8 @@ class NightReport:
 
     Attributes:
         night: the preprocessed recording.
-        macro: float32[num_epochs, width], the vectors of the embedding map.
+        micro: float32[num_epochs, width], the Micro-Encoder's vector of each epoch.
+        macro: float32[num_epochs, width], each epoch in the context of its night.
         epoch_valid: bool[num_epochs].
         info: of the embedding; model id, weights hash, missing modalities.
         micro_history: metrics of Micro pretraining, one mapping per report.
@@ -52,6 +53,7 @@ class NightReport:
     """
 
     night: Night
+    micro: NDArray[np.float32]
     macro: NDArray[np.float32]
     epoch_valid: NDArray[np.bool_]
     info: Mapping[str, Any]  # Any: JSON values
@@ -64,7 +66,7 @@ def render(report: NightReport) -> str:
     """The page as HTML; nothing in it is loaded from elsewhere."""
     environment = Environment(
         loader=PackageLoader("sleepmami.report"),
-        autoescape=select_autoescape(),
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -95,8 +97,11 @@ def _pictures(report: NightReport) -> dict[str, str]:
     night = report.night
     drawn = {
         "usable": figures.usable_epochs(night.usable, night.num_epochs),
-        "embedding": figures.embedding_over_night(
-            report.macro, report.epoch_valid, night.hypnogram
+        "components": figures.components_over_night(report.macro, report.epoch_valid),
+        "map": figures.embedding_map(
+            {"Micro-Encoder": report.micro, "Macro-Encoder": report.macro},
+            report.epoch_valid,
+            night.hypnogram,
         ),
     }
     if night.hypnogram is not None:
