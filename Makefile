@@ -42,5 +42,8 @@ format: $(STAMP)  ## rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+openapi: $(STAMP)  ## write the HTTP contract again after changing it on purpose
+	$(BIN)/python -m serve_apps.openapi
+
 clean:  ## remove what the targets above made
 	rm -rf .venv demo-out build *.egg-info

@@ -58,12 +58,12 @@ def main() -> None:
     """Entry point: a project error is one line and an exit code, never a trace."""
     try:
         app()
-    except SleepMaMiError as error:
+    except (SleepMaMiError, OSError) as error:  # OSError: full disk, no permission, no network
         Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
         sys.exit(_exit_code(error))
 
 
-def _exit_code(error: SleepMaMiError) -> int:
+def _exit_code(error: Exception) -> int:
     if isinstance(error, ConfigError):
         return EXIT_USAGE
     return EXIT_DATA if isinstance(error, RecordingError) else EXIT_FAILURE
@@ -315,7 +315,10 @@ def submit(
     """Run a command as a Ray job on a running head, and follow its log."""
     from pipelines.submit import submit as start
 
-    job = start(address, command, runtime_env=runtime_env, on_log=lambda text: print(text, end=""))
+    def show(text: str) -> None:
+        print(text, end="", flush=True)
+
+    job = start(address, command, runtime_env=runtime_env, on_log=show)
     out.print(f"job {job} succeeded")
 
 

@@ -1,20 +1,20 @@
 """Nights of a corpus -> vectors: for Macro pretraining, or for other teams' probes.
 
-A pool of Ray Data actors, each holding the Embedder, takes one night at a time. Finished nights are
-committed in groups; a run that was interrupted embeds only what is missing.
+A pool of Ray actors, each holding the Embedder, takes one night at a time. Finished nights are
+committed in groups. A run that was interrupted embeds only what is missing, and nights whose
+metadata, scoring or length in the corpus is another by now.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
-from ray.data import ActorPoolStrategy
 
 from pipelines.progress import print_outcomes, stage
-from pipelines.ray_data import map_each
+from pipelines.ray_data import map_on_actors
 from sleepmami import storage
 from sleepmami.config import EmbedConfig
 from sleepmami.config_edit import from_dict, to_dict
@@ -22,6 +22,7 @@ from sleepmami.errors import CheckpointError, TableError
 from sleepmami.inference.embedder import Embedder
 from sleepmami.psg import Night
 from sleepmami.tables import lance_io
+from sleepmami.tables.arrays import list_values
 from sleepmami.tables.demographics import Demographics
 from sleepmami.tables.rows import (
     micro_night_row,
@@ -39,6 +40,7 @@ from sleepmami.training.checkpoint import load_bundle
 
 Kind = Literal["micro", "night"]
 SCHEMAS = {"micro": micro_nights_schema(), "night": night_embeddings_schema()}
+SHARED_COLUMNS = ("subject_id", "cohort", "split", "age_years", "sex", "bmi", "num_epochs")
 
 
 def embed_micro_nights(corpus: str, run: str, config: EmbedConfig) -> str:
@@ -72,55 +74,62 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
             f"{bundle}: found a bundle without Macro-Encoder; expected what `pretrain macro` made"
         )
     recordings_uri = storage.join(corpus, "recordings.lance")
-    rows = lance_io.read_table(
-        recordings_uri, columns=["recording_id"], filter="rejected_code IS NULL"
-    )
-    wanted = sorted(rows.column("recording_id").to_pylist())
-    done = _done(output, model.model_id)
-    todo = [recording_id for recording_id in wanted if recording_id not in done]
+    wanted = _shared_cells(recordings_uri, filter="rejected_code IS NULL")
+    there = _embedded_cells(output, model.model_id)
+    todo = sorted(name for name, cells in wanted.items() if there.get(name) != cells)
     metadata = provenance(
         {"embed": to_dict(config), "model_id": model.model_id},
         {"recordings": lance_io.version(recordings_uri)},
     )
     outcomes = Counter({"already there": len(wanted) - len(todo)})
+    pending: dict[str, str] = {}
+
+    def commit() -> None:
+        outdated = [name for name in pending if name in there]
+        lance_io.delete_recordings(output, outdated)
+        lance_io.commit(output, list(pending.values()), SCHEMAS[kind], metadata=metadata)
+        outcomes["embedded again"] += len(outdated)
+        outcomes["embedded"] += len(pending) - len(outdated)
+        pending.clear()
+
     with stage(f"embed {kind}", len(todo), unit="nights") as advance:
-        pending: list[str] = []
-        for result in _results(kind, corpus, bundle, output, todo, config):
-            pending.append(result["fragment"])
-            outcomes["embedded"] += 1
-            advance(1, result["recording_id"])
+        for recording_id, fragment in map_on_actors(
+            todo,
+            functools.partial(NightWorker, kind, corpus, bundle, output, to_dict(config)),
+            num_actors=config.num_actors,
+            num_cpus=config.cpus_per_actor,
+            num_gpus=1 if config.use_gpu else 0,
+        ):
+            pending[recording_id] = fragment
+            advance(1, recording_id)
             if len(pending) >= config.nights_per_commit:
-                lance_io.commit(output, pending, SCHEMAS[kind], metadata=metadata)
-                pending = []
+                commit()
         if pending:
-            lance_io.commit(output, pending, SCHEMAS[kind], metadata=metadata)
+            commit()
     print_outcomes(f"embed {kind}", outcomes, [])
 
 
-def _done(output: str, model_id: str) -> set[str]:
+def _shared_cells(uri: str, filter: str | None = None) -> dict[str, Row]:
+    """What a night's vectors must agree on with its recording, by recording id."""
+    columns = ["recording_id", *SHARED_COLUMNS, "hypnogram"]
+    table = lance_io.read_table(uri, columns=columns, filter=filter)
+    rows = table.drop_columns(["hypnogram"]).to_pylist()
+    for row, hypnogram in zip(rows, list_values(table.column("hypnogram")), strict=True):
+        row["hypnogram"] = None if hypnogram is None else hypnogram.tobytes()
+    return {row["recording_id"]: row for row in rows}
+
+
+def _embedded_cells(output: str, model_id: str) -> dict[str, Row]:
     if not lance_io.exists(output):
-        return set()
-    table = lance_io.read_table(output, columns=["recording_id", "model_id"])
-    others = set(table.column("model_id").to_pylist()) - {model_id}
+        return {}
+    models = lance_io.read_table(output, columns=["model_id"]).column("model_id").unique()
+    others = set(models.to_pylist()) - {model_id}
     if others:
         raise TableError(
             f"{output}: found vectors of {', '.join(sorted(others))}; expected only those of "
             f"{model_id}: vectors of different models do not mix, use a new folder"
         )
-    return set(table.column("recording_id").to_pylist())
-
-
-def _results(
-    kind: Kind, corpus: str, bundle: str, output: str, todo: list[str], config: EmbedConfig
-) -> Iterator[dict[str, Any]]:
-    return map_each(
-        [{"recording_id": recording_id} for recording_id in todo],
-        NightWorker,
-        fn_constructor_args=(kind, corpus, bundle, output, to_dict(config)),
-        compute=ActorPoolStrategy(size=min(config.num_actors, max(len(todo), 1))),
-        num_cpus=config.cpus_per_actor,
-        num_gpus=1 if config.use_gpu else 0,
-    )
+    return _shared_cells(output)
 
 
 class NightWorker:
@@ -140,9 +149,9 @@ class NightWorker:
             device="cuda" if settings.use_gpu else "cpu",
         )
 
-    def __call__(self, row: Mapping[str, str]) -> dict[str, str]:
-        """One recording id -> its fragment."""
-        recording, night = read_night(self._corpus, row["recording_id"])
+    def __call__(self, recording_id: str) -> tuple[str, str]:
+        """One recording id -> (the same, its fragment)."""
+        recording, night = read_night(self._corpus, recording_id)
         built = (
             self._micro_row(recording, night)
             if self._kind == "micro"
@@ -151,7 +160,7 @@ class NightWorker:
         schema = SCHEMAS[self._kind]
         table = rows_table([built], schema)
         (fragment,) = lance_io.write_fragments(table, self._output, schema)
-        return {"recording_id": row["recording_id"], "fragment": fragment}
+        return recording_id, fragment
 
     def _micro_row(self, recording: Row, night: Night) -> Row:
         epochs = self._embedder.epochs(night)

@@ -3,47 +3,50 @@
 Every file ends as exactly one row of recordings.lance: ingested, or rejected with a code and a
 reason. A night becomes visible when its row in recordings.lance is committed; segments are
 committed first, so that an interrupted run leaves at most segments without a recording, which the
-next run deletes before it starts.
+next run deletes before it starts. One ingest at a time may write to a corpus.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from pipelines.ingest_file import (
+    IngestItem,
+    IngestResult,
+    KnownRecording,
+    ingest_file,
+    lost_file,
+    table_uris,
+)
 from pipelines.progress import print_outcomes, stage
 from pipelines.ray_data import map_each
 from sleepmami import storage
 from sleepmami.config import IngestConfig
-from sleepmami.config_edit import from_dict, to_dict
-from sleepmami.errors import RecordingError, SleepMaMiError, TableError
-from sleepmami.signals.annotations import find_annotation
-from sleepmami.signals.preprocess import load_night
+from sleepmami.config_edit import to_dict
+from sleepmami.errors import TableError
+from sleepmami.signals.annotations import pair_annotations
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics, demographics_of, read_demographics
-from sleepmami.tables.rows import recording_row, rows_table, segments_table
 from sleepmami.tables.schemas import RECORDINGS, SEGMENTS, provenance
-from sleepmami.tables.splits import split_of
 
-RECORDING_SUFFIXES = (".edf", ".bdf", ".rec")
-ANNOTATION_SUFFIXES = (".xml", ".edf")
+RECORDING_SUFFIXES = (".edf", ".bdf", ".rec")  # of files alike but for this, the first comes first
+ANNOTATION_SUFFIXES = (".xml", ".edf", ".bdf")
+ONE_PER_CORPUS = ("preprocess", "split")  # settings that all nights of a corpus share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IngestSummary:
-    """What a run did; `details` lists (file, code, reason) of each rejected file."""
+    """What a run did; `details` lists (file, code, reason) of what could not be used."""
 
-    outcomes: Counter[str]
-    details: list[tuple[str, str, str]]
+    outcomes: Counter[str] = field(default_factory=Counter)
+    details: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def ingest(
@@ -56,8 +59,8 @@ def ingest(
 ) -> IngestSummary:
     """Bring every EDF below a folder into a corpus; running it again adds nothing twice.
 
-    Needs a Ray session. A file already in the corpus with the same content is left alone, one whose
-    content changed replaces its night.
+    Needs a Ray session. A file whose content is in the corpus is not preprocessed again, but its
+    row takes over new metadata and a new scoring. One whose content changed replaces its night.
 
     Args:
         edf_folder: folder or URI, searched recursively.
@@ -67,207 +70,173 @@ def ingest(
         annotations: folder of scorings; without it they are looked for beside the EDFs.
 
     Raises:
-        TableError: the corpus was made with other preprocessing, the metadata CSV cannot be used,
-            or no recording was found.
+        TableError: the corpus was made with other settings or holds one of the recordings for
+            another cohort, the metadata CSV cannot be used, or no recording was found.
     """
-    recordings_uri, segments_uri = _table_uris(corpus)
+    recordings_uri, segments_uri = table_uris(corpus)
     _require_same_settings(recordings_uri, config)
     known = _known_recordings(recordings_uri)
-    _delete_orphan_segments(segments_uri, known)
-
     people = read_demographics(metadata) if metadata else {}
-    items = _plan(edf_folder, annotations, people, known)
+    items = plan(edf_folder, annotations, people, known)
     if not items:
         raise TableError(
             f"{edf_folder}: found no file ending in {RECORDING_SUFFIXES}; expected EDFs"
         )
+    _require_same_cohort(corpus, items, config.cohort)
+    _delete_orphan_segments(segments_uri, known)
 
     committer = _Committer(recordings_uri, segments_uri, config)
     with stage("ingest", len(items), unit="files") as advance:
-        for result in _results(items, segments_uri, config):
+        for result in _results(items, corpus, config):
             committer.add(result)
-            advance(1, result["recording_id"])
+            advance(1, result.recording_id)
         committer.flush()
-    summary = IngestSummary(outcomes=committer.outcomes, details=committer.details)
-    print_outcomes("ingest", summary.outcomes, summary.details)
-    _say_unmatched(people, items)
-    return summary
+    _print_account(committer.summary, [edf_folder, annotations or edf_folder])
+    _print_unmatched(items, metadata, annotations)
+    return committer.summary
 
 
-def _table_uris(corpus: str) -> tuple[str, str]:
-    return storage.join(corpus, "recordings.lance"), storage.join(corpus, "segments.lance")
+# ---------------------------------------------------------------------------------- before the run
 
 
 def _require_same_settings(recordings_uri: str, config: IngestConfig) -> None:
     if not lance_io.exists(recordings_uri):
         return
-    there = json.loads(lance_io.metadata(recordings_uri)["config"])["preprocess"]
-    wanted = to_dict(config.preprocess)
-    if there != wanted:
-        changed = sorted(name for name in wanted if there.get(name) != wanted[name])
+    stored = json.loads(lance_io.metadata(recordings_uri)["config"])
+    asked = to_dict(config)
+    changed = [
+        f"{group}.{name}={stored[group].get(name)!r}"
+        for group in ONE_PER_CORPUS
+        for name, value in asked[group].items()
+        if stored[group].get(name) != value
+    ]
+    if changed:
         raise TableError(
-            f"{recordings_uri}: found nights preprocessed with other {', '.join(changed)}; "
-            "expected the same settings in all of a corpus: use these or a new CORPUS"
+            f"{recordings_uri}: found nights ingested with {', '.join(changed)}; expected the same "
+            "settings in all of a corpus: use these or a new CORPUS"
         )
 
 
-def _known_recordings(recordings_uri: str) -> dict[str, str]:
-    """Content hash per recording already in the corpus."""
+def _known_recordings(recordings_uri: str) -> dict[str, KnownRecording]:
     if not lance_io.exists(recordings_uri):
         return {}
-    table = lance_io.read_table(recordings_uri, columns=["recording_id", "source_sha256"])
-    ids, hashes = (table.column(name).to_pylist() for name in table.column_names)
-    return dict(zip(ids, hashes, strict=True))
+    columns = ["recording_id", "cohort", "source_sha256", "rejected_code"]
+    rows = lance_io.read_table(recordings_uri, columns=columns, schema=RECORDINGS).to_pylist()
+    return {row.pop("recording_id"): KnownRecording(**row) for row in rows}
 
 
-def _delete_orphan_segments(segments_uri: str, known: Mapping[str, str]) -> None:
+def _require_same_cohort(corpus: str, items: Sequence[IngestItem], cohort: str) -> None:
+    """Two cohorts may call different nights the same, and one would replace the other."""
+    others = [item for item in items if item.known and item.known.cohort != cohort]
+    if others and others[0].known:
+        raise TableError(
+            f"{corpus}: found {len(others)} of these recordings in another cohort, such as "
+            f"{others[0].recording_id!r} in {others[0].known.cohort!r}; expected them in "
+            f"{cohort!r}: name that cohort, use a new CORPUS, or rename the files"
+        )
+
+
+def _delete_orphan_segments(segments_uri: str, known: Mapping[str, KnownRecording]) -> None:
     if not lance_io.exists(segments_uri):
         return
-    ids = lance_io.read_table(segments_uri, columns=["recording_id"]).column("recording_id")
-    orphans = sorted(set(ids.unique().to_pylist()) - set(known))
-    if orphans:
-        lance_io.delete_recordings(segments_uri, orphans)
+    firsts = lance_io.read_table(
+        segments_uri, columns=["recording_id"], filter="segment_index = 0", schema=SEGMENTS
+    )
+    nights = {name for name, recording in known.items() if recording.rejected_code is None}
+    orphans = set(firsts.column("recording_id").to_pylist()) - nights
+    lance_io.delete_recordings(segments_uri, sorted(orphans))
 
 
-def _plan(
+# ------------------------------------------------------------------------------------- what to do
+
+
+def plan(
     edf_folder: str,
     annotations: str | None,
     people: Mapping[str, Demographics],
-    known: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """One task per recording: where it is, what scores it, whose it is, what is known of it."""
-    files = storage.list_files(edf_folder, RECORDING_SUFFIXES)
+    known: Mapping[str, KnownRecording],
+) -> list[IngestItem]:
+    """One item per recording below a folder; a file that scores another recording is none."""
+    found = storage.list_files(edf_folder, RECORDING_SUFFIXES)
     scorings = storage.list_files(annotations or edf_folder, ANNOTATION_SUFFIXES)
-    annotation_of = {file: find_annotation(file, scorings) for file in files}
-    taken = set(annotation_of.values())
-    base = storage.absolute(edf_folder)
+    annotation_of = pair_annotations(found, scorings)
+    scoring_files = set(annotation_of.values())
+    files = [file for file in found if file not in scoring_files]
     items = []
-    for file in files:
-        if file in taken:  # the hypnogram of another recording
-            continue
-        recording_id = posixpath.splitext(posixpath.relpath(file, base))[0]
-        person = demographics_of(recording_id, people)
+    for file, recording_id in recording_ids(files, edf_folder).items():
+        person = demographics_of(_without_ending(recording_id), people)
         items.append(
-            {
-                "file": file,
-                "recording_id": recording_id,
-                "annotation": annotation_of[file] or "",
-                "demographics": dataclasses.asdict(person) if person else None,
-                "known_sha256": known.get(recording_id, ""),
-            }
+            IngestItem(
+                file=file,
+                recording_id=recording_id,
+                annotation=annotation_of[file],
+                demographics=person,
+                known=known.get(recording_id),
+            )
         )
     return items
 
 
-def _results(
-    items: list[dict[str, Any]], segments_uri: str, config: IngestConfig
-) -> Iterable[dict[str, Any]]:
-    task = functools.partial(ingest_file, segments_uri=segments_uri, config=to_dict(config))
-    rows = [{"item": json.dumps(item)} for item in items]
-    return map_each(rows, task, num_cpus=config.num_cpus_per_task)
+def recording_ids(files: Sequence[str], folder: str) -> dict[str, str]:
+    """The name of each file below a folder: its relative path without the ending.
 
-
-def ingest_file(
-    row: Mapping[str, Any], *, segments_uri: str, config: dict[str, Any]
-) -> dict[str, Any]:
-    """One EDF -> uncommitted segment fragments and its recordings row, as Arrow IPC bytes.
-
-    A file that cannot be used is a result too. Only a failing table write ends the run.
+    Where files differ by the ending alone (night.edf and night.bdf), the one whose ending comes
+    first in RECORDING_SUFFIXES has the short name and the others keep their ending.
     """
-    item = json.loads(row["item"])
-    settings = from_dict(IngestConfig, config)
-    person = Demographics(**item["demographics"]) if item["demographics"] else None
-    recording_id = item["recording_id"]
-    subject_id = (person.subject_id if person else None) or recording_id
-    common = {
-        "recording_id": recording_id,
-        "subject_id": subject_id,
-        "cohort": settings.cohort,
-        "split": split_of(subject_id, settings.split),
-        "demographics": person,
-    }
-    result = {"recording_id": recording_id, "replaces": bool(item["known_sha256"])}
-    sha256 = ""
-    try:
-        sha256 = _sha256(item["file"])
-        if sha256 == item["known_sha256"]:
-            return {
-                **result,
-                "outcome": "unchanged",
-                "code": "",
-                "reason": "",
-                "segments": [],
-                "row": b"",
-            }
-        night = load_night(
-            _source(item["file"]),
-            settings.preprocess,
-            recording_id=recording_id,
-            name=item["file"],
-            annotation=_source(item["annotation"]) if item["annotation"] else None,
-        )
-    except (RecordingError, OSError) as error:
-        code = error.code if isinstance(error, SleepMaMiError) else "unreadable"
-        # the table gets no header text and no path, the person at the terminal gets both
-        rejected = recording_row(
-            None, source_sha256=sha256, rejected_code=code, rejected_reason=code, **common
-        )
-        row_bytes = _ipc(rejected)
-        return {
-            **result,
-            "outcome": "rejected",
-            "code": code,
-            "reason": str(error),
-            "segments": [],
-            "row": row_bytes,
-        }
-    fragments = lance_io.write_fragments(segments_table(night), segments_uri, SEGMENTS)
-    accepted = recording_row(night, source_sha256=sha256, **common)
-    return {
-        **result,
-        "outcome": "ingested",
-        "code": "",
-        "reason": "",
-        "segments": fragments,
-        "row": _ipc(accepted),
-    }
+    base = storage.absolute(folder)
+    paths = {file: file.removeprefix(base).lstrip("/") for file in files}
+    full_names = set(paths.values())
+    taken: set[str] = set()
+    ids = {}
+    for file in sorted(files, key=_suffix_rank):
+        short = _without_ending(paths[file])
+        free = short not in taken and short not in full_names
+        ids[file] = short if free else paths[file]
+        taken.add(ids[file])
+    return {file: ids[file] for file in files}
 
 
-def _source(file: str) -> str | bytes:
-    return file if storage.is_local(file) else storage.read_bytes(file)
+def _without_ending(path: str) -> str:
+    stem, ending = posixpath.splitext(path)
+    return stem if ending.lower() in RECORDING_SUFFIXES else path
 
 
-def _sha256(file: str) -> str:
-    if not storage.is_local(file):
-        return hashlib.sha256(storage.read_bytes(file)).hexdigest()
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _suffix_rank(file: str) -> tuple[int, str]:
+    return RECORDING_SUFFIXES.index(posixpath.splitext(file)[1].lower()), file
 
 
-def _ipc(row: dict[str, Any]) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, RECORDINGS) as writer:
-        writer.write_table(rows_table([row], RECORDINGS))
-    return bytes(sink.getvalue())
+# ---------------------------------------------------------------------------------- during the run
+
+
+def _results(
+    items: Sequence[IngestItem], corpus: str, config: IngestConfig
+) -> Iterator[IngestResult]:
+    settings = to_dict(config)
+    return map_each(
+        items,
+        functools.partial(ingest_file, corpus=corpus, config=settings),
+        lost=functools.partial(lost_file, config=settings),
+        num_cpus=config.num_cpus_per_task,
+    )
 
 
 class _Committer:
-    """Makes finished nights visible, `nights_per_commit` at a time."""
+    """Makes finished nights visible, `nights_per_commit` at a time, and keeps the account."""
 
     def __init__(self, recordings_uri: str, segments_uri: str, config: IngestConfig) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self.details: list[tuple[str, str, str]] = []
+        self.summary = IngestSummary()
         self._recordings_uri = recordings_uri
         self._segments_uri = segments_uri
-        self._batch: list[dict[str, Any]] = []
+        self._batch: list[IngestResult] = []
         self._size = config.nights_per_commit
         self._metadata = provenance(to_dict(config))
 
-    def add(self, result: dict[str, Any]) -> None:
-        self.outcomes[result["outcome"]] += 1
-        if result["outcome"] == "rejected":
-            self.details.append((result["recording_id"], result["code"], result["reason"]))
-        if result["row"]:
+    def add(self, result: IngestResult) -> None:
+        self.summary.outcomes[result.outcome] += 1
+        if result.problem:
+            problem = result.problem
+            self.summary.details.append((problem.file, problem.code, problem.reason))
+        if result.row is not None:
             self._batch.append(result)
         if len(self._batch) >= self._size:
             self.flush()
@@ -275,14 +244,14 @@ class _Committer:
     def flush(self) -> None:
         if not self._batch:
             return
-        replaced = [result["recording_id"] for result in self._batch if result["replaces"]]
-        if replaced:
-            lance_io.delete_recordings(self._recordings_uri, replaced)
-            lance_io.delete_recordings(self._segments_uri, replaced)
-        fragments = [fragment for result in self._batch for fragment in result["segments"]]
-        if fragments or not lance_io.exists(self._segments_uri):
-            lance_io.commit(self._segments_uri, fragments, SEGMENTS, metadata=self._metadata)
-        rows = pa.concat_tables([pa.ipc.open_stream(r["row"]).read_all() for r in self._batch])
+        for uri, replaced in (
+            (self._recordings_uri, [r.recording_id for r in self._batch if r.replaces_row]),
+            (self._segments_uri, [r.recording_id for r in self._batch if r.replaces_segments]),
+        ):
+            lance_io.delete_recordings(uri, replaced)
+        fragments = [fragment for result in self._batch for fragment in result.segments]
+        lance_io.commit(self._segments_uri, fragments, SEGMENTS, metadata=self._metadata)
+        rows = pa.concat_tables([r.row for r in self._batch])
         lance_io.commit(
             self._recordings_uri,
             lance_io.write_fragments(rows, self._recordings_uri, RECORDINGS),
@@ -292,8 +261,29 @@ class _Committer:
         self._batch = []
 
 
-def _say_unmatched(people: Mapping[str, Demographics], items: list[dict[str, Any]]) -> None:
-    without = [item["recording_id"] for item in items if people and item["demographics"] is None]
-    if without:
-        outcomes = Counter({"recordings without a row in the metadata": len(without)})
-        print_outcomes("metadata", outcomes, [])
+# ----------------------------------------------------------------------------------- after the run
+
+
+def _print_account(summary: IngestSummary, folders: Sequence[str]) -> None:
+    """Counts by outcome; then what could not be used, counted by code and file by file."""
+    print_outcomes("ingest", summary.outcomes, [])
+    if summary.details:
+        bases = [storage.absolute(folder) + "/" for folder in folders]
+        details = [
+            (next((file.removeprefix(b) for b in bases if file.startswith(b)), file), code, reason)
+            for file, code, reason in sorted(summary.details)
+        ]
+        print_outcomes("not used", Counter(code for _, code, _ in details), details)
+
+
+def _print_unmatched(
+    items: Sequence[IngestItem], metadata: str | None, annotations: str | None
+) -> None:
+    """An option that was given and does not say anything about some recordings."""
+    for title, given, without in (
+        ("metadata", metadata, sum(item.demographics is None for item in items)),
+        ("annotations", annotations, sum(item.annotation is None for item in items)),
+    ):
+        if given and without:
+            matched = len(items) - without
+            print_outcomes(title, Counter({"matched": matched, "not matched": without}), [])

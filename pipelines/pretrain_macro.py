@@ -17,10 +17,12 @@ import numpy as np
 import torch
 
 from pipelines.progress import console, print_outcomes
-from pipelines.ray_train import fit, require_same_run, train, write_history
+from pipelines.ray_train import fit, train
+from pipelines.run_folder import require_same_run
 from sleepmami import storage
 from sleepmami.config import MacroPretrainConfig
 from sleepmami.config_edit import from_dict, to_dict
+from sleepmami.errors import TableError
 from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics, DemographicStatistics
@@ -58,23 +60,27 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
 
     Raises:
         CheckpointError: RUN/micro is missing or altered.
-        TableError: RUN/micro_nights.lance is missing.
+        TableError: RUN/micro_nights.lance is missing, or of another Micro-Encoder than RUN/micro.
         TrainingError: fewer subjects than one batch, or the loss stopped being finite.
-        ConfigError: RUN holds a run with other settings, or the cluster is too small.
+        ConfigError: RUN holds a run with other settings or of other data, or the cluster is too
+            small.
     """
-    load_bundle(storage.join(run, "micro"))
-    require_same_run(storage.join(run, "macro_config.json"), to_dict(config))
+    micro = load_bundle(storage.join(run, "micro"))
+    nights_uri = storage.join(run, "micro_nights.lance")
+    require_same_run(
+        storage.join(run, "macro_config.json"),
+        {**to_dict(config), "data": {"nights_version": lance_io.version(nights_uri)}},
+    )
     if bundle_exists(run):
         console.print(f"pretrain macro: {run} is already complete")
         return run
-    nights_uri = storage.join(run, "micro_nights.lance")
-    subjects = _train_subjects(corpus, nights_uri)
+    subjects = _train_subjects(corpus, nights_uri, micro.model_id)
     steps_per_pass = len(_batches(subjects, config, pass_index=0))
     statistics = DemographicStatistics.fit(
         Demographics(age_years=age, bmi=bmi)
         for age, bmi in zip(subjects.age_years, subjects.bmi, strict=True)
     )
-    history = fit(
+    fit(
         train_worker,
         {
             "macro": to_dict(config),
@@ -90,18 +96,24 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
         loop=config.loop,
         run=run,
         name="macro",
+        metrics=storage.join(run, "macro_metrics.jsonl"),
     )
-    write_history(storage.join(run, "macro_metrics.jsonl"), history)
     return run
 
 
-def _train_subjects(corpus: str, nights_uri: str) -> Subjects:
+def _train_subjects(corpus: str, nights_uri: str, model_id: str) -> Subjects:
     split = lance_io.read_table(
         storage.join(corpus, "recordings.lance"), columns=["recording_id", "split"]
     )
     split_of = dict(zip(*(column.to_pylist() for column in split.columns), strict=True))
-    columns = ["recording_id", "subject_id", "num_epochs", "age_years", "sex", "bmi"]
+    columns = ["recording_id", "subject_id", "num_epochs", "age_years", "sex", "bmi", "model_id"]
     rows = lance_io.read_table(nights_uri, columns=columns).to_pylist()
+    others = sorted({row["model_id"] for row in rows} - {model_id})
+    if others:
+        raise TableError(
+            f"{nights_uri}: found vectors of {', '.join(others)}, expected those of {model_id}, "
+            "which is RUN/micro; embed the nights again"
+        )
     outcomes: Counter[str] = Counter()
     kept = []
     for index, row in enumerate(rows):
@@ -127,7 +139,7 @@ def _batches(
     subjects: Subjects, config: MacroPretrainConfig, *, pass_index: int
 ) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
     return stratified_batches(
-        np.array(subjects.num_epochs),
+        np.minimum(subjects.num_epochs, config.max_epochs),
         np.array(subjects.age_years),
         np.array(subjects.bmi),
         np.array(subjects.female),
@@ -153,7 +165,13 @@ def train_worker(config: dict[str, Any]) -> None:
         workers=settings.workers,
         rows_per_worker=settings.batch_subjects // settings.workers.num_workers,
         schedule=Schedule.of(settings.loop, config["steps_per_pass"]),
-        batches=night_steps(config["nights"], Subjects(**config["subjects"]), statistics, settings),
+        batches=night_steps(
+            config["nights"],
+            Subjects(**config["subjects"]),
+            statistics,
+            settings,
+            config["steps_per_pass"],
+        ),
         queue=config["queue"],
     )
     if collectives.rank() == 0:
@@ -173,19 +191,18 @@ def night_steps(
     subjects: Subjects,
     statistics: DemographicStatistics,
     settings: MacroPretrainConfig,
+    steps_per_pass: int,
 ) -> Callable[[int], Iterator[list[MacroBatch]]]:
     """`batches(start)`: this worker's share of each step's subjects; the same after a restart."""
     workers, rank = collectives.num_workers(), collectives.rank()
 
     def batches(start: int) -> Iterator[list[MacroBatch]]:
-        step = 0
-        for pass_index in itertools.count():
-            for chosen in _batches(subjects, settings, pass_index=pass_index):
-                if step >= start:
-                    share = np.array_split(chosen, workers)[rank]
-                    rows = [subjects.row[index] for index in share]
-                    nights = read_micro_nights(lance_io.take_rows(nights_uri, rows))
-                    yield [macro_batch(nights, statistics, settings.max_epochs)]
-                step += 1
+        for pass_index in itertools.count(start // steps_per_pass):
+            skipped = start % steps_per_pass if pass_index == start // steps_per_pass else 0
+            for chosen in _batches(subjects, settings, pass_index=pass_index)[skipped:]:
+                share = np.array_split(chosen, workers)[rank]
+                rows = [subjects.row[index] for index in share]
+                nights = read_micro_nights(lance_io.take_rows(nights_uri, rows))
+                yield [macro_batch(nights, statistics, settings.max_epochs)]
 
     return batches

@@ -10,19 +10,19 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.data import DataIterator, Dataset
+from ray.data import DataIterator
 
 from pipelines.progress import console
 from pipelines.ray_data import quiet
-from pipelines.ray_train import fit, require_same_run, train, write_history
+from pipelines.ray_train import fit, train
+from pipelines.run_folder import require_same_run
+from pipelines.segment_source import SegmentSource, count_rows, rows_to_train_on
 from sleepmami import storage
 from sleepmami.config import MicroPretrainConfig, PreprocessConfig
 from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import TrainingError
 from sleepmami.models.micro_encoder import MicroEncoder
-from sleepmami.psg import MODALITIES
 from sleepmami.tables import lance_io
-from sleepmami.tables.schemas import segment_column
 from sleepmami.training import collectives
 from sleepmami.training.batches import SegmentBatch, segment_batch
 from sleepmami.training.checkpoint import Bundle, bundle_exists, save_bundle
@@ -38,15 +38,21 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
     Raises:
         TableError: the corpus is missing.
         TrainingError: too few segments for one batch, or the loss stopped being finite.
-        ConfigError: RUN holds a run with other settings, or the cluster is too small.
+        ConfigError: RUN holds a run with other settings or of other data, or the cluster is too
+            small.
     """
     output = storage.join(run, "micro")
-    require_same_run(storage.join(run, "micro_config.json"), to_dict(config))
+    segments_uri = storage.join(corpus, "segments.lance")
+    version = lance_io.version(segments_uri)
+    require_same_run(
+        storage.join(run, "micro_config.json"),
+        {**to_dict(config), "data": {"segments_version": version}},
+    )
     if bundle_exists(output):
         console.print(f"pretrain micro: {output} is already complete")
         return output
-    segments_uri = storage.join(corpus, "segments.lance")
-    where, num_rows = _train_rows(corpus, segments_uri)
+    runs = rows_to_train_on(segments_uri, _held_out(corpus))
+    num_rows = count_rows(runs)
     workers = config.workers.num_workers
     steps_per_pass = (num_rows // workers) // (config.batch_size // workers)
     if steps_per_pass < 1:
@@ -56,14 +62,16 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
         )
     schedule = Schedule.of(config.loop, steps_per_pass)
     recordings_metadata = lance_io.metadata(storage.join(corpus, "recordings.lance"))
-    history = fit(
+    quiet()
+    source = SegmentSource(storage.absolute(segments_uri), version, runs, config.loop.seed)
+    fit(
         train_worker,
         {
             "micro": to_dict(config),
             "preprocess": json.loads(recordings_metadata["config"])["preprocess"],
             "steps_per_pass": steps_per_pass,
             "output": storage.absolute(output),
-            "lineage": {"segments": segments_uri, "version": lance_io.version(segments_uri)},
+            "lineage": {"segments": segments_uri, "version": version},
         },
         title="pretrain micro",
         total_steps=schedule.total_steps,
@@ -71,29 +79,21 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
         loop=config.loop,
         run=run,
         name="micro",
-        datasets={"train": _dataset(segments_uri, where, config)},
+        metrics=storage.join(output, "metrics.jsonl"),
+        datasets={"train": ray.data.read_datasource(source)},
     )
-    write_history(storage.join(output, "metrics.jsonl"), history)
     return output
 
 
-def _train_rows(corpus: str, segments_uri: str) -> tuple[str | None, int]:
-    """A filter that leaves the held-out recordings out, and the number of rows it keeps."""
+def _held_out(corpus: str) -> list[str]:
+    """Ids of the recordings outside the train split."""
     recordings = lance_io.read_table(
         storage.join(corpus, "recordings.lance"),
         columns=["recording_id"],
         filter="rejected_code IS NULL AND split <> 'train'",
     )
-    held_out = recordings.column("recording_id").to_pylist()
-    where = f"NOT ({lance_io.is_one_of('recording_id', held_out)})" if held_out else None
-    return where, lance_io.count_rows(segments_uri, filter=where)
-
-
-def _dataset(segments_uri: str, where: str | None, config: MicroPretrainConfig) -> Dataset:
-    quiet()
-    columns = [segment_column(modality) for modality in MODALITIES]
-    dataset = ray.data.read_lance(segments_uri, columns=columns, filter=where)
-    return dataset.randomize_block_order(seed=config.loop.seed)
+    held_out: list[str] = recordings.column("recording_id").to_pylist()
+    return held_out
 
 
 def train_worker(config: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,18 +15,22 @@ import torch
 from ray.data import Dataset
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.progress import console, stage
+from pipelines.run_folder import History
 from sleepmami import storage
 from sleepmami.config import EngineConfig, LoopConfig, OptimizerConfig, WorkersConfig
-from sleepmami.errors import ConfigError, TrainingError
+from sleepmami.errors import ConfigError, SleepMaMiError, TrainingError
 from sleepmami.training import loop as training_loop
 from sleepmami.training.engine import Engine, Objective, build_engine
 from sleepmami.training.loop import Schedule, Step
 
-# The controller registers a reported checkpoint when it next polls; a worker that dies before loses
-# it. The default of 2 s costs up to 2 s of finished steps per failure.
-POLL_INTERVAL_S = "0.2"
+# How often Ray Train's controller looks at its workers, which is when it takes in a reported
+# checkpoint, a death or the end. It has the value from the driver's environment. Workers wait for
+# it after each report; Ray's 2 s would be most of a short run.
+POLL_INTERVAL_VARIABLE = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
+POLL_INTERVAL_S = "0.5"
 SHOWN_METRICS = (
     "loss/total",
     "loss/reconstruction",
@@ -72,16 +76,34 @@ def train(
 
 
 def _reporter(queue: Queue) -> Callable[[dict[str, float], Path | None], None]:
-    """The loop's `report`: metrics and checkpoints to Ray Train, rank 0's metrics to the driver."""
+    """The loop's `report`: rank 0's metrics to the driver, everyone's checkpoint to Ray Train.
+
+    Metrics go first: of a step whose checkpoint counts, the driver then surely has them. Training
+    goes on when the checkpoint counts, so that no later death can take it back.
+    """
     rank = ray.train.get_context().get_world_rank()
 
     def report(metrics: dict[str, float], folder: Path | None) -> None:
         if rank == 0:
-            queue.put(dict(metrics))
-        checkpoint = ray.train.Checkpoint.from_directory(folder) if folder else None
-        ray.train.report(dict(metrics), checkpoint=checkpoint)
+            queue.put((dict(metrics), folder is not None))
+        if folder:
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(dict(metrics), checkpoint=checkpoint)
+            ray.train.get_all_reported_checkpoints(
+                consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED
+            )
 
     return report
+
+
+class StopAtOurErrors(ray.train.UserCallback):
+    """Ends a run at an error of the project's own, which a restart would only meet again."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Runs in Ray Train's controller; what it raises there is not retried."""
+        for error in worker_exceptions.values():
+            if isinstance(error, SleepMaMiError):
+                raise error
 
 
 def fit(
@@ -94,9 +116,10 @@ def fit(
     loop: LoopConfig,
     run: str,
     name: str,
-    datasets: dict[str, Dataset] | None = None,
-) -> list[dict[str, float]]:
-    """Run `worker` on every training worker and return rank 0's metrics, one dict per report.
+    metrics: str,
+    datasets: Mapping[str, Dataset] | None = None,
+) -> None:
+    """Run `worker` on every training worker, and follow its progress until all are done.
 
     A run of the same name in the same RUN continues from its newest checkpoint; dead workers are
     replaced up to `workers.max_failures` times.
@@ -110,14 +133,17 @@ def fit(
         loop: how many checkpoints are kept.
         run: folder or URI under which `ray/NAME` holds the run's state.
         name: of the run.
+        metrics: JSON lines to keep, one per report; brought up to date at every checkpoint and
+            when the training ends, however it ends.
         datasets: Ray datasets split over the workers.
 
     Raises:
         ConfigError: the cluster is too small for the workers and the readers that feed them.
-        TrainingError: the training failed more often than allowed.
+        SleepMaMiError: what a worker raised; a TrainingError when workers died too often.
     """
-    require_resources(workers)
-    queue = Queue()
+    require_resources(workers, readers=1 if datasets else 0)
+    os.environ.setdefault(POLL_INTERVAL_VARIABLE, POLL_INTERVAL_S)
+    queue = _queue_here()
     trainer = TorchTrainer(
         worker,
         train_loop_config={**config, "queue": queue},
@@ -125,60 +151,85 @@ def fit(
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=workers.use_gpu,
-            resources_per_worker={"CPU": workers.cpus_per_worker}
-            | ({"GPU": 1} if workers.use_gpu else {}),
+            resources_per_worker=_resources_per_worker(workers),
         ),
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=storage.absolute(storage.join(run, "ray")),
             failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=loop.keep_checkpoints),
-            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(workers.threads_per_worker)}},
+            callbacks=[StopAtOurErrors()],  # type: ignore[list-item]  # mypy sees Train V1's class
         ),
-        datasets=datasets,
+        datasets={**datasets} if datasets else None,
     )
-    failure: list[BaseException] = []
+    failure: list[Exception] = []
     thread = threading.Thread(target=_fit, args=(trainer, failure), daemon=True)
     thread.start()
-    history = _follow(queue, thread, title, total_steps)
+    _follow(queue, thread, title, total_steps, History(metrics))
     queue.shutdown()
     if failure:
-        raise TrainingError(f"{run}: {name} stopped: {_root_cause(failure[0])}") from failure[0]
-    return history
+        raise root_cause(failure[0], f"{run}: {name}") from failure[0]
 
 
-def _fit(trainer: TorchTrainer, failure: list[BaseException]) -> None:
+def _queue_here() -> Queue:
+    """A queue beside the driver, so that losing any other node costs a restart and not the run."""
+    here = ray.get_runtime_context().get_node_id()
+    beside = NodeAffinitySchedulingStrategy(here, soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": beside})
+
+
+def _fit(trainer: TorchTrainer, failure: list[Exception]) -> None:
     try:
         trainer.fit()
     except Exception as error:  # handed to the caller's thread, which raises it
         failure.append(error)
 
 
-def _root_cause(error: BaseException) -> str:
-    """The worker's own last line, from under Ray's wrappers."""
+def root_cause(error: Exception, what: str) -> SleepMaMiError:
+    """The error to show for what Ray Train raised: a worker's own, or one naming the last death."""
+    if isinstance(error, ray.train.ControllerError):
+        cause = error.controller_failure
+        if isinstance(cause, SleepMaMiError):
+            return cause
+        return TrainingError(f"{what} stopped: {_last_line(cause)}")
+    failures = getattr(error, "worker_failures", {})
+    if not failures:
+        return TrainingError(f"{what} stopped: {_last_line(error)}")
+    # A dead worker breaks the connections of the others, whose errors say less.
+    rank = min(failures, key=lambda rank: (isinstance(failures[rank], RuntimeError), rank))
+    return TrainingError(
+        f"{what} stopped, its workers failed too often (workers.max_failures); "
+        f"the last time worker {rank}: {_last_line(failures[rank])}"
+    )
+
+
+def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
 
 
 def _follow(
-    queue: Queue, thread: threading.Thread, title: str, total_steps: int
-) -> list[dict[str, float]]:
-    by_step: dict[int, dict[str, float]] = {}  # a replayed step replaces the lost one
+    queue: Queue, thread: threading.Thread, title: str, total_steps: int, history: History
+) -> None:
     done = 0
     with stage(title, total_steps, unit="steps") as advance:
-        while thread.is_alive() or not queue.empty():
-            try:
-                metrics = queue.get(timeout=0.5)
-            except Empty:
-                continue
-            step = int(metrics["step"])
-            by_step[step] = metrics
-            advance(max(step, done) - done, shown(metrics))
-            done = max(step, done)
-            if not console.is_terminal:
-                console.print(f"  step {step}/{total_steps}  {shown(metrics)}")
+        try:
+            while thread.is_alive() or not queue.empty():
+                try:
+                    metrics, is_checkpoint = queue.get(timeout=0.5)
+                except Empty:
+                    continue
+                history.add(metrics)
+                if is_checkpoint:
+                    history.write()
+                step = int(metrics["step"])
+                advance(max(step, done) - done, shown(metrics))
+                done = max(step, done)
+                if not console.is_terminal:
+                    console.print(f"  step {step}/{total_steps}  {shown(metrics)}", soft_wrap=True)
+        finally:
+            history.write()
     thread.join()
-    return [by_step[step] for step in sorted(by_step)]
 
 
 def shown(metrics: Mapping[str, float]) -> str:
@@ -186,57 +237,30 @@ def shown(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{n.split('/')[1]} {metrics[n]:.4g}" for n in SHOWN_METRICS if n in metrics)
 
 
-def require_resources(workers: WorkersConfig) -> None:
-    """ConfigError unless the workers fit beside at least one CPU for readers.
+def require_resources(workers: WorkersConfig, *, readers: int) -> None:
+    """ConfigError unless the cluster holds the workers, each on one node, beside `readers` CPUs.
 
     Without the check Ray waits for ever, saying nothing.
     """
-    there = ray.cluster_resources()
-    cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-    need = workers.num_workers * workers.cpus_per_worker + 1
-    if cpus < need:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's own
+    need = _resources_per_worker(workers)
+    places = sum(
+        min(int(node.get(kind, 0) // amount) for kind, amount in need.items()) for node in nodes
+    )
+    kinds = " and ".join(f"{amount:g} {kind}" for kind, amount in need.items())
+    if places < workers.num_workers:
         raise ConfigError(
-            f"workers: {workers.num_workers} x {workers.cpus_per_worker:g} CPUs and one to read "
-            f"need {need:g}, the cluster has {cpus:g}; lower workers.num_workers or cpus_per_worker"
+            f"workers: found room for {places} workers of {kinds} on the cluster's {len(nodes)} "
+            f"nodes, expected {workers.num_workers}; lower workers.num_workers or cpus_per_worker"
         )
-    if workers.use_gpu and gpus < workers.num_workers:
+    there = sum(node.get("CPU", 0) for node in nodes)
+    wanted = workers.num_workers * workers.cpus_per_worker + readers
+    if there < wanted:
         raise ConfigError(
-            f"workers: {workers.num_workers} GPUs needed, the cluster has {gpus:g}; "
-            "lower workers.num_workers or set workers.use_gpu=false"
-        )
-
-
-def write_history(uri: str, history: list[dict[str, float]]) -> None:
-    """Metrics as JSON lines, joined to those of earlier runs that this one continued."""
-    by_step: dict[int, dict[str, float]] = {}
-    if storage.exists(uri):
-        for line in storage.read_bytes(uri).decode().splitlines():
-            row = json.loads(line)
-            by_step[int(row["step"])] = row
-    by_step |= {int(row["step"]): row for row in history}
-    text = "".join(json.dumps(by_step[step]) + "\n" for step in sorted(by_step))
-    storage.write_bytes(uri, text.encode())
-
-
-def require_same_run(uri: str, config: dict[str, Any]) -> None:
-    """Remember a run's settings; ConfigError when RUN already holds one with others."""
-    if not storage.exists(uri):
-        storage.write_bytes(uri, json.dumps(config, indent=2).encode())
-        return
-    there = json.loads(storage.read_bytes(uri))
-    changed = sorted(_differences(there, config))
-    if changed:
-        raise ConfigError(
-            f"{uri}: found a run with other {', '.join(changed)}; expected the same settings to "
-            "continue it: use these, or a new RUN"
+            f"workers: found {there:g} CPUs, expected {wanted:g} for {workers.num_workers} workers "
+            f"of {kinds} and {readers} reader; lower workers.num_workers or cpus_per_worker"
         )
 
 
-def _differences(one: Any, other: Any, at: str = "") -> list[str]:  # Any: JSON
-    if isinstance(one, dict) and isinstance(other, dict):
-        return [
-            name
-            for key in sorted(set(one) | set(other))
-            for name in _differences(one.get(key), other.get(key), f"{at}.{key}" if at else key)
-        ]
-    return [] if one == other else [at]
+def _resources_per_worker(workers: WorkersConfig) -> dict[str, float]:
+    return {"CPU": workers.cpus_per_worker} | ({"GPU": 1.0} if workers.use_gpu else {})

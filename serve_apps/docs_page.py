@@ -10,22 +10,19 @@ pre{padding:.8rem;overflow-x:auto} code{padding:.1rem .3rem} td,th{text-align:le
 padding:.2rem 1rem .2rem 0;vertical-align:top} section{border-top:1px solid #ccc}
 """
 EXAMPLES = """\
+URL=http://127.0.0.1:8000  # of this service
+
 # JSON, arrays as base64 of little-endian float32
-curl -H 'Content-Type: application/edf' --data-binary @night.edf {url}/v1/embeddings
+curl -H 'Content-Type: application/edf' --data-binary @night.edf $URL/v1/embeddings
 
 # numpy
 curl -H 'Content-Type: application/edf' -H 'Accept: application/x-npz' \\
-     --data-binary @night.edf -o night.npz {url}/v1/embeddings
+     --data-binary @night.edf -o night.npz $URL/v1/embeddings
 """
 
 
-def docs_page(openapi: dict[str, Any], url: str) -> str:  # Any: a JSON document
-    """HTML that lists routes, parameters, answers and two examples.
-
-    Args:
-        openapi: the app's OpenAPI document.
-        url: address of the service, without a slash at the end.
-    """
+def docs_page(openapi: dict[str, Any]) -> str:  # Any: a JSON document
+    """HTML that lists routes, parameters, answers and two examples; the same for every request."""
     info = openapi["info"]
     sections = [
         _section(method.upper(), path, operation)
@@ -35,7 +32,7 @@ def docs_page(openapi: dict[str, Any], url: str) -> str:  # Any: a JSON document
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}'
         f"</title><style>{STYLE}</style><h1>{escape(info['title'])} {escape(info['version'])}</h1>"
-        f"<p>{escape(info['description'])}</p><pre>{escape(EXAMPLES.format(url=url))}</pre>"
+        f"<p>{escape(info['description'])}</p><pre>{escape(EXAMPLES)}</pre>"
         f'{"".join(sections)}<p>Machine-readable: <a href="openapi.json">openapi.json</a></p>'
     )
 

@@ -8,12 +8,12 @@ file. Neither imports ray.data, whose Arrow extension types run code on reading.
 # No `from __future__ import annotations`: Serve reads the parameter type of `build` as a class.
 import asyncio
 import dataclasses
-import os
+import logging
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -28,7 +28,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_apps.app_args import EmbeddingAppArgs
 from serve_apps.encoder import LocalEncoder
-from serve_apps.http_app import Refusal, create_app
+from serve_apps.http_app import Admission, Refusal, create_app
 from serve_apps.http_errors import HttpError, log_failure
 from serve_apps.wire import Limits, ModelInfo
 from sleepmami.config import ServeConfig
@@ -85,11 +85,15 @@ class IngressReplica:
 
     def __init__(self, encoder: DeploymentHandle[Any], limits: dict[str, int]) -> None:
         self._encoder = RemoteEncoder(encoder)
-        self._limits = Limits(**limits)
+        self._admission = Admission(Limits(**limits))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica: the app holds locks and counters and is not pickled."""
-        return create_app(self._encoder, self._limits)
+        return create_app(self._encoder, self._admission)
+
+    async def drain(self) -> None:
+        """Take no more recordings and return when those in hand are embedded."""
+        await self._admission.drain()
 
 
 def build(args: EmbeddingAppArgs) -> serve.Application:
@@ -124,75 +128,94 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
     return ingress.bind(models, limits.model_dump())
 
 
-def start(bundle: str, config: ServeConfig, *, address: str = "local") -> str:
+def start(bundle: str, config: ServeConfig) -> str:
     """Start the service without blocking and return its URL once it is ready.
+
+    Needs a Ray session.
 
     Args:
         bundle: folder or URI of a bundle with a Macro-Encoder.
         config: where it listens and what it takes; port 0 picks a free one.
-        address: of a running Ray cluster, or "local" to start Ray here. A Ray session that this
-            process is connected to already is used as it is.
 
     Raises:
         CheckpointError: the bundle is missing, altered, or without a Macro-Encoder.
-        ServiceError: the port is taken, the machine too small, or the service did not come up.
+        ServiceError: no Ray session, the port is taken, the cluster too small, or the service did
+            not come up.
     """
     bundle = absolute(bundle)
     if load_bundle(bundle).macro is None:
         raise CheckpointError(f"{bundle}: found no Macro-Encoder; serving needs a full bundle")
-    port = _bindable_port(config.host, config.port)
     if not ray.is_initialized():
-        _connect(address)
-    if address == "local":
-        _require_cpus(config)
+        raise ServiceError("found no Ray session; expected this process to be connected to one")
+    port = _bindable_port(config.host, config.port)
+    _require_resources(config)
+    # Serve's progress lines; its warnings stay, and ours is the line that says ready
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     settings = dataclasses.asdict(config)
     del settings["host"], settings["port"]
     serve.start(
         proxy_location="HeadOnly",
         http_options=HTTPOptions(host=config.host, port=port, request_timeout_s=REQUEST_TIMEOUT_S),
     )
-    try:
-        serve.run(build(EmbeddingAppArgs(bundle=bundle, **settings)), name=APP_NAME)
-    except RuntimeError as error:
-        raise ServiceError(f"the service did not start: {error}") from error
     url = f"http://{config.host}:{port}"
-    _require_ready(url)
+    try:
+        _deploy(build(EmbeddingAppArgs(bundle=bundle, **settings)))
+        _require_ready(url)
+    except BaseException:  # an interrupt too: the cluster may go on without us
+        _take_down()
+        raise
     return url
 
 
 def stop() -> None:
-    """Let the requests in hand finish, then end Serve."""
-    serve.delete(APP_NAME)
-    serve.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it without types
+    """Let the recordings in hand be answered, for at most DRAIN_S, then end the service.
+
+    Requests that still wait are answered model_not_ready. Serve alone would take the Encoders from
+    under the Ingress, and what waits there would never be answered.
+    """
+    with suppress(TimeoutError, RayError, RayServeException):  # what is broken is only taken down
+        serve.get_app_handle(APP_NAME).drain.remote().result(timeout_s=DRAIN_S)
+    _take_down()
 
 
-def run(
-    bundle: str,
-    config: ServeConfig,
-    *,
-    ready: Callable[[str], None],
-    address: str = "local",
-) -> None:
-    """Serve until SIGINT or SIGTERM, then drain and stop; the CLI's `sleepmami serve`.
+def run(bundle: str, config: ServeConfig, *, ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then drain and stop. Needs a Ray session.
 
     Args:
         bundle: as of `start`.
         config: as of `start`.
         ready: called once with the URL when the service answers.
-        address: as of `start`.
+
+    Raises:
+        CheckpointError: as of `start`.
+        ServiceError: as of `start`.
     """
-    connected_before = ray.is_initialized()
+    url = start(bundle, config)
     try:
-        url = start(bundle, config, address=address)
-        try:
-            with _stop_signals() as stopped:  # after start: connecting to Ray sets its own handler
-                ready(url)
-                stopped.wait()
-        finally:
-            stop()
+        with _stop_signals() as stopped:
+            ready(url)
+            stopped.wait()
     finally:
-        if not connected_before and ray.is_initialized():
-            ray.shutdown()
+        stop()
+
+
+def _deploy(application: serve.Application) -> None:
+    try:
+        serve.run(application, name=APP_NAME)
+    except (RuntimeError, RayError, RayServeException) as error:
+        application_status = serve.status().applications.get(APP_NAME)
+        deployments = application_status.deployments if application_status else {}
+        # the traceback of a replica, whose last line names the error
+        told = [line for d in deployments.values() for line in d.message.splitlines() if line]
+        reason = told[-1] if told else str(error).partition("\n")[0]
+        raise ServiceError(f"the service did not start: {reason}") from error
+
+
+def _take_down() -> None:
+    with suppress(TimeoutError):  # Serve's own minute; it goes on without us
+        serve.delete(APP_NAME)
+    if not serve.status().applications:  # others may serve on this cluster
+        serve.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it without types
 
 
 @contextmanager
@@ -210,22 +233,17 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _connect(address: str) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    try:
-        ray.init(address=address, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ServiceError(f"could not connect to Ray at {address!r}: {error}") from error
-
-
-def _require_cpus(config: ServeConfig) -> None:
-    wanted = config.num_replicas * config.cpus_per_replica
-    there = ray.cluster_resources().get("CPU", 0)  # type: ignore[no-untyped-call]  # as above
-    if wanted > there:
-        raise ServiceError(
-            f"found {there:g} CPUs; expected num_replicas * cpus_per_replica = {wanted:g}"
-        )
+def _require_resources(config: ServeConfig) -> None:
+    """Serve would wait for ever for what the cluster does not have."""
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # as above
+    per_replica = {"CPU": config.cpus_per_replica, "GPU": float(config.use_gpu)}
+    for name, share in per_replica.items():
+        wanted, found = config.num_replicas * share, there.get(name, 0.0)
+        if wanted > found:
+            raise ServiceError(
+                f"found {found:g} {name}s in the cluster; expected {wanted:g}: "
+                f"{share:g} for each of {config.num_replicas} replicas"
+            )
 
 
 def _bindable_port(host: str, port: int) -> int:

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 import sleepmami
 from serve_apps.docs_page import docs_page
-from serve_apps.http_errors import HttpError, install, request_id_of
+from serve_apps.http_errors import RETRY_STATUSES, HttpError, install, request_id_of
 from serve_apps.metrics import CONTENT_TYPE, Metrics
 from serve_apps.wire import (
     ANSWER_TYPES,
@@ -45,6 +45,9 @@ EMBED_DESCRIPTION = (
     "stream (one row per epoch) or an npz archive, by the Accept header. Nothing is written to "
     "disk or kept."
 )
+
+
+STALL_S = 60.0  # a client that sends nothing for so long gives its place to another
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +82,38 @@ class Admission:
     """
 
     def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self._running = asyncio.Semaphore(limits.max_running)
-        self._most = limits.max_running + limits.max_queued
-        self._admitted = 0
+        self.admitted = 0
+        self._closed = False
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait for a place; HttpError("overloaded") when too many wait already."""
-        if self._admitted >= self._most:
+        """Wait for a place; HttpError("overloaded") when too many wait, or as `require_open`."""
+        self.require_open()
+        if self.admitted >= self.limits.max_running + self.limits.max_queued:
             raise HttpError("overloaded")
-        self._admitted += 1
+        self.admitted += 1
         try:
             async with self._running:
+                self.require_open()
                 yield
         finally:
-            self._admitted -= 1
+            self.admitted -= 1
+
+    def require_open(self) -> None:
+        """HttpError("model_not_ready") once `drain` was called."""
+        if self._closed:
+            raise HttpError("model_not_ready")
+
+    async def drain(self) -> None:
+        """Admit nobody more, turn away those who wait, and return when no recording is held."""
+        self._closed = True
+        while self.admitted:
+            await asyncio.sleep(0.05)
 
 
-def create_app(encoder: NightEncoder, limits: Limits) -> FastAPI:
+def create_app(encoder: NightEncoder, admission: Admission) -> FastAPI:
     """The application around one encoder."""
     app = FastAPI(
         title="SleepMaMi",
@@ -104,16 +121,18 @@ def create_app(encoder: NightEncoder, limits: Limits) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,  # the framework's page loads its script from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the request's Host header
+        generate_unique_id_function=lambda route: route.name,  # a client's method is called embed
     )
-    metrics = Metrics()
+    metrics = Metrics(lambda: admission.admitted)
     install(app, metrics.observe_request)
-    _add_service_routes(app, encoder, limits, metrics)
-    _add_embedding_route(app, encoder, limits, metrics)
+    _add_service_routes(app, encoder, admission, metrics)
+    _add_embedding_route(app, encoder, admission, metrics)
     return app
 
 
 def _add_service_routes(
-    app: FastAPI, encoder: NightEncoder, limits: Limits, metrics: Metrics
+    app: FastAPI, encoder: NightEncoder, admission: Admission, metrics: Metrics
 ) -> None:
     @app.get("/health", summary="The service is alive.")
     async def health() -> StatusAnswer:
@@ -121,6 +140,7 @@ def _add_service_routes(
 
     @app.get("/ready", summary="The model is loaded.", responses=_errors(503))
     async def ready() -> StatusAnswer:
+        admission.require_open()
         await encoder.model()
         return StatusAnswer(status="ready")
 
@@ -129,23 +149,27 @@ def _add_service_routes(
         return InfoAnswer(
             code_version=sleepmami.__version__,
             model=await encoder.model(),
-            limits=limits,
+            limits=admission.limits,
             answer_types=list(ANSWER_TYPES),
         )
 
-    @app.get("/metrics", summary="Counters in the Prometheus text format.")
+    @app.get(
+        "/metrics",
+        summary="Counters in the Prometheus text format.",
+        response_class=PlainTextResponse,
+    )
     async def prometheus() -> Response:
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
-    @app.get("/docs", summary="The routes of this service, as a page.")
-    async def docs(request: Request) -> HTMLResponse:
-        return HTMLResponse(docs_page(app.openapi(), str(request.base_url).rstrip("/")))
+    @app.get("/docs", summary="The routes of this service, as a page.", response_class=HTMLResponse)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()))
 
 
 def _add_embedding_route(
-    app: FastAPI, encoder: NightEncoder, limits: Limits, metrics: Metrics
+    app: FastAPI, encoder: NightEncoder, admission: Admission, metrics: Metrics
 ) -> None:
-    admission = Admission(limits)
+    max_body_mb = admission.limits.max_body_mb
 
     @app.post(
         "/v1/embeddings",
@@ -161,9 +185,9 @@ def _add_embedding_route(
             raise HttpError("not_acceptable")
         if "encoding" in query.model_fields_set and answer_type != JSON:
             raise HttpError("request_invalid")  # it could have no effect
-        check_headers(request, limits.max_body_mb)
+        check_headers(request, max_body_mb)
         async with admission.slot():
-            body = await read_body(request, limits.max_body_mb)
+            body = await read_body(request, max_body_mb)
             outcome = await encoder.embed(body, request_id_of(request))
         if isinstance(outcome, Refusal):
             metrics.observe_refusal(outcome.code)
@@ -178,15 +202,25 @@ def check_headers(request: Request, max_body_mb: int) -> None:
     content_type = request.headers.get("content-type", EDF_TYPES[0])
     if content_type.partition(";")[0].strip().lower() not in EDF_TYPES:
         raise HttpError("unsupported_media_type")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise HttpError("unsupported_media_type")  # small bytes that become large ones
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > max_body_mb * 2**20:
         raise HttpError("payload_too_large")
 
 
 async def read_body(request: Request, max_body_mb: int) -> bytes:
-    """The whole body; HttpError as soon as it proves too large, or when it is empty."""
+    """The whole body; HttpError when it proves too large, stops coming for STALL_S, or is empty."""
     chunks, size = [], 0
-    async for chunk in request.stream():
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(STALL_S):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise HttpError("upload_stalled") from None
+        if chunk is None:
+            break
         size += len(chunk)
         if size > max_body_mb * 2**20:
             raise HttpError("payload_too_large")
@@ -203,13 +237,19 @@ def _errors(*statuses: int) -> Responses:
     meanings = {
         400: "Not an EDF, or not a whole one.",
         406: "Accept names no type we have.",
+        408: "The body stopped coming.",
         413: "Larger than max_body_mb.",
-        415: "Content type is not an EDF's.",
+        415: "Content type is not an EDF's, or the body is compressed.",
         422: "A recording that cannot be embedded, or a wrong parameter.",
+        429: "Too many requests wait already; try again after Retry-After seconds.",
         500: "The service failed.",
-        503: "Overloaded, or the model is not there; try again after Retry-After seconds.",
+        503: "The model is not there; try again after Retry-After seconds.",
     }
-    return {s: {"model": ErrorAnswer, "description": meanings[s]} for s in statuses}
+    answers: Responses = {s: {"model": ErrorAnswer, "description": meanings[s]} for s in statuses}
+    for status in answers.keys() & set(RETRY_STATUSES):
+        seconds = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+        answers[status]["headers"] = {"Retry-After": seconds}
+    return answers
 
 
 def _embedding_answers() -> Responses:
@@ -219,7 +259,7 @@ def _embedding_answers() -> Responses:
         "description": "The embedding.",
         "content": {ARROW: binary, NPZ: binary},
     }
-    return {200: ok} | _errors(400, 406, 413, 415, 422, 500, 503)
+    return {200: ok} | _errors(400, 406, 408, 413, 415, 422, 429, 500, 503)
 
 
 def _edf_body() -> dict[str, Any]:  # Any: an OpenAPI object

@@ -24,6 +24,7 @@ from sleepmami.errors import RecordingCode, SleepMaMiError
 
 logger = logging.getLogger(__name__)
 
+RETRY_STATUSES = (429, 503)
 RETRY_AFTER_S = 5
 REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -67,12 +68,13 @@ ERRORS: dict[str, ErrorKind] = {
     "not_acceptable": ErrorKind(
         406, "None of the types in Accept can be sent; see answer_types of /info."
     ),
+    "upload_stalled": ErrorKind(408, "The body stopped coming; send the request again."),
     "payload_too_large": ErrorKind(413, "The body is larger than max_body_mb of /info."),
     "unsupported_media_type": ErrorKind(
-        415, "Send the EDF file as the body, with content type application/octet-stream."
+        415, "Send the EDF file as it is, with content type application/octet-stream."
     ),
     "request_invalid": ErrorKind(422, "A parameter is unknown or has a wrong value; see /docs."),
-    "overloaded": ErrorKind(503, "Too many requests wait already; try again later."),
+    "overloaded": ErrorKind(429, "Too many requests wait already; try again later."),
     "model_not_ready": ErrorKind(503, "The model is not there at the moment; try again later."),
     INTERNAL: ErrorKind(500, "The service failed; report the request id to its operator."),
 }  # fmt: skip
@@ -91,7 +93,7 @@ def error_response(code: str, request_id: str) -> Response:
     code = code if code in ERRORS else INTERNAL
     kind = ERRORS[code]
     body = ErrorAnswer(error=ErrorBody(code=code, message=kind.message, request_id=request_id))
-    headers = {"retry-after": str(RETRY_AFTER_S)} if kind.status == 503 else None
+    headers = {"retry-after": str(RETRY_AFTER_S)} if kind.status in RETRY_STATUSES else None
     return Response(body.model_dump_json(), kind.status, headers, media_type=JSON)
 
 

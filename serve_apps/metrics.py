@@ -1,6 +1,8 @@
 """What /metrics shows, in the registry of one app so that two apps in a process do not meet."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.psg import MODALITIES
@@ -10,10 +12,19 @@ SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
-    """Counters of one ingress process."""
+    """Counters of one ingress process.
 
-    def __init__(self) -> None:
+    Args:
+        admitted: tells how many requests hold a recording or wait to send one.
+    """
+
+    def __init__(self, admitted: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
+        Gauge(
+            "sleepmami_requests_admitted",
+            "Requests that hold a recording or wait for their turn to send one.",
+            registry=self.registry,
+        ).set_function(admitted)
         self._requests = Counter(
             "sleepmami_requests", "Requests answered.", ["route", "status"], registry=self.registry
         )

@@ -90,7 +90,7 @@ class Limits(Wire):
 
     max_body_mb: int
     max_running: int  # requests that hold a recording in memory
-    max_queued: int  # requests that wait; one more is answered 503
+    max_queued: int  # requests that wait; one more is answered 429
 
 
 class InfoAnswer(Wire):

@@ -384,7 +384,8 @@ class MacroPretrainConfig:
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
-        require(self.batch_subjects >= 2, "batch_subjects", self.batch_subjects, ">= 2")
+        # with two subjects and k != i, the softmax of eq. 4 has one term: the loss is always 0
+        require(self.batch_subjects >= 3, "batch_subjects", self.batch_subjects, ">= 3")
         cycle = self.dgcl.cycle_epochs
         require(
             self.max_epochs >= cycle,
@@ -419,7 +420,7 @@ class ServeConfig:
     use_gpu: bool = False
     max_body_mb: int = 1024  # a larger EDF is answered 413
     max_ongoing_requests: int = 16
-    max_queued_requests: int = 64  # more are answered 503
+    max_queued_requests: int = 64  # more are answered 429
     windows_per_batch: int = 32
 
     def __post_init__(self) -> None:

@@ -86,7 +86,18 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelDecision:
-    """One EDF channel and why it is or is not used; what `sleepmami inspect` shows."""
+    """One EDF channel and why it is or is not used; what `sleepmami inspect` shows.
+
+    Attributes:
+        label: the channel's, as the file has it.
+        modality: None when it is none of ours.
+        unit: the channel's, as the file has it.
+        sample_rate_hz: the file's, before resampling.
+        decision: what became of the channel.
+        reason: the same in words, for a technician.
+        reference: label of the channel that was subtracted from this one; None without one, and
+            None unless the decision is USED.
+    """
 
     label: str
     modality: Modality | None
@@ -94,6 +105,7 @@ class ChannelDecision:
     sample_rate_hz: float
     decision: Decision
     reason: str
+    reference: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,34 +1,55 @@
 #!/usr/bin/env bash
-# One Ray head on this machine, token authentication on, everything on loopback.
-#   single_node.sh start | stop        PORT and DASHBOARD_PORT may be set
+# One Ray head on this machine with token authentication; dashboard and job server on 127.0.0.1.
+#   single_node.sh start | stop
+# SLEEPMAMI_HOME holds token, log and process id; PORT, DASHBOARD_PORT and NUM_CPUS may be set.
 set -euo pipefail
 home="${SLEEPMAMI_HOME:-$HOME/.sleepmami}"
 port="${PORT:-6379}" dashboard="${DASHBOARD_PORT:-8265}"
+cpus=$(($(nproc) + 2)) # two training workers and their readers need four
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$home/auth_token" RAY_USAGE_STATS_ENABLED=0
+
+running() { # the process id may be another program's by now
+  [ -s "$home/head.pid" ] && ps -o args= -p "$(cat "$home/head.pid")" | grep -q 'ray start --head'
+}
 
 case "${1:-}" in
 start)
+  if running; then
+    echo "a head of $home runs already; stop it first" >&2
+    exit 1
+  fi
   mkdir -p "$home" && chmod 700 "$home"
   if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
     (umask 077 && python3 -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH")
   fi
   # --block in the background: `ray stop` would end every Ray of this user, a pid ends only ours
-  nohup ray start --head --block --node-ip-address=127.0.0.1 --port="$port" --dashboard-host=127.0.0.1 \
-    --dashboard-port="$dashboard" --num-cpus="${NUM_CPUS:-$(($(nproc) + 2))}" >"$home/head.log" 2>&1 &
+  # agent port 0: any; with its default a second Ray on the machine could not run jobs, without a word
+  nohup ray start --head --block --port="$port" --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" \
+    --dashboard-agent-listen-port=0 --num-cpus="${NUM_CPUS:-$((cpus > 4 ? cpus : 4))}" >"$home/head.log" 2>&1 &
   echo $! >"$home/head.pid"
   for _ in $(seq 60); do
     if ray job list --address "http://127.0.0.1:$dashboard" >/dev/null 2>&1; then
       echo "head ready: http://127.0.0.1:$dashboard  token file: $RAY_AUTH_TOKEN_PATH"
       exit 0
     fi
-    kill -0 "$(cat "$home/head.pid")" 2>/dev/null || { tail -5 "$home/head.log" >&2; exit 1; }
+    running || { tail -5 "$home/head.log" >&2; exit 1; }
     sleep 1
   done
   echo "the head did not answer within a minute; see $home/head.log" >&2
   exit 1
   ;;
 stop)
-  kill "$(cat "$home/head.pid")" && rm -f "$home/head.pid"
+  if ! running; then
+    echo "no head of $home runs" >&2
+    exit 1
+  fi
+  kill "$(cat "$home/head.pid")"
+  for _ in $(seq 120); do # Ray lets its jobs end for up to half a minute
+    running || { rm -f "$home/head.pid"; exit 0; }
+    sleep 0.5
+  done
+  echo "the head did not end within a minute; see $home/head.log" >&2
+  exit 1
   ;;
 *)
   echo "usage: $0 start|stop" >&2

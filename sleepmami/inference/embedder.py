@@ -215,17 +215,11 @@ def channels_used(night: Night) -> list[dict[str, str]]:
 
     The derivation is "rereferenced" when another channel was subtracted, else "as_recorded".
     """
-    # A reference's reason names the modalities it was subtracted from.
-    reasons = [c.reason.split() for c in night.channels if c.decision is Decision.REFERENCE]
     return [
         {
             "modality": channel.modality.value,
             "label": channel.label,
-            "derivation": (
-                "rereferenced"
-                if any(channel.modality.value in words for words in reasons)
-                else "as_recorded"
-            ),
+            "derivation": "as_recorded" if channel.reference is None else "rereferenced",
         }
         for channel in night.channels
         if channel.decision is Decision.USED and channel.modality is not None

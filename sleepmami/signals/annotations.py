@@ -8,7 +8,7 @@ So scorings in 5-s or 20-s steps, merged runs and off-grid starts need no specia
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree as safe_xml
@@ -64,13 +64,17 @@ _RECORDING_SUFFIX = re.compile(r"-psg$")
 _SLEEP_EDF = re.compile(r"(s[ct]\d{4}[a-z]).-psg\.")  # the last letter is the scorer's
 
 
-def read_hypnogram(path: str | os.PathLike[str], num_epochs: int) -> NDArray[np.int8]:
+def read_hypnogram(
+    source: str | os.PathLike[str] | bytes, num_epochs: int, *, name: str | None = None
+) -> NDArray[np.int8]:
     """The hypnogram in a scorer's file, whichever dialect it is in.
 
     Args:
-        path: EDF+ or BDF+ with stage annotations, NSRR `PSGAnnotation` XML, or Profusion
-            `CMPStudyConfig` XML, told apart by content. Its time 0 is the recording's first sample.
+        source: path of a file, or its bytes: EDF+ or BDF+ with stage annotations, NSRR
+            `PSGAnnotation` XML, or Profusion `CMPStudyConfig` XML, told apart by content. Its time
+            0 is the recording's first sample.
         num_epochs: length of the result; longer scorings are cut, shorter ones end in UNKNOWN.
+        name: what errors call the file; the path when not given.
 
     Returns:
         int8[num_epochs] of Stage codes.
@@ -79,15 +83,15 @@ def read_hypnogram(path: str | os.PathLike[str], num_epochs: int) -> NDArray[np.
         RecordingError: annotation_invalid when there is no sleep stage in it, unreadable, or what
             `open_edf` says of an EDF.
     """
-    name = os.fspath(path)
-    start = _read(path, name, 8)
+    name = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
+    start = _read(source, name, 8)
     if start[:1] == b"0" or start == b"\xffBIOSEMI":
-        annotations = open_edf(path, truncated="keep").annotations()
+        annotations = open_edf(source, name=name, truncated="keep").annotations()
         hypnogram = hypnogram_from_annotations(annotations, num_epochs)
         if hypnogram is None:
             raise _invalid(name, f"{len(annotations)} annotations, none of them a sleep stage")
         return hypnogram
-    return _epochs(_xml_intervals(_read(path, name, MAX_XML_BYTES + 1), name), num_epochs)
+    return _epochs(_xml_intervals(_read(source, name, MAX_XML_BYTES + 1), name), num_epochs)
 
 
 def hypnogram_from_annotations(
@@ -106,32 +110,90 @@ def hypnogram_from_annotations(
 
 
 def find_annotation(edf_path: str, candidates: Sequence[str]) -> str | None:
-    """The scorer's file of a recording among candidate paths, or None.
+    """The scorer's file of one recording among candidate paths, or None; see `pair_annotations`."""
+    return pair_annotations([edf_path], candidates)[edf_path]
+
+
+def pair_annotations(recordings: Sequence[str], candidates: Sequence[str]) -> dict[str, str | None]:
+    """The scorer's file of each recording among candidate paths, or None.
 
     Names decide: `night.edf` goes with `night-nsrr.xml`, `night-profusion.xml`, `night.xml`,
     `night_hypnogram.edf` and the like, `SC4001E0-PSG.edf` with `SC4001EC-Hypnogram.edf`. The same
-    folder is preferred. A file in another folder is taken only if it is the only one of its kind
-    and no other recording of that name lies beside it: names like `night.xml` repeat.
+    folder is preferred. Names like `night.xml` repeat, so a file in another folder is taken only if
+    it is the only one of its kind, no recording of that name lies beside it, and all recordings of
+    that name lie in one folder.
     """
-    folder, _, file = edf_path.rpartition("/")
-    normal = file.lower().translate(_SEPARATORS)
-    stem = _RECORDING_SUFFIX.sub("", normal.rpartition(".")[0])
+    index = _AnnotationIndex(recordings, candidates)
+    return {recording: index.find(recording) for recording in recordings}
+
+
+class _AnnotationIndex:
+    """Candidates by the names of the recordings they may belong to."""
+
+    def __init__(self, recordings: Sequence[str], candidates: Sequence[str]) -> None:
+        self._files = {*recordings, *candidates}
+        # by a name of `_names` and `_own_names`: (rank, path) of candidates, folders of recordings
+        self._in_folder: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        self._anywhere: dict[str, list[tuple[int, str]]] = {}
+        self._folders: dict[str, set[str]] = {}
+        self._elsewhere: dict[str, str | None] = {}  # by the file name of a recording
+        for recording in recordings:
+            folder, _, file = recording.rpartition("/")
+            for name in _own_names(file):
+                self._folders.setdefault(name, set()).add(folder)
+        for candidate in dict.fromkeys(candidates):
+            folder, _, file = candidate.rpartition("/")
+            for rank, name in _names(file):
+                self._in_folder.setdefault((name, folder), []).append((rank, candidate))
+                self._anywhere.setdefault(name, []).append((rank, candidate))
+
+    def find(self, recording: str) -> str | None:
+        folder, _, file = recording.rpartition("/")
+        names = list(_own_names(file))
+        beside = [found for name in names for found in self._in_folder.get((name, folder), ())]
+        if beside:
+            return _only_best(beside)
+        if file not in self._elsewhere:
+            self._elsewhere[file] = self._find_elsewhere(file, names)
+        return self._elsewhere[file]
+
+    def _find_elsewhere(self, file: str, names: Sequence[str]) -> str | None:
+        if any(len(self._folders[name]) > 1 for name in names):
+            return None
+        return _only_best(
+            [
+                (rank, path)
+                for name in names
+                for rank, path in self._anywhere.get(name, ())
+                if f"{path.rpartition('/')[0]}/{file}" not in self._files
+            ]
+        )
+
+
+def _names(annotation: str) -> Iterator[tuple[int, str]]:
+    """(rank, name) of the recordings that an annotation's file name may belong to, best rank 0."""
+    normal = annotation.lower().translate(_SEPARATORS)
+    for rank, suffix in enumerate(_SUFFIXES):
+        if normal.endswith(suffix):
+            yield rank, normal.removesuffix(suffix)
+    if normal[8:] == "-hypnogram.edf":
+        yield len(_SUFFIXES), f"{normal[:7]}/"  # no file name has a "/"; the next letter differs
+
+
+def _own_names(recording: str) -> Iterator[str]:
+    """The names under which a recording's annotation is found."""
+    normal = recording.lower().translate(_SEPARATORS)
+    yield _RECORDING_SUFFIX.sub("", normal.rpartition(".")[0])
     sleep_edf = _SLEEP_EDF.match(normal)
-    ranked: dict[tuple[bool, int], list[str]] = {}
-    for candidate in candidates:
-        their_folder, _, their_file = candidate.rpartition("/")
-        theirs = their_file.lower().translate(_SEPARATORS)
-        if theirs.startswith(stem) and theirs[len(stem) :] in _SUFFIXES:
-            rank = _SUFFIXES.index(theirs[len(stem) :])
-        elif sleep_edf and theirs.startswith(sleep_edf[1]) and theirs[8:] == "-hypnogram.edf":
-            rank = len(_SUFFIXES)
-        else:
-            continue
-        elsewhere = their_folder != folder
-        if not (elsewhere and f"{their_folder}/{file}" in candidates):
-            ranked.setdefault((elsewhere, rank), []).append(candidate)
-    best = ranked[min(ranked)] if ranked else []
-    return best[0] if len(best) == 1 else None
+    if sleep_edf:
+        yield f"{sleep_edf[1]}/"
+
+
+def _only_best(found: Sequence[tuple[int, str]]) -> str | None:
+    """The path of the best rank; None where none or several have it."""
+    best = min((rank for rank, _ in found), default=None)
+    paths = [path for rank, path in found if rank == best]
+    return paths[0] if len(paths) == 1 else None
 
 
 def _stage_of_text(annotation: Annotation) -> Stage | None:
@@ -168,14 +230,17 @@ def _epochs(intervals: Iterable[Interval], num_epochs: int) -> NDArray[np.int8]:
     return hypnogram
 
 
-def _read(path: str | os.PathLike[str], name: str, num_bytes: int) -> bytes:
+def _read(source: str | os.PathLike[str] | bytes, name: str, num_bytes: int) -> bytes:
+    """The first bytes."""
+    if isinstance(source, bytes):
+        return source[:num_bytes]
     try:
-        if not os.path.isfile(path):
-            found = "a folder" if os.path.isdir(path) else "no such file"
+        if not os.path.isfile(source):
+            found = "a folder" if os.path.isdir(source) else "no such file"
         else:
-            with open(path, "rb") as file:
+            with open(source, "rb") as file:
                 return file.read(num_bytes)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         found = str(error)
     raise RecordingError(
         RecordingCode.UNREADABLE, file=name, found=found, expected="a readable annotation file"

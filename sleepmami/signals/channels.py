@@ -29,6 +29,8 @@ MIN_RATE_HZ: Mapping[Modality, float] = {
     Modality.RESP: 1.0,
     Modality.SPO2: 0.1,
 }
+# No amplifier of PSG is faster; filtering takes memory by the rate, however short the file is.
+MAX_RATE_HZ = 20_000.0
 OUTRANKED = "a better channel of this kind is used"
 _UNITS = {Modality.RESP: "a.u.", Modality.SPO2: "%"}
 _MAX_VOLTAGE_UV = 1e7  # 10 V: no electrode gives more, so the header's unit must be wrong
@@ -128,11 +130,14 @@ def mark_references(
     channels: Sequence[EdfChannel],
     sources: Mapping[Modality, SignalSource],
 ) -> tuple[ChannelDecision, ...]:
-    """The decisions with REFERENCE exactly on the channels that the sources subtract."""
+    """The decisions with what the sources subtract: REFERENCE there, `reference` on what is used."""
+    labels = {channel.index: channel.label for channel in channels}
     users: dict[int, list[str]] = {}
+    subtracted: dict[int, str] = {}
     for source in sources.values():
         if source.reference_index is not None:
             users.setdefault(source.reference_index, []).append(source.modality.value)
+            subtracted[source.index] = labels[source.reference_index]
     marked = []
     for decision, channel in zip(decisions, channels, strict=True):
         if channel.index in users and decision.decision is not Decision.USED:
@@ -141,7 +146,7 @@ def mark_references(
         elif channel.index not in users and decision.decision is Decision.REFERENCE:
             reason = "reference of a channel that is not used"
             decision = replace(decision, decision=Decision.IGNORED, reason=reason)
-        marked.append(decision)
+        marked.append(replace(decision, reference=subtracted.get(channel.index)))
     return tuple(marked)
 
 
@@ -180,6 +185,8 @@ def _problem(channel: EdfChannel, modality: Modality) -> str | None:
     minimum = MIN_RATE_HZ[modality]
     if not channel.sample_rate_hz >= minimum:  # also true of NaN
         return f"{channel.sample_rate_hz:g} Hz is too slow: {modality} needs {minimum:g} Hz"
+    if channel.sample_rate_hz > MAX_RATE_HZ:
+        return f"{channel.sample_rate_hz:g} Hz is too fast: at most {MAX_RATE_HZ:g} Hz"
     if channel.digital_max == channel.digital_min or channel.physical_max == channel.physical_min:
         return "its header gives no scale (minimum equals maximum)"
     kind = unit_kind(channel.unit)

@@ -61,7 +61,7 @@ def load_night(
     *,
     recording_id: str,
     name: str | None = None,
-    annotation: str | os.PathLike[str] | None = None,
+    annotation: str | os.PathLike[str] | bytes | None = None,
 ) -> Night:
     """Read and preprocess one recording.
 
@@ -70,7 +70,8 @@ def load_night(
         config: the settings of section 3.3.
         recording_id: how the night is called from now on.
         name: how errors call the file; by default its path.
-        annotation: file of sleep stages; without one, stages inside the EDF are used, if any.
+        annotation: file of sleep stages, or its bytes; without one, stages inside the EDF are used,
+            if there are any.
 
     Raises:
         RecordingError: the file or its annotation cannot be used.

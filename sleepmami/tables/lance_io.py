@@ -128,13 +128,25 @@ def read_table(
         raise _failure(uri, "could not be read", error) from error
 
 
-def take_rows(uri: str, rows: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
+def take_rows(
+    uri: str,
+    rows: Sequence[int],
+    columns: Sequence[str] | None = None,
+    *,
+    version: int | None = None,
+) -> pa.Table:
     """Rows by their position in the order `read_table` gives, in the order asked for.
 
+    Args:
+        uri: the table.
+        rows: positions.
+        columns: columns to read; the others are not touched on disk.
+        version: the commit that positions refer to; None is the newest.
+
     Raises:
-        TableError: no such table, column or row.
+        TableError: no such table, version, column or row.
     """
-    dataset = _open(uri)
+    dataset = _open(uri, version)
     try:
         return dataset.take(list(rows), columns=None if columns is None else list(columns))
     except (OSError, ValueError, IndexError) as error:
@@ -196,9 +208,9 @@ class _MissingTableError(TableError):
     """There is no table at all, as opposed to one that cannot be opened."""
 
 
-def _open(uri: str) -> lance.LanceDataset:
+def _open(uri: str, version: int | None = None) -> lance.LanceDataset:
     try:
-        return lance.dataset(storage.absolute(uri))
+        return lance.dataset(storage.absolute(uri), version=version)
     except ValueError as error:
         if "not found" in str(error).lower():
             raise _MissingTableError(f"{uri}: found no table; expected a Lance table") from None

@@ -79,6 +79,7 @@ RECORDINGS = _schema(
                         ("sample_rate_hz", pa.float64()),
                         ("decision", pa.string()),
                         ("reason", pa.string()),
+                        ("reference", pa.string()),
                     ]
                 )
             ),

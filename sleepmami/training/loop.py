@@ -1,5 +1,7 @@
 """The only training loop: fetch, step, log, checkpoint. Knows neither Micro from Macro nor Ray."""
 
+import contextlib
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,7 @@ from sleepmami.config import LoopConfig
 from sleepmami.errors import TrainingError
 from sleepmami.training import collectives
 from sleepmami.training.engine import Batch, Engine
+from sleepmami.training.prefetch import prefetched
 
 Step = Sequence[Batch]  # the micro batches of one optimizer step
 Report = Callable[[dict[str, float], Path | None], None]
@@ -58,7 +61,8 @@ def run(
     Args:
         engine: executes steps.
         batches: `batches(start)` yields the micro batches of steps start, start + 1, ...; the same
-            ones whether or not training was interrupted before `start`.
+            ones whether or not training was interrupted before `start`. They are made in another
+            thread, one step ahead.
         schedule: lengths in steps.
         report: where metrics and checkpoints go.
 
@@ -66,24 +70,30 @@ def run(
         TrainingError: on every worker, for a loss that is not finite or data that ends early.
     """
     window = _Window()
-    steps = batches(engine.step)
-    while engine.step < schedule.total_steps:
-        fetch_start = time.perf_counter()
-        micro_batches = next(steps, ())
-        _require_whole_step(micro_batches, engine, schedule)
-        wait_s = time.perf_counter() - fetch_start
-        window.add(engine.train_step(micro_batches), micro_batches, wait_s)
+    wanted = itertools.islice(batches(engine.step), schedule.total_steps - engine.step)
+    with contextlib.closing(prefetched(wanted)) as steps:
+        while engine.step < schedule.total_steps:
+            fetch_start = time.perf_counter()
+            micro_batches = next(steps, ())
+            _require_whole_step(micro_batches, engine, schedule)
+            wait_s = time.perf_counter() - fetch_start
+            window.add(engine.train_step(micro_batches), micro_batches, wait_s)
+            if _report_if_due(engine, window, schedule, report):
+                window = _Window()
 
-        finished = engine.step == schedule.total_steps
-        if finished or engine.step % schedule.checkpoint_every == 0:
-            with tempfile.TemporaryDirectory(prefix="sleepmami-checkpoint-") as folder:
-                metrics = window.close(engine.step, schedule.total_steps)
-                engine.save(Path(folder))
-                report(metrics, Path(folder))
-            window = _Window()
-        elif engine.step % schedule.log_every == 0:
-            report(window.close(engine.step, schedule.total_steps), None)
-            window = _Window()
+
+def _report_if_due(engine: Engine, window: "_Window", schedule: Schedule, report: Report) -> bool:
+    finished = engine.step == schedule.total_steps
+    if finished or engine.step % schedule.checkpoint_every == 0:
+        with tempfile.TemporaryDirectory(prefix="sleepmami-checkpoint-") as folder:
+            metrics = window.close(engine.step, schedule.total_steps)
+            engine.save(Path(folder))
+            report(metrics, Path(folder))
+        return True
+    if engine.step % schedule.log_every == 0:
+        report(window.close(engine.step, schedule.total_steps), None)
+        return True
+    return False
 
 
 def _require_whole_step(micro_batches: Step, engine: Engine, schedule: Schedule) -> None:

@@ -8,7 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,17 +28,17 @@ from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from sleepmami.signals.preprocess import load_night
 from sleepmami.training.checkpoint import load_bundle, save_bundle
 from tests.bundles import random_bundle
+from tests.processes import clean_environment, left_in_session, started
 
-pytestmark = [
-    pytest.mark.ray,
-    # Ray Serve's own settings classes, when it is imported.
-    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
-]
+pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "JANE-DOE"
 EDF = {"content-type": "application/edf"}
-SMALL = ServeConfig(port=0, max_body_mb=4, max_ongoing_requests=2, windows_per_batch=2)
+SMALL = ServeConfig(
+    port=0, max_body_mb=4, max_ongoing_requests=2, max_queued_requests=4, windows_per_batch=2
+)
+SLEEPMAMI = [sys.executable, "-c", "from pipelines.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -88,22 +91,48 @@ def post(url: str, body: bytes, accept: str = "*/*") -> httpx.Response:
     return httpx.post(f"{url}/v1/embeddings", content=body, headers=headers, timeout=60)
 
 
-def test_run_serves_until_a_signal(ray_cluster: object, bundle_folder: str) -> None:
-    """First in this file: it takes Serve down with it."""
-    from serve_apps.embedding_app import run
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)],  # kill, and Ctrl-C in a terminal
+    ids=["sigterm", "ctrl-c"],
+)
+def test_a_signal_ends_the_command_after_the_upload_in_hand(
+    number: signal.Signals, send: Callable[[int, int], None], bundle_folder: str, edf: bytes
+) -> None:
+    """Exit code 0, no process and no folder left."""
+    admitted, signalled = threading.Event(), threading.Event()
 
-    urls = []
+    def upload() -> Iterator[bytes]:
+        yield edf[:5000]
+        admitted.set()
+        signalled.wait(30)
+        time.sleep(0.5)
+        yield edf[5000:]
 
-    def ready(url: str) -> None:
-        urls.append(url)
-        assert httpx.get(f"{url}/ready").status_code == 200
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.getsignal(signal.SIGTERM)
-    run(bundle_folder, SMALL, ready=ready)
-    assert signal.getsignal(signal.SIGTERM) is before
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{urls[0]}/health")
+    with (
+        tempfile.TemporaryDirectory(prefix="smm-", dir="/tmp") as folder,
+        ThreadPoolExecutor(1) as pool,
+        started(
+            [*SLEEPMAMI, "serve", bundle_folder, "--port", "0"],
+            stdout=subprocess.PIPE,
+            env=clean_environment(TMPDIR=folder),
+        ) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("ready: http://127.0.0.1:")
+        url = line.split()[1]
+        answer = pool.submit(httpx.post, f"{url}/v1/embeddings", content=upload(), headers=EDF)
+        assert admitted.wait(10)
+        time.sleep(1)  # until the request is past the proxy
+        send(process.pid, number)
+        signalled.set()
+        assert answer.result(60).status_code == 200
+        assert process.wait(60) == 0
+        assert left_in_session(process.pid, 20) == []
+        assert os.listdir(folder) == []
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
 
 
 def test_http_gives_the_numbers_of_the_library(
@@ -180,7 +209,7 @@ def test_parallel_requests_wait_for_their_turn(
 
 def test_info_and_metrics_are_those_of_this_service(url: str, edf: bytes) -> None:
     info = httpx.get(f"{url}/info").json()
-    assert info["limits"] == {"max_body_mb": 4, "max_running": 2, "max_queued": 64}
+    assert info["limits"] == {"max_body_mb": 4, "max_running": 2, "max_queued": 4}
     post(url, edf)
     lines = httpx.get(f"{url}/metrics").text.splitlines()
     line = next(
@@ -189,7 +218,53 @@ def test_info_and_metrics_are_those_of_this_service(url: str, edf: bytes) -> Non
     assert float(line.split()[1]) >= 1
 
 
-def test_a_port_in_use_is_named(bundle_folder: str) -> None:
+def test_one_request_too_many_is_answered_429(ray_cluster: object, url: str, edf: bytes) -> None:
+    """Two hold a recording whose upload stalls, four wait behind them, one more is turned away."""
+    done = threading.Event()
+
+    def stalled() -> Iterator[bytes]:
+        yield edf[:1000]
+        done.wait(30)
+        yield edf[1000:]
+
+    def send() -> int:
+        return httpx.post(
+            f"{url}/v1/embeddings", content=stalled(), headers=EDF, timeout=60
+        ).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        held = [pool.submit(send) for _ in range(6)]
+        while "sleepmami_requests_admitted 6.0" not in httpx.get(f"{url}/metrics").text:
+            time.sleep(0.1)
+        response = post(url, edf)
+        done.set()
+    assert (response.status_code, response.json()["error"]["code"]) == (429, "overloaded")
+    assert response.headers["retry-after"] == "5"
+    assert {answer.result() for answer in held} == {200}
+
+
+def test_a_cluster_too_small_is_said_at_once(ray_cluster: object, bundle_folder: str) -> None:
+    from serve_apps.embedding_app import start
+
+    with pytest.raises(ServiceError, match="found 6 CPUs in the cluster; expected 8: 4 for each"):
+        start(bundle_folder, ServeConfig(port=0, num_replicas=2, cpus_per_replica=4))
+    with pytest.raises(ServiceError, match="GPUs in the cluster; expected 99"):
+        start(
+            bundle_folder, ServeConfig(port=0, num_replicas=99, cpus_per_replica=0.01, use_gpu=True)
+        )
+
+
+def test_without_a_ray_session_nothing_is_started(
+    bundle_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serve_apps import embedding_app
+
+    monkeypatch.setattr(embedding_app.ray, "is_initialized", lambda: False)
+    with pytest.raises(ServiceError, match="no Ray session"):
+        embedding_app.start(bundle_folder, SMALL)
+
+
+def test_a_port_in_use_is_named(ray_cluster: object, bundle_folder: str) -> None:
     from serve_apps.embedding_app import start
 
     with socket.create_server(("127.0.0.1", 0)) as server:

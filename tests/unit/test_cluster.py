@@ -24,17 +24,20 @@ def test_on_prem_yaml_fits_rays_own_cluster_schema() -> None:
     jsonschema.validate(config, schema)
 
 
-def test_a_head_never_starts_without_token_authentication() -> None:
-    starts = [
-        line
-        for file in (CLUSTER / "ray").iterdir()
-        for line in file.read_text().replace("\n    ray start", " ray start").splitlines()
-        if "ray start --" in line
-    ]
-    script = (CLUSTER / "ray" / "single_node.sh").read_text()
-    assert "export RAY_AUTH_MODE=token" in script
-    assert len(starts) == 3
-    assert all("RAY_AUTH_MODE=token" in line for line in starts if "nohup" not in line)
+def test_every_machine_of_the_cluster_file_starts_with_token_authentication() -> None:
+    config = yaml.safe_load((CLUSTER / "ray" / "on_prem.yaml").read_text())
+    starts = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
+    assert len(starts) == 2
+    for command in starts:
+        before, _, after = command.partition("ray start ")
+        assert "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=" in before
+        assert after.startswith(("--head", "--address"))
+
+
+def test_the_single_node_script_starts_one_head_and_that_with_token_authentication() -> None:
+    before, _, after = (CLUSTER / "ray" / "single_node.sh").read_text().partition("nohup ray start")
+    assert "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=" in before
+    assert "nohup" not in after
 
 
 def test_the_single_node_script_is_valid_shell() -> None:

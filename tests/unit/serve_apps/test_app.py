@@ -9,8 +9,9 @@ import httpx
 import pytest
 import yaml
 
+from serve_apps import http_app
 from serve_apps.app_args import EmbeddingAppArgs
-from serve_apps.http_app import Refusal, create_app
+from serve_apps.http_app import Admission, Refusal, create_app
 from serve_apps.http_errors import HttpError
 from serve_apps.wire import Limits, ModelInfo, redacted
 from sleepmami.config import ServeConfig
@@ -68,7 +69,7 @@ def call(
     limits = Limits(max_body_mb=max_body_mb, max_running=max_running, max_queued=max_queued)
 
     async def run() -> Any:
-        transport = httpx.ASGITransport(create_app(encoder, limits))
+        transport = httpx.ASGITransport(create_app(encoder, Admission(limits)))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await steps(client)
 
@@ -125,6 +126,7 @@ def test_encoding_float_answers_numbers(encoder: FakeEncoder, embedding: NightEm
     [
         ({"accept": "text/html"}, "", (406, "not_acceptable")),
         ({"content_type": "multipart/form-data"}, "", (415, "unsupported_media_type")),
+        ({"content_encoding": "gzip"}, "", (415, "unsupported_media_type")),
         ({}, "?encoding=hex", (422, "request_invalid")),
         ({}, "?encodng=float", (422, "request_invalid")),
         ({"accept": "application/x-npz"}, "?encoding=float", (422, "request_invalid")),
@@ -155,8 +157,33 @@ def test_a_chunked_body_is_cut_off_at_the_limit(encoder: FakeEncoder) -> None:
     assert encoder.bodies == []
 
 
+def test_an_upload_that_stops_gives_its_place_back(
+    encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_app, "STALL_S", 0.02)
+
+    async def stalled() -> Any:
+        yield b"edf"
+        await asyncio.sleep(60)
+
+    async def steps(client: httpx.AsyncClient) -> list[httpx.Response]:
+        first = await client.post("/v1/embeddings", content=stalled(), headers=EDF)
+        return [first, await client.post("/v1/embeddings", content=b"edf", headers=EDF)]
+
+    stopped, next_one = call(encoder, steps, max_running=1)
+    assert error_of(stopped) == (408, "upload_stalled")
+    assert next_one.status_code == 200
+    assert len(encoder.bodies) == 1
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/openapi.json", "/health"])
+def test_the_host_of_a_request_is_not_repeated(encoder: FakeEncoder, path: str) -> None:
+    response = call(encoder, lambda c: c.get(path, headers={"host": "jane-doe"}))
+    assert "jane-doe" not in response.text + str(response.headers)
+
+
 def test_a_declared_length_over_the_limit_is_refused_unread(encoder: FakeEncoder) -> None:
-    app = create_app(encoder, Limits(max_body_mb=1, max_running=1, max_queued=1))
+    app = create_app(encoder, Admission(Limits(max_body_mb=1, max_running=1, max_queued=1)))
     scope = {
         "type": "http",
         "method": "POST",
@@ -210,6 +237,10 @@ def test_nothing_of_a_wrong_request_is_echoed(encoder: FakeEncoder) -> None:
         ("GET", "/v1/nothing", (404, "not_found")),
         ("GET", "/v1/embeddings", (405, "method_not_allowed")),
         ("GET", "/redoc", (404, "not_found")),
+        ("POST", "/v1/embeddings/", (404, "not_found")),
+        ("POST", "//v1/embeddings", (404, "not_found")),
+        ("POST", "/v1/embeddings%00", (404, "not_found")),
+        ("OPTIONS", "/v1/embeddings", (405, "method_not_allowed")),
     ],
 )
 def test_wrong_routes_have_the_same_error_shape(
@@ -235,9 +266,37 @@ def test_one_request_more_than_fits_is_overloaded(encoder: FakeEncoder) -> None:
         return [*(await asyncio.gather(*admitted)), refused, await send()]
 
     responses = call(encoder, steps, max_running=1, max_queued=2)
-    assert [r.status_code for r in responses] == [200, 200, 200, 503, 200]
-    assert error_of(responses[3]) == (503, "overloaded")
+    assert [r.status_code for r in responses] == [200, 200, 200, 429, 200]
+    assert error_of(responses[3]) == (429, "overloaded")
     assert responses[3].headers["retry-after"] == "5"
+
+
+def test_draining_answers_who_is_embedded_and_turns_away_who_waits(encoder: FakeEncoder) -> None:
+    gate = encoder.gate = asyncio.Event()
+    admission = Admission(Limits(max_body_mb=1, max_running=1, max_queued=2))
+
+    async def run() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(create_app(encoder, admission))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+
+            def send() -> asyncio.Task[httpx.Response]:
+                return asyncio.create_task(client.post("/v1/embeddings", content=b"x", headers=EDF))
+
+            admitted = [send(), send(), send()]
+            while not encoder.bodies:
+                await asyncio.sleep(0)
+            drained = asyncio.create_task(admission.drain())
+            await asyncio.sleep(0)
+            late = [await send(), await client.get("/ready")]
+            assert not drained.done()
+            gate.set()
+            await drained
+            return [*(await asyncio.gather(*admitted)), *late]
+
+    responses = asyncio.run(run())
+    assert [r.status_code for r in responses] == [200, 503, 503, 503, 503]
+    assert {error_of(r)[1] for r in responses[1:]} == {"model_not_ready"}
+    assert len(encoder.bodies) == 1
 
 
 # ------------------------------------------------------------------------------ ids and service
@@ -298,7 +357,7 @@ def test_docs_list_every_route_and_load_nothing(encoder: FakeEncoder) -> None:
     assert all(f"{path}</code>" in page for path in openapi["paths"])
     assert "<script" not in page
     assert "src=" not in page
-    assert "http://test/v1/embeddings" in page
+    assert "$URL/v1/embeddings" in page
 
 
 def test_openapi_describes_the_body_and_all_three_answers(encoder: FakeEncoder) -> None:

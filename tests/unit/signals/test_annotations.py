@@ -1,3 +1,5 @@
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import edfio
@@ -11,6 +13,7 @@ from sleepmami.psg import Stage
 from sleepmami.signals.annotations import (
     find_annotation,
     hypnogram_from_annotations,
+    pair_annotations,
     read_hypnogram,
 )
 from sleepmami.signals.edf import Annotation
@@ -226,6 +229,22 @@ def test_missing_file_and_folder_are_unreadable(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.xml").code == RecordingCode.UNREADABLE
 
 
+def test_bytes_are_read_as_the_file_is(tmp_path: Path) -> None:
+    tals = annotation_signal(b"+0\x14\x14\0+30\x1530\x14Sleep stage R\x14\0")
+    edf = RawEdf([tals], reserved="EDF+C", record_duration="0").to_bytes()
+    xml = nsrr(stage("Stage 2 sleep|2", "0", "60")).encode()
+    for content, expected in ((edf, [UNKNOWN, REM]), (xml, [N2, N2])):
+        assert written(tmp_path, content, 2) == expected
+        assert read_hypnogram(content, 2).tolist() == expected
+
+
+@pytest.mark.parametrize("content", [b"<html/>", b"0       cut short", b""])
+def test_an_error_in_bytes_calls_them_by_the_name_given(content: bytes) -> None:
+    with pytest.raises(RecordingError) as caught:
+        read_hypnogram(content, 2, name="s3://b/night.xml")
+    assert caught.value.file == "s3://b/night.xml"
+
+
 # ----------------------------------------------------------------------------------- find a file
 
 
@@ -266,6 +285,90 @@ def test_another_recordings_annotation_is_not_taken() -> None:
 
 def test_two_equal_matches_elsewhere_are_no_match() -> None:
     assert find_annotation("edf/a.edf", ["x/a.xml", "y/a.xml"]) is None
+
+
+def test_one_file_elsewhere_is_not_given_to_nights_of_two_folders() -> None:
+    nights = ["v1/night.edf", "v2/night.edf"]
+    assert pair_annotations(nights, ["scored/night.xml"]) == dict.fromkeys(nights)
+
+
+def test_two_formats_of_one_night_share_its_annotation() -> None:
+    nights = ["edf/night.edf", "edf/night.bdf"]
+    paired = pair_annotations(nights, ["scored/night.xml"])
+    assert paired == dict.fromkeys(nights, "scored/night.xml")
+
+
+# Every pair is looked at, and the rules are written out one after another.
+SUFFIXES = ["-nsrr.xml", "-profusion.xml", ".xml", "-hypnogram.edf", "-sleepscoring.edf", "-base.edf", "-annotations.edf", "-hypnogram.bdf"]  # fmt: skip
+
+
+def plain(path: str) -> tuple[str, str]:
+    folder, _, file = path.rpartition("/")
+    return folder, file.lower().replace("_", "-").replace(" ", "-")
+
+
+def names_of(recording: str) -> set[str]:
+    """The stem, and for Sleep-EDF all but the scorer's letter."""
+    stem = plain(recording)[1].rpartition(".")[0]
+    sleep_edf = stem[:2] in ("sc", "st") and stem[2:6].isdecimal() and stem[6:7].isalpha()
+    more = {stem[:7] + "?"} if sleep_edf and stem[8:] == "-psg" else set()
+    return {stem.removesuffix("-psg"), *more}
+
+
+def rank_of(recording: str, annotation: str) -> int | None:
+    file = plain(annotation)[1]
+    for rank, suffix in enumerate(SUFFIXES):
+        if any(file == name + suffix for name in names_of(recording)):
+            return rank
+    fits = file[:7] + "?" in names_of(recording) and file[8:] == "-hypnogram.edf"
+    return len(SUFFIXES) if fits else None
+
+
+def slow_pairs(recordings: Sequence[str], candidates: Sequence[str]) -> dict[str, str | None]:
+    pairs: dict[str, str | None] = {}
+    for recording in recordings:
+        folder, _, file = recording.rpartition("/")
+        namesakes = [r for r in recordings if names_of(r) & names_of(recording)]
+        in_one_folder = len({plain(r)[0] for r in namesakes}) == 1
+        ranked = []
+        for candidate in set(candidates):
+            theirs = plain(candidate)[0]
+            alone = f"{theirs}/{file}" not in [*recordings, *candidates]
+            rank = rank_of(recording, candidate)
+            if rank is not None and (theirs == folder or (alone and in_one_folder)):
+                ranked.append((theirs != folder, rank, candidate))
+        best = [r for r in ranked if r[:2] == min(ranked)[:2]]
+        pairs[recording] = best[0][2] if len(best) == 1 else None
+    return pairs
+
+
+folders = st.sampled_from(["a", "b", "b/c"])
+stems = st.sampled_from(["n", "N", "n_psg", "n-PSG", "m", "sc4001e0-psg", "SC4001E0_PSG", "st4001e0-psg"])  # fmt: skip
+scorers = st.sampled_from(["n", "N", "m", "n-hypnogram", "SC4001EC", "sc4001eh", "sc4001e0", "sc4001e"])  # fmt: skip
+endings = st.sampled_from([*SUFFIXES, "_Hypnogram.edf", " base.EDF", ".edf", ".txt"])
+recording_paths = st.builds("{}/{}.{}".format, folders, stems, st.sampled_from(["edf", "bdf"]))
+candidate_paths = st.builds("{}/{}{}".format, folders, scorers, endings)
+
+
+@given(st.lists(recording_paths, unique=True, max_size=4), st.lists(candidate_paths, max_size=6))
+def test_pairs_are_those_of_the_rules_one_after_another(
+    recordings: list[str], candidates: list[str]
+) -> None:
+    for files in (candidates, [*candidates, *recordings]):
+        assert pair_annotations(recordings, files) == slow_pairs(recordings, files)
+    for recording in recordings:
+        assert find_annotation(recording, candidates) == slow_pairs([recording], candidates)[recording]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["edf/night{:05}.edf", "{:05}/night.edf"])
+def test_pairing_a_cohort_takes_no_time_worth_naming(path: str) -> None:
+    """Every recording against every file would be 72 million looks."""
+    nights = [path.format(number) for number in range(6000)]
+    scored = [night.removesuffix(".edf") + suffix for night in nights for suffix in (".xml", "-nsrr.xml")]  # fmt: skip
+    begin = time.process_time()
+    pairs = pair_annotations(nights, scored)
+    assert time.process_time() - begin < 2
+    assert pairs == {night: night.removesuffix(".edf") + "-nsrr.xml" for night in nights}
 
 
 def test_a_hypnogram_is_not_its_own_annotation() -> None:

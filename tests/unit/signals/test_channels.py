@@ -177,6 +177,11 @@ def test_the_subtracted_channel_says_so_and_its_twin_is_ignored() -> None:
     ]
 
 
+def test_only_a_used_channel_names_its_reference() -> None:
+    result = plan("C4", "M1", "C3", "M2", "ECG")  # C3 is a spare, so nothing is subtracted from it
+    assert [d.reference for d in result.decisions] == ["M1", None, None, None, None]
+
+
 def test_index_is_the_position_in_the_file_not_in_the_list() -> None:
     source = plan_channels([channel(4, "C4"), channel(7, "M1")]).sources[EEG]
     assert (source.index, source.reference_index) == (4, 7)
@@ -196,7 +201,8 @@ def test_device_pressure_is_no_breathing_signal_but_nasal_pressure_is() -> None:
 @pytest.mark.parametrize(
     ("label", "unit", "rate_hz", "modality"),
     [("EEG C4-M1", "uV", 49.0, EEG), ("EMG submental", "uV", 1.0, EMG), ("Flow", "", 0.5, RESP),
-     ("SpO2", "%", 0.05, SPO2), ("ECG", "uV", float("nan"), ECG), ("EEG", "degC", 100.0, EEG), ("ECG", "%", 256.0, ECG)],
+     ("SpO2", "%", 0.05, SPO2), ("ECG", "uV", float("nan"), ECG), ("EEG", "degC", 100.0, EEG), ("ECG", "%", 256.0, ECG),
+     ("EMG chin", "uV", 20_001.0, EMG), ("SpO2", "%", 1e6, SPO2)],
 )  # fmt: skip
 def test_a_known_label_with_an_impossible_rate_or_unit_is_rejected(
     label: str, unit: str, rate_hz: float, modality: Modality

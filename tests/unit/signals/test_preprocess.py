@@ -161,6 +161,7 @@ def test_the_reference_of_a_rejected_electrode_is_no_reference_any_more() -> Non
     assert decisions(night) == {
         "C4": Decision.REJECTED, "M1": Decision.IGNORED, "C3": Decision.USED, "M2": Decision.REFERENCE,
     }  # fmt: skip
+    assert [channel.reference for channel in night.channels] == [None, None, "M2", None]
 
 
 def code_of(signals: dict[str, NDArray[np.int16]], duration_s: float = 300.0) -> str:

@@ -55,6 +55,7 @@ def make_night(
                 sample_rate_hz=125.0,
                 decision=Decision.USED,
                 reason="first choice",
+                reference="EEG A2",
             ),
             ChannelDecision(
                 label="Light",

@@ -1,0 +1,62 @@
+"""What a training run leaves in its folder besides checkpoints: its settings and its metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sleepmami import storage
+from sleepmami.errors import ConfigError
+
+
+class History:
+    """Metrics of a run as JSON lines, one per step reported.
+
+    Rows of an interrupted run that this one continues are kept; a step trained again replaces its
+    row.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._rows: dict[int, dict[str, float]] = {}
+        if storage.exists(uri):
+            for line in storage.read_bytes(uri).decode().splitlines():
+                self.add(json.loads(line))
+        self._written = True
+
+    def add(self, metrics: dict[str, float]) -> None:
+        """Keep the metrics of `metrics["step"]`."""
+        self._rows[int(metrics["step"])] = metrics
+        self._written = False
+
+    def write(self) -> None:
+        """Bring the file up to date."""
+        if self._written:
+            return
+        lines = [json.dumps(self._rows[step]) + "\n" for step in sorted(self._rows)]
+        storage.write_bytes(self._uri, "".join(lines).encode())
+        self._written = True
+
+
+def require_same_run(uri: str, settings: dict[str, Any]) -> None:
+    """Remember a run's settings; ConfigError when RUN already holds one with others."""
+    if not storage.exists(uri):
+        storage.write_bytes(uri, json.dumps(settings, indent=2).encode())
+        return
+    changed = list(_differences(json.loads(storage.read_bytes(uri)), settings))
+    if changed:
+        names = "; ".join(
+            f"{name}={found!r}, expected {wanted!r}" for name, found, wanted in changed
+        )
+        raise ConfigError(
+            f"{uri}: found a run with {names}; continue it with its own settings, or take a new RUN"
+        )
+
+
+def _differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:  # Any: JSON
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from _differences(one.get(key), other.get(key), f"{at}.{key}" if at else key)
+    elif one != other:
+        yield at, one, other
