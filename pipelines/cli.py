@@ -191,7 +191,7 @@ def ingest(
 
     with _ray(address):
         summary = run(edf_dir, corpus, config, metadata=metadata, annotations=annotations)
-    if set(summary.outcomes) == {"rejected"}:
+    if set(summary.outcomes) <= {"rejected", "rejected earlier"}:
         raise typer.Exit(EXIT_DATA)
 
 

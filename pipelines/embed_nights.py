@@ -40,7 +40,8 @@ from sleepmami.training.checkpoint import load_bundle
 
 Kind = Literal["micro", "night"]
 SCHEMAS = {"micro": micro_nights_schema(), "night": night_embeddings_schema()}
-SHARED_COLUMNS = ("subject_id", "cohort", "split", "age_years", "sex", "bmi", "num_epochs")
+IDENTITY_COLUMNS = ("subject_id", "cohort", "split", "source_sha256")
+SHARED_COLUMNS = (*IDENTITY_COLUMNS, "age_years", "sex", "bmi", "num_epochs")
 
 
 def embed_micro_nights(corpus: str, run: str, config: EmbedConfig) -> str:
@@ -191,7 +192,7 @@ class NightWorker:
 def _identity(recording: Row, night: Night) -> dict[str, Any]:  # Any: cells of several types
     """The cells that a night's vectors share with its row of recordings.lance."""
     return {
-        **{name: recording[name] for name in ("recording_id", "subject_id", "cohort", "split")},
+        **{name: recording[name] for name in ("recording_id", *IDENTITY_COLUMNS)},
         "demographics": Demographics(
             **{name: recording[name] for name in ("subject_id", "age_years", "sex", "bmi")}
         ),

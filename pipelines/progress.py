@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -24,6 +25,7 @@ from rich.text import Text
 console = Console(stderr=True, markup=False, highlight=False)  # file names may hold brackets
 
 Advance = Callable[[int, str], None]
+LINE_EVERY_S = 10.0
 
 
 class _PerMinute(ProgressColumn):
@@ -35,14 +37,21 @@ class _PerMinute(ProgressColumn):
 
 @contextlib.contextmanager
 def stage(title: str, total: int, *, unit: str = "") -> Iterator[Advance]:
-    """A progress bar; the body calls `advance(n, note)` as work is done.
+    """Progress of a stage, and its duration when it ends; the body calls `advance(n, note)`.
 
-    Where standard error is no terminal, one line tells the start and one the end.
+    A bar on a terminal; where standard error is a file, a line every LINE_EVERY_S seconds.
     """
-    if not console.is_terminal:
-        console.print(f"{title}: {total} {unit}".rstrip())
-        yield lambda n, note: None
-        return
+    began = time.perf_counter()
+    shown = _bar(title, total, unit) if console.is_terminal else _lines(title, total, unit)
+    with shown as advance:
+        yield advance
+    elapsed_s = time.perf_counter() - began
+    rate = f", {60 * total / elapsed_s:.0f}/min" if total > 1 else ""
+    console.print(f"{title}: {total} {unit} in {elapsed_s:.0f} s{rate}")
+
+
+@contextlib.contextmanager
+def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -53,12 +62,31 @@ def stage(title: str, total: int, *, unit: str = "") -> Iterator[Advance]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=console,
+        transient=True,
     )
     with progress:
         task = progress.add_task(title, total=total, note="")
         yield lambda n, note: progress.update(task, advance=n, note=note)
+
+
+@contextlib.contextmanager
+def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
+    began = printed = time.perf_counter()
+    done = 0
+
+    def advance(n: int, note: str) -> None:
+        nonlocal done, printed
+        done += n
+        now = time.perf_counter()
+        if now - printed >= LINE_EVERY_S and done:
+            left_s = (now - began) / done * (total - done)
+            console.print(f"{title}: {done}/{total} {unit}, {left_s:.0f} s left  {note}")
+            printed = now
+
+    console.print(f"{title}: {total} {unit}")
+    yield advance
 
 
 def print_outcomes(title: str, outcomes: Counter[str], details: list[tuple[str, str, str]]) -> None:
@@ -71,7 +99,9 @@ def print_outcomes(title: str, outcomes: Counter[str], details: list[tuple[str, 
     """
     console.print(f"{title}: " + ", ".join(f"{n} {name}" for name, n in outcomes.items() if n))
     if details:
-        table = Table("file", "code", "reason", box=None, padding=(0, 2, 0, 0))
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in ("file", "code", "reason"):
+            table.add_column(heading, overflow="fold")
         for row in details[:50]:
             table.add_row(*(Text(cell) for cell in row))
         console.print(table)

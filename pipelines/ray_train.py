@@ -13,6 +13,7 @@ import ray.train
 import ray.train.torch
 import torch
 from ray.data import Dataset
+from ray.exceptions import RayActorError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -168,7 +169,7 @@ def fit(
     _follow(queue, thread, title, total_steps, History(metrics))
     queue.shutdown()
     if failure:
-        raise root_cause(failure[0], f"{run}: {name}") from failure[0]
+        raise root_cause(failure[0], f"{run}: {name}", workers.max_failures) from failure[0]
 
 
 def _queue_here() -> Queue:
@@ -185,33 +186,43 @@ def _fit(trainer: TorchTrainer, failure: list[Exception]) -> None:
         failure.append(error)
 
 
-def root_cause(error: Exception, what: str) -> SleepMaMiError:
-    """The error to show for what Ray Train raised: a worker's own, or one naming the last death."""
+def root_cause(error: Exception, what: str, max_failures: int) -> SleepMaMiError:
+    """The error to show for what Ray Train raised: a worker's own, or one naming the last death.
+
+    Args:
+        error: from `TorchTrainer.fit`.
+        what: the run, for the message.
+        max_failures: deaths that were allowed.
+    """
     if isinstance(error, ray.train.ControllerError):
         cause = error.controller_failure
         if isinstance(cause, SleepMaMiError):
             return cause
-        return TrainingError(f"{what} stopped: {_last_line(cause)}")
-    failures = getattr(error, "worker_failures", {})
+        return TrainingError(f"{what} stopped: {_in_a_line(cause)}")
+    failures = error.worker_failures if isinstance(error, ray.train.WorkerGroupError) else {}
     if not failures:
-        return TrainingError(f"{what} stopped: {_last_line(error)}")
-    # A dead worker breaks the connections of the others, whose errors say less.
+        return TrainingError(f"{what} stopped: {_in_a_line(error)}")
+    # A dead worker breaks the connections of the others, whose RuntimeErrors say less.
     rank = min(failures, key=lambda rank: (isinstance(failures[rank], RuntimeError), rank))
     return TrainingError(
-        f"{what} stopped, its workers failed too often (workers.max_failures); "
-        f"the last time worker {rank}: {_last_line(failures[rank])}"
+        f"{what} stopped: worker {rank} {_in_a_line(failures[rank])}; that was one failure more "
+        f"than workers.max_failures={max_failures}; the same command continues from the newest "
+        "checkpoint"
     )
 
 
-def _last_line(error: BaseException) -> str:
+def _in_a_line(error: BaseException) -> str:
+    if isinstance(getattr(error, "health_check_failure", None), RayActorError):
+        return "died: killed, or out of memory"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+    return f"raised {type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
 
 def _follow(
     queue: Queue, thread: threading.Thread, title: str, total_steps: int, history: History
 ) -> None:
-    done = 0
+    """Show and keep what arrives in the queue until the thread ends and nothing is left."""
+    done, last = 0, 0
     with stage(title, total_steps, unit="steps") as advance:
         try:
             while thread.is_alive() or not queue.empty():
@@ -223,10 +234,15 @@ def _follow(
                 if is_checkpoint:
                     history.write()
                 step = int(metrics["step"])
+                if step <= last:
+                    console.print(f"{title}: a worker died; restarted before step {step}")
                 advance(max(step, done) - done, shown(metrics))
-                done = max(step, done)
+                done, last = max(step, done), step
                 if not console.is_terminal:
                     console.print(f"  step {step}/{total_steps}  {shown(metrics)}", soft_wrap=True)
+        except KeyboardInterrupt:
+            console.print(f"{title}: stopped; the same command continues from the last checkpoint")
+            raise
         finally:
             history.write()
     thread.join()

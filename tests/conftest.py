@@ -20,13 +20,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One Ray cluster for the whole session; tests that use it are marked `ray`."""
+def ray_cluster() -> Iterator[Path]:
+    """One Ray cluster for the whole session; tests that use it are marked `ray`.
+
+    Yields the folder that its logs lie under.
+    """
     import ray
 
     from pipelines.ray_session import start_local
 
     with tempfile.TemporaryDirectory(prefix="smm-ray-", ignore_cleanup_errors=True) as folder:
         start_local(Path(folder), num_cpus=6)
-        yield
+        yield Path(folder)
         ray.shutdown()

@@ -94,6 +94,7 @@ def write_micro_nights(run: Path, *, num_nights: int, dim: int, model_id: str) -
                 subject_id=f"subject{number}",
                 cohort="made-up",
                 split="train",
+                source_sha256=None,
                 micro=generator.normal(size=(length, len(MODALITIES), dim)),
                 modality_valid=np.ones((length, len(MODALITIES)), np.bool_),
                 demographics=Demographics(

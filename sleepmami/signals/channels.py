@@ -130,7 +130,7 @@ def mark_references(
     channels: Sequence[EdfChannel],
     sources: Mapping[Modality, SignalSource],
 ) -> tuple[ChannelDecision, ...]:
-    """The decisions with what the sources subtract: REFERENCE there, `reference` on what is used."""
+    """The decisions with what the sources subtract: REFERENCE on it, `reference` on its users."""
     labels = {channel.index: channel.label for channel in channels}
     users: dict[int, list[str]] = {}
     subtracted: dict[int, str] = {}

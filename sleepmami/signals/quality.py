@@ -167,7 +167,11 @@ def bridge(samples: NDArray[np.float32], rate_hz: float, usable: NDArray[np.bool
         before = samples[max(0, begin - second) : begin]
         after = samples[end : end + second] if stop < len(usable) else samples[:0]
         levels = [float(side.mean()) for side in (before, after) if len(side)] or [0.0]
-        samples[begin:end] = np.linspace(levels[0], levels[-1], end - begin, dtype=np.float32)
+        if len(levels) == 1:
+            samples[begin:end] = levels[0]
+        else:
+            line = np.linspace(levels[0], levels[1], end - begin, dtype=np.float32)
+            samples[begin:end] = line
 
 
 def moments(filtered: NDArray[np.float32], quality: EpochQuality) -> tuple[float, float]:

@@ -36,6 +36,7 @@ _IDENTITY = [
     _required("subject_id", pa.string()),
     _required("cohort", pa.string()),
     _required("split", pa.string()),
+    pa.field("source_sha256", pa.string()),  # of the EDF's bytes; null when it could not be read
 ]
 _DEMOGRAPHICS = [
     pa.field("age_years", pa.float32()),
@@ -47,7 +48,6 @@ RECORDINGS = _schema(
     "recordings",
     [
         *_IDENTITY,
-        pa.field("source_sha256", pa.string()),
         *_DEMOGRAPHICS,
         pa.field("num_epochs", pa.int32()),
         pa.field("hypnogram", pa.list_(pa.int8())),

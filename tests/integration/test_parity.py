@@ -24,8 +24,7 @@ from sleepmami.signals.preprocess import load_night
 from sleepmami.simulation.cohort import write_cohort
 from sleepmami.tables import lance_io
 from sleepmami.tables.rows import read_night_embeddings
-from sleepmami.training.checkpoint import load_bundle, save_bundle
-from tests.bundles import random_bundle
+from sleepmami.training.checkpoint import load_bundle
 
 pytestmark = pytest.mark.ray
 
@@ -89,15 +88,8 @@ def write_sparse(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = str(tmp_path_factory.mktemp("bundle") / "bundle")
-    save_bundle(folder, random_bundle())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def library(bundle: str, recordings: dict[str, Path]) -> dict[str, NightEmbedding]:
-    loaded = load_bundle(bundle)
+def library(bundle_folder: str, recordings: dict[str, Path]) -> dict[str, NightEmbedding]:
+    loaded = load_bundle(bundle_folder)
     embedder = Embedder(loaded, windows_per_batch=3)
     return {
         name: embedder.night(load_night(path, loaded.preprocess, recording_id=name))
@@ -108,7 +100,7 @@ def library(bundle: str, recordings: dict[str, Path]) -> dict[str, NightEmbeddin
 @pytest.fixture(scope="module")
 def cohort(
     ray_cluster: object,
-    bundle: str,
+    bundle_folder: str,
     recordings: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Answer]:
@@ -118,7 +110,9 @@ def cohort(
     folder = tmp_path_factory.mktemp("cohort")
     corpus = str(folder / "corpus")
     ingest(str(next(iter(recordings.values())).parent), corpus, IngestConfig())
-    table = embed_cohort(corpus, bundle, str(folder / "out"), EmbedConfig(windows_per_batch=5))
+    table = embed_cohort(
+        corpus, bundle_folder, str(folder / "out"), EmbedConfig(windows_per_batch=5)
+    )
     return {
         night.recording_id: Answer(
             arrays={name: getattr(night, name) for name in ARRAYS + MASKS},
@@ -134,10 +128,10 @@ def cohort(
 
 
 @pytest.fixture(scope="module")
-def url(ray_cluster: object, bundle: str) -> Iterator[str]:
+def url(ray_cluster: object, bundle_folder: str) -> Iterator[str]:
     from serve_apps.embedding_app import start, stop
 
-    yield start(bundle, ServeConfig(port=0, windows_per_batch=2))
+    yield start(bundle_folder, ServeConfig(port=0, windows_per_batch=2))
     stop()
 
 
@@ -219,13 +213,13 @@ def test_embed_file_agrees_with_the_library(
     name: str,
     library: dict[str, NightEmbedding],
     recordings: dict[str, Path],
-    bundle: str,
+    bundle_folder: str,
     tmp_path: Path,
 ) -> None:
     from pipelines.embed_file import embed_file
 
     output = tmp_path / f"night{suffix}"
-    embed_file(str(recordings[name]), bundle, str(output), EmbedConfig(windows_per_batch=4))
+    embed_file(str(recordings[name]), bundle_folder, str(output), EmbedConfig(windows_per_batch=4))
     data = output.read_bytes()
     if suffix == ".npz":
         answer = from_npz(data)

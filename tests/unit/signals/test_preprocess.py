@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def test_a_large_offset_changes_nothing() -> None:
     raised = samples + np.int16(30_000)
     first, second = run({"EEG C4-M1": samples}), run({"EEG C4-M1": raised})
     assert np.abs(first.signals[EEG].astype(int) - second.signals[EEG]).max() <= 1
+
+
+def test_the_fastest_channel_of_a_short_file_takes_little_memory() -> None:
+    samples = noise(duration_s=60, rate_hz=20_000)  # 2.4 MB
+    tracemalloc.start()
+    run({"EMG chin": samples}, duration_s=60.0)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 300e6
 
 
 def test_a_derivation_is_the_difference_of_its_electrodes() -> None:

@@ -235,6 +235,7 @@ def micro_row(**changes: Any) -> dict[str, Any]:
     generator = np.random.default_rng(1)
     arguments: dict[str, Any] = {
         **WHO,
+        "source_sha256": "ab",
         "micro": generator.standard_normal((5, len(MODALITIES), 4)).astype(np.float32),
         "modality_valid": generator.random((5, len(MODALITIES))) < 0.5,
         "demographics": Demographics(subject_id="s1", age_years=40.5, sex="male", bmi=27.0),
@@ -298,6 +299,7 @@ def test_a_night_embedding_comes_back_bit_by_bit() -> None:
     }
     row = night_embedding_row(
         **WHO,
+        source_sha256="cd",
         **arrays,
         demographics=None,
         hypnogram=None,
@@ -311,6 +313,6 @@ def test_a_night_embedding_comes_back_bit_by_bit() -> None:
         found = getattr(night, name)
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
-    assert night.weights_sha256 == "00ff"
+    assert (night.source_sha256, night.weights_sha256) == ("cd", "00ff")
     assert night.channels_used == ("EEG=C3-A2",)
     assert night.modalities_missing == ("SPO2",)

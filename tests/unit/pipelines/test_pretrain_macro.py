@@ -1,0 +1,80 @@
+"""The nights a Macro step is made of; two workers are played by two processes' ranks."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.pretrain_macro import Subjects, night_steps
+from sleepmami.config import DGCLConfig, EngineConfig, MacroPretrainConfig
+from sleepmami.tables.demographics import DemographicStatistics
+from sleepmami.training import collectives
+from sleepmami.training.batches import MacroBatch
+from tests.corpora import write_micro_nights
+
+NUM_NIGHTS = 10  # three batches of four subjects a pass
+STATISTICS = DemographicStatistics(age_mean=40.0, age_std=10.0, bmi_mean=25.0, bmi_std=5.0)
+SETTINGS = MacroPretrainConfig(
+    dgcl=DGCLConfig(cycle_epochs=4),
+    batch_subjects=4,
+    max_epochs=16,
+    engine=EngineConfig(micro_batch=2),
+)
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder: Path = tmp_path_factory.mktemp("run")
+    return write_micro_nights(folder, num_nights=NUM_NIGHTS, dim=3, model_id="made-up")
+
+
+def steps(nights: str, start: int, num_steps: int) -> list[MacroBatch]:
+    subjects = Subjects(
+        row=[*range(NUM_NIGHTS)],
+        subject_id=[f"subject{n}" for n in range(NUM_NIGHTS)],
+        num_epochs=[13 + n for n in range(NUM_NIGHTS)],
+        age_years=[30.0 + 3 * n for n in range(NUM_NIGHTS)],
+        bmi=[20.0 + n for n in range(NUM_NIGHTS)],
+        female=[bool(n % 2) for n in range(NUM_NIGHTS)],
+    )
+    batches = night_steps(nights, subjects, STATISTICS, SETTINGS, steps_per_pass=3)
+    return [batch for (batch,) in islice(batches(start), num_steps)]
+
+
+@pytest.mark.parametrize("start", [1, 3, 5])
+def test_steps_after_a_restart_are_those_of_an_uninterrupted_run(nights: str, start: int) -> None:
+    uninterrupted = steps(nights, 0, 8)[start:]
+    for ours, theirs in zip(steps(nights, start, 8 - start), uninterrupted, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_two_workers_share_each_batch_without_overlap(
+    nights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = steps(nights, 0, 6)
+    monkeypatch.setattr(collectives, "num_workers", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(collectives, "rank", lambda rank=rank: rank)
+        shares.append(steps(nights, 0, 6))
+    for whole, first, second in zip(alone, *shares, strict=True):
+        assert (whole.num_rows, first.num_rows, second.num_rows) == (4, 2, 2)
+        together = torch.cat([first.age_B, second.age_B])
+        assert torch.equal(together, whole.age_B)
+        assert len(together.unique()) == 4
+
+
+def test_a_pass_visits_every_night_and_the_next_one_in_another_order(nights: str) -> None:
+    ages = [batch.age_B.numpy() for batch in steps(nights, 0, 6)]
+    assert len(np.unique(np.concatenate(ages[:3]))) == NUM_NIGHTS
+    assert len(np.unique(np.concatenate(ages[3:]))) == NUM_NIGHTS
+    assert not np.array_equal(ages[0], ages[3])
+
+
+def test_nights_are_cut_at_max_epochs(nights: str) -> None:
+    lengths = torch.cat([batch.length_B for batch in steps(nights, 0, 3)])
+    assert lengths.max() == 16
+    assert lengths.min() == 13
