@@ -238,8 +238,6 @@ def _follow(
                     console.print(f"{title}: a worker died; restarted before step {step}")
                 advance(max(step, done) - done, shown(metrics))
                 done, last = max(step, done), step
-                if not console.is_terminal:
-                    console.print(f"  step {step}/{total_steps}  {shown(metrics)}", soft_wrap=True)
         except KeyboardInterrupt:
             console.print(f"{title}: stopped; the same command continues from the last checkpoint")
             raise

@@ -3,7 +3,6 @@
 Every test looks at what one command left; the commands run once, in the order of the README.
 """
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -11,13 +10,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sleepmami.presets import preset
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from sleepmami.tables import lance_io
 from sleepmami.tables.rows import read_micro_nights, read_night_embeddings
@@ -26,20 +25,21 @@ from tests.processes import clean_environment, left_in_session, started
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SLEEPMAMI = [sys.executable, "-c", "from pipelines.cli import main; main()"]
-NUM_NIGHTS, NUM_EPOCHS, NUM_SEGMENTS = 6, 36, 18  # of 0.3 h
+NUM_NIGHTS, NUM_EPOCHS, NUM_SEGMENTS = 8, 36, 18  # of 0.3 h; five of them to train on
 DIM, MACRO_DIM = 64, 64  # of the tiny preset; two directions make a macro vector
 MICRO_STEPS, MACRO_STEPS = 4, 3
 PRESENT, MISSING = ["EEG", "ECG"], ["EOG", "EMG", "RESP", "SPO2"]  # of the user's own recording
 
 
-@dataclasses.dataclass(frozen=True)
 class Walk:
     """The folders of one walk, named as in the README."""
 
-    folder: Path
-
-    def __getattr__(self, name: str) -> str:
-        return str(self.folder / name)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.simulated = str(folder / "simulated")
+        self.corpus = str(folder / "corpus")
+        self.bundle = str(folder / "bundle")
+        self.cohort = str(folder / "cohort")
 
     def run(self, *command: str) -> str:
         """A `sleepmami` command; it succeeds and leaves no process and no folder behind."""
@@ -84,7 +84,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     walk.run("pretrain", "micro", walk.corpus, walk.bundle, *tiny, *few)
     walk.run("embed", "micro", walk.corpus, walk.bundle, *tiny)
     few = settings(
-        batch_subjects=2, engine__micro_batch=1, dgcl__cycle_epochs=12,
+        batch_subjects=4, engine__micro_batch=2, dgcl__cycle_epochs=12,
         loop__max_steps=MACRO_STEPS, loop__log_every=1,
     )  # fmt: skip
     walk.run("pretrain", "macro", walk.corpus, walk.bundle, *tiny, *few)
@@ -103,7 +103,7 @@ def manifest(walk: Walk) -> dict[str, Any]:
 
 def test_every_night_is_in_the_corpus_with_all_its_signals(walk: Walk) -> None:
     recordings = lance_io.read_table(f"{walk.corpus}/recordings.lance").to_pylist()
-    assert sorted(r["recording_id"] for r in recordings) == [f"sim-{k:04}" for k in range(1, 7)]
+    assert sorted(r["recording_id"] for r in recordings) == [f"sim-{k:04}" for k in range(1, 9)]
     for recording in recordings:
         assert recording["rejected_code"] is None
         assert recording["num_epochs"] == len(recording["hypnogram"]) == NUM_EPOCHS
@@ -150,8 +150,7 @@ def test_every_night_of_the_cohort_has_its_vectors(walk: Walk) -> None:
             assert np.isfinite(array).all()
             assert array.std() > 0
         assert night.weights_sha256 == manifest(walk)["weights_sha256"]
-    vectors = np.stack([night.night for night in nights])
-    assert np.linalg.norm(vectors[:, None] - vectors, axis=2)[~np.eye(NUM_NIGHTS, dtype=bool)].min() > 0
+    assert len({night.night.tobytes() for night in nights}) == NUM_NIGHTS  # no two are alike
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +176,10 @@ def own(walk: Walk) -> Path:
 def test_a_recording_with_two_modalities_is_embedded_and_says_what_is_missing(
     walk: Walk, own: Path
 ) -> None:
-    said = walk.run("embed", "file", str(own), walk.bundle, "-o", walk.vectors_npz)
+    vectors = walk.folder / "vectors.npz"
+    said = walk.run("embed", "file", str(own), walk.bundle, "-o", str(vectors))
     assert "missing EOG, EMG, RESP, SPO2" in " ".join(said.split())
-    with np.load(walk.vectors_npz, allow_pickle=False) as archive:
+    with np.load(vectors, allow_pickle=False) as archive:
         info = json.loads(str(archive["info"]))
         blocks = archive["micro"].reshape(10, 6, DIM)
         valid = archive["modality_valid"]
@@ -193,10 +193,19 @@ def test_a_recording_with_two_modalities_is_embedded_and_says_what_is_missing(
     assert valid.all(axis=0).tolist() == [True, False, False, True, False, False]
 
 
-class Page:
-    """What the report page loads from elsewhere, and the text it shows."""
+def test_the_report_stands_alone_and_names_what_is_missing(walk: Walk, own: Path) -> None:
+    from pipelines.embed_file import embed_file
+    from pipelines.write_report import write_night_report
 
-    def __init__(self, html: str) -> None:
-        self.addresses = re.findall(r"(?:src|href|action)\s*=\s*[\"']?([^\"'\s>]+)", html)
-        self.addresses += re.findall(r"url\(([^)]*)\)|@import\s+(\S+)", html)
-        self.text = re.sub(r"<[^>]+>", " ", re.sub(r"(?s)<(style|svg|script).*?</\1>", " ", html))
+    vectors = str(walk.folder / "own.npz")
+    embedding = embed_file(str(own), walk.bundle, vectors, preset("tiny").embed)
+    page = walk.folder / "report.html"
+    write_night_report(own, Path(walk.bundle), page, embedding)
+    html = page.read_text()
+    loaded = re.findall(r"""(?:src|href|action)=["']?(?!data:|#)([^"'> ]+)""", html)
+    loaded += re.findall(r"@import|url\((?!#|data:)[^)]*\)", html)
+    assert loaded == []
+    shown = re.sub(r"(?s)<style.*?</style>|<[^>]+>", " ", html)
+    for modality in MISSING:
+        assert modality in shown
+    assert manifest(walk)["model_id"] in shown

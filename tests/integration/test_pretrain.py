@@ -58,7 +58,7 @@ MICRO = MicroPretrainConfig(
     batch_size=8,
     shuffle_buffer=16,
     loop=LoopConfig(num_passes=100, max_steps=60, log_every=1, checkpoint_every=20),
-    engine=EngineConfig(micro_batch=2),  # two micro batches a step on each worker
+    engine=EngineConfig(micro_batch=4),
 )
 MACRO = MacroPretrainConfig(
     model=MacroEncoderConfig(dim=8, forward_depth=1, backward_depth=1, state_dim=4),
@@ -190,7 +190,8 @@ def test_a_run_is_not_continued_on_other_data(
 def test_an_interrupted_command_ends_what_it_started_and_continues_later(
     corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, long = tmp_path / "run", replace_at(MICRO, {"loop.max_steps": 200})
+    run = tmp_path / "run"
+    long = replace_at(MICRO, {"loop.max_steps": 120, "loop.checkpoint_every": 10})
     settings = [f"--set={name}={json.dumps(value)}" for name, value in flat(to_dict(long))]
     command = [sys.executable, "-c", "from pipelines.cli import main; main()"]
     command += ["pretrain", "micro", corpus, str(run), *settings]
@@ -200,22 +201,22 @@ def test_an_interrupted_command_ends_what_it_started_and_continues_later(
         started(command, env=clean_environment(), stdout=output, stderr=output) as process,
     ):
         metrics = run / "micro" / "metrics.jsonl"
-        wait_for(lambda: metrics.exists() and len(history(metrics)) >= 40, process.poll, log)
+        wait_for(lambda: metrics.exists() and len(history(metrics)) >= 20, process.poll, log)
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends
-        assert process.wait(timeout=30) != 0
-        assert left_in_session(process.pid, seconds=20) == []
+        assert process.wait(timeout=120) != 0
+        assert left_in_session(process.pid, seconds=60) == []
     assert "Traceback" not in log.read_text()
     told = len(history(metrics))
-    assert 40 <= told < 200
+    assert 20 <= told < 120
     assert not bundle_exists(str(run / "micro"))
 
     monkeypatch.setattr(pretrain_micro, "train_worker", watched("micro", tmp_path / "watch"))
     pretrain_micro.pretrain_micro(corpus, str(run), long)
     begun = steps_begun(tmp_path / "watch")
-    assert begun[0] in (told // 20 * 20, told // 20 * 20 - 20)  # the last one may not yet count
-    assert begun == [*range(begun[0], 200)]
-    assert [row["step"] for row in history(metrics)] == [*range(1, 201)]
-    assert load_bundle(str(run / "micro")).lineage["micro"]["steps"] == 200
+    assert begun[0] in (told // 10 * 10, told // 10 * 10 - 10)  # the last one may not yet count
+    assert begun == [*range(begun[0], 120)]
+    assert [row["step"] for row in history(metrics)] == [*range(1, 121)]
+    assert load_bundle(str(run / "micro")).lineage["micro"]["steps"] == 120
 
 
 def flat(values: dict[str, Any], at: str = "") -> list[tuple[str, Any]]:
@@ -226,7 +227,7 @@ def flat(values: dict[str, Any], at: str = "") -> list[tuple[str, Any]]:
 
 
 def wait_for(there: Callable[[], bool], poll: Callable[[], int | None], log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600  # a guard against hanging, not a claim
     while not there():
         assert poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
