@@ -27,6 +27,7 @@ from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics, DemographicStatistics
 from sleepmami.tables.rows import read_micro_nights
+from sleepmami.tables.schemas import RECORDINGS, micro_nights_schema
 from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch, macro_batch
 from sleepmami.training.checkpoint import bundle_exists, load_bundle, save_bundle
@@ -60,7 +61,8 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
 
     Raises:
         CheckpointError: RUN/micro is missing or altered.
-        TableError: RUN/micro_nights.lance is missing, or of another Micro-Encoder than RUN/micro.
+        TableError: RUN/micro_nights.lance is missing, of another schema, or of another
+            Micro-Encoder than RUN/micro.
         TrainingError: fewer subjects than one batch, or the loss stopped being finite.
         ConfigError: RUN holds a run with other settings or of other data, or the cluster is too
             small.
@@ -102,12 +104,14 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
 
 
 def _train_subjects(corpus: str, nights_uri: str, model_id: str) -> Subjects:
+    recordings_uri = storage.join(corpus, "recordings.lance")
     split = lance_io.read_table(
-        storage.join(corpus, "recordings.lance"), columns=["recording_id", "split"]
+        recordings_uri, columns=["recording_id", "split"], schema=RECORDINGS
     )
     split_of = dict(zip(*(column.to_pylist() for column in split.columns), strict=True))
     columns = ["recording_id", "subject_id", "num_epochs", "age_years", "sex", "bmi", "model_id"]
-    rows = lance_io.read_table(nights_uri, columns=columns).to_pylist()
+    nights = lance_io.read_table(nights_uri, columns=columns, schema=micro_nights_schema())
+    rows = nights.to_pylist()
     others = sorted({row["model_id"] for row in rows} - {model_id})
     if others:
         raise TableError(

@@ -23,6 +23,7 @@ from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import TrainingError
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.tables import lance_io
+from sleepmami.tables.schemas import RECORDINGS
 from sleepmami.training import collectives
 from sleepmami.training.batches import SegmentBatch, segment_batch
 from sleepmami.training.checkpoint import Bundle, bundle_exists, save_bundle
@@ -36,7 +37,7 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
     Needs a Ray session. Running it again continues an interrupted run and leaves a finished one.
 
     Raises:
-        TableError: the corpus is missing.
+        TableError: the corpus is missing, or of another schema.
         TrainingError: too few segments for one batch, or the loss stopped being finite.
         ConfigError: RUN holds a run with other settings or of other data, or the cluster is too
             small.
@@ -91,6 +92,7 @@ def _held_out(corpus: str) -> list[str]:
         storage.join(corpus, "recordings.lance"),
         columns=["recording_id"],
         filter="rejected_code IS NULL AND split <> 'train'",
+        schema=RECORDINGS,
     )
     held_out: list[str] = recordings.column("recording_id").to_pylist()
     return held_out

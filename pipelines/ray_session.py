@@ -14,6 +14,8 @@ from pathlib import Path
 
 import ray
 
+from sleepmami.errors import ServiceError
+
 # Logical CPUs a one-machine cluster declares at least: two training workers plus the Ray Data tasks
 # that feed them. With fewer, workers hold every CPU and the readers wait for ever.
 MIN_LOCAL_CPUS = 4
@@ -30,13 +32,16 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         address: of a running cluster (`ray://`, `auto`, host:port). None takes `RAY_ADDRESS`, which
             is set inside a Ray job, and without it starts a private cluster on this machine that
             ends with the body.
+
+    Raises:
+        ServiceError: no cluster answers at the address, or it refuses the token.
     """
     if ray.is_initialized():
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        _join(address)
         try:
             yield
         finally:
@@ -49,6 +54,16 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ServiceError(
+            f"--address {address}: found {reason}; expected a running Ray cluster and its token"
+        ) from error
 
 
 def start_local(

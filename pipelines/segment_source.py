@@ -21,7 +21,7 @@ from ray.data.context import DataContext
 
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
 from sleepmami.tables import lance_io
-from sleepmami.tables.schemas import segment_column
+from sleepmami.tables.schemas import SEGMENTS, segment_column
 
 RUN_ROWS = 32
 RUNS_PER_READ = 16
@@ -32,7 +32,8 @@ Runs = NDArray[np.int64]  # [number of runs, (first row, row after the last)]
 
 def rows_to_train_on(uri: str, held_out: list[str]) -> Runs:
     """Runs of at most RUN_ROWS neighbouring rows, of all recordings but those held out."""
-    owner = lance_io.read_table(uri, columns=["recording_id"]).column("recording_id")
+    table = lance_io.read_table(uri, columns=["recording_id"], schema=SEGMENTS)
+    owner = table.column("recording_id")
     kept = pc.invert(pc.is_in(owner, value_set=pa.array(held_out, pa.string())))
     return runs_of(np.flatnonzero(kept.to_numpy()))
 

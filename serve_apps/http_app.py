@@ -20,6 +20,7 @@ from serve_apps.metrics import CONTENT_TYPE, Metrics
 from serve_apps.wire import (
     ANSWER_TYPES,
     ARROW,
+    CURL_TYPE,
     EDF_TYPES,
     JSON,
     NPZ,
@@ -200,7 +201,7 @@ def _add_embedding_route(
 def check_headers(request: Request, max_body_mb: int) -> None:
     """Refuse what the headers alone rule out, before a byte of the body is read."""
     content_type = request.headers.get("content-type", EDF_TYPES[0])
-    if content_type.partition(";")[0].strip().lower() not in EDF_TYPES:
+    if content_type.partition(";")[0].strip().lower() not in (*EDF_TYPES, CURL_TYPE):
         raise HttpError("unsupported_media_type")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise HttpError("unsupported_media_type")  # small bytes that become large ones

@@ -20,6 +20,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 NPZ = "application/x-npz"
 ANSWER_TYPES = (JSON, ARROW, NPZ)  # in order of preference when the client has none
 EDF_TYPES = ("application/octet-stream", "application/edf")
+CURL_TYPE = "application/x-www-form-urlencoded"  # what curl --data-binary declares unasked
 
 Encoding = Literal["base64", "float"]
 PUBLIC_INFO = ("model_id", "weights_sha256", "code_version", "num_epochs", "modalities_missing")

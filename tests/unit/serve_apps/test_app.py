@@ -106,6 +106,12 @@ def test_the_encoder_gets_the_body_as_it_was_sent(encoder: FakeEncoder) -> None:
     assert encoder.bodies == [b"0       \xff\x00"]
 
 
+def test_what_curl_declares_unasked_is_taken(encoder: FakeEncoder) -> None:
+    answer = post(encoder, b"&=%41+", content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 200
+    assert encoder.bodies == [b"&=%41+"]
+
+
 @pytest.mark.parametrize(
     "accept", ["application/json", "application/vnd.apache.arrow.stream", "application/x-npz"]
 )
