@@ -5,9 +5,11 @@ STAMP := .venv/.installed
 EDF ?=
 
 export OMP_NUM_THREADS ?= 1
+# in the environment, so that isolated builds obey the pins too
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test unit integration check format openapi bench clean
+.PHONY: help setup demo test unit integration check format openapi clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -17,8 +19,8 @@ setup: $(STAMP)  ## make .venv from pinned versions
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
 	$(BIN)/python -c "import sys; assert (3, 11) <= sys.version_info[:2] < (3, 13), 'Python 3.11 or 3.12 is needed'"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 setuptools wheel
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 setuptools wheel
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[ray,dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## the whole walk on simulated nights; EDF=file.edf embeds your own recording

@@ -30,6 +30,21 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_DATA = 65
 
+# Absent from the light install, which can inspect, simulate and read embeddings.
+DISTRIBUTED_MODULES = frozenset(
+    {
+        "aiohttp",
+        "fastapi",
+        "jinja2",
+        "lance",
+        "matplotlib",
+        "ray",
+        "safetensors",
+        "torch",
+        "yaml",
+    }
+)
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -61,6 +76,13 @@ def main() -> None:
     except (SleepMaMiError, OSError) as error:  # OSError: full disk, no permission, no network
         Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
         sys.exit(_exit_code(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in DISTRIBUTED_MODULES:
+            raise
+        Console(stderr=True).print(
+            Text(f"error: found no {error.name}; this needs: pip install 'sleepmami[ray]'")
+        )
+        sys.exit(EXIT_FAILURE)
 
 
 def _exit_code(error: Exception) -> int:
@@ -69,13 +91,22 @@ def _exit_code(error: Exception) -> int:
     return EXIT_DATA if isinstance(error, RecordingError) else EXIT_FAILURE
 
 
-@app.callback()
-def _version(
-    version: Annotated[bool, typer.Option("--version", help="show the version and stop")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _front_door(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="show the version and stop", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def _configured(config: C, assignments: list[str], print_config: bool) -> C:

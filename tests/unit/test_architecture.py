@@ -29,7 +29,7 @@ DOORS = {  # third-party package -> the only places that may import it
     "flash_attn": {"sleepmami.models.attention"},
     "pydantic": {"serve_apps"},
     "fastapi": {"serve_apps"},
-    "typer": {"pipelines"},
+    "typer": {"pipelines.cli"},
     "matplotlib": {"sleepmami.report"},
     "jinja2": {"sleepmami.report"},
 }

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines import cli
+from sleepmami import __version__
 
 COMMANDS = [
     ["simulate"],
@@ -75,3 +76,50 @@ def test_an_empty_folder_is_said_to_hold_no_recordings(tmp_path: Path) -> None:
     result = sleepmami("inspect", str(tmp_path))
     assert result.returncode == 2
     assert "expected recordings" in result.stderr
+
+
+def test_the_version_needs_no_command() -> None:
+    assert CliRunner().invoke(cli.app, ["--version"]).output.strip() == __version__
+
+
+def light_install(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command where nothing of the `ray` extra is installed."""
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {sorted(cli.DISTRIBUTED_MODULES)}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from pipelines.cli import main
+main()
+"""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_light_install_inspects(tmp_path: Path) -> None:
+    (tmp_path / "bad.edf").write_bytes(b"no")
+    result = light_install("inspect", str(tmp_path / "bad.edf"), "--json")
+    assert json.loads(result.stdout)[0]["code"] == "not_an_edf"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ingest", "a", "b"],
+        ["pretrain", "micro", "a", "b"],
+        ["embed", "file", "a.edf", "b", "-o", "c.npz"],
+        ["serve", "b"],
+        ["submit", "http://127.0.0.1:1", "doctor"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_light_install_says_what_to_install(command: list[str]) -> None:
+    result = light_install(*command)
+    assert result.returncode == 1
+    assert "pip install 'sleepmami[ray]'" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
