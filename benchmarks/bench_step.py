@@ -25,7 +25,7 @@ from sleepmami.config_edit import replace_at
 from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.presets import PRESETS, preset
-from sleepmami.psg import MODALITIES, SEGMENT_SAMPLES
+from sleepmami.psg import MODALITIES, SEGMENT_EPOCHS, SEGMENT_SAMPLES
 from sleepmami.training.batches import MacroBatch, SegmentBatch
 from sleepmami.training.engine import Batch, Engine, Objective, build_engine
 from sleepmami.training.objectives import MacroObjective, MicroObjective
@@ -187,7 +187,7 @@ def random_segments(rows: int) -> SegmentBatch:
     """All six modalities present."""
     return SegmentBatch(
         signal_SBT=torch.randn(len(MODALITIES), rows, SEGMENT_SAMPLES),
-        valid_SB=torch.ones(len(MODALITIES), rows, dtype=torch.bool),
+        valid_SBE=torch.ones(len(MODALITIES), rows, SEGMENT_EPOCHS, dtype=torch.bool),
     )
 
 

@@ -24,8 +24,9 @@ from pipelines.simulate import simulate_cohort
 from pipelines.write_report import write_night_report
 from serve_apps.embedding_app import start, stop
 from sleepmami.config_edit import replace_at
-from sleepmami.errors import RecordingCode, RecordingError, ServiceError
+from sleepmami.errors import ServiceError
 from sleepmami.presets import Preset, preset
+from sleepmami.signals.preprocess import load_night
 from sleepmami.tables import lance_io
 from sleepmami.training.checkpoint import bundle_exists
 
@@ -44,12 +45,10 @@ def run_demo(folder: Path, edf: Path | None = None) -> None:
         SleepMaMiError: whatever a stage raises.
     """
     began = time.perf_counter()
-    if edf is not None and not edf.is_file():
-        raise RecordingError(
-            RecordingCode.UNREADABLE, file=str(edf), found="no such file", expected="an EDF"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
     settings = preset("tiny")
+    if edf is not None:
+        load_night(edf, settings.ingest.preprocess, recording_id=edf.stem)  # before minutes of work
+    folder.mkdir(parents=True, exist_ok=True)
     bundle = folder / "bundle"
     with ray_session():
         if not bundle_exists(str(bundle)):
@@ -62,7 +61,9 @@ def run_demo(folder: Path, edf: Path | None = None) -> None:
         used = ", ".join(f"{c['modality']} from {c['label']}" for c in info["channels_used"])
         console.print(f"{recording}: {info['num_epochs']} epochs; {used}")
         console.print(f"missing: {', '.join(info['modalities_missing']) or 'none'}  ->  {vectors}")
-        report = write_night_report(recording, bundle, folder / "report.html", embedding)
+        report = write_night_report(
+            recording, bundle, folder / "report.html", embedding, vectors=vectors
+        )
         console.rule("HTTP")
         _ask(recording, bundle, settings)
     console.rule()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from sleepmami import storage
 from sleepmami.config import EmbedConfig
 from sleepmami.errors import ConfigError
 from sleepmami.inference.embedder import Embedder, NightEmbedding
-from sleepmami.inference.export import to_arrow_bytes, to_npz_bytes, to_parquet_bytes
+from sleepmami.inference.export import to_arrow_file_bytes, to_npz_bytes, to_parquet_bytes
 from sleepmami.signals.preprocess import load_night
 
-WRITERS = {".npz": to_npz_bytes, ".arrow": to_arrow_bytes, ".parquet": to_parquet_bytes}
+NIGHT_BY_NIGHT = ("num_actors", "cpus_per_actor", "nights_per_commit")  # of `embed cohort` alone
+WRITERS = {".npz": to_npz_bytes, ".arrow": to_arrow_file_bytes, ".parquet": to_parquet_bytes}
 
 
 def embed_file(edf: str, bundle: str, output: str, config: EmbedConfig) -> NightEmbedding:
@@ -21,16 +24,18 @@ def embed_file(edf: str, bundle: str, output: str, config: EmbedConfig) -> Night
         edf: path or URI of the recording.
         bundle: folder or URI written by `pretrain macro`.
         output: ends in .npz, .arrow or .parquet.
-        config: batch size and device.
+        config: batch size, threads of this process and device.
 
     Raises:
-        ConfigError: another ending.
+        ConfigError: another ending, or a setting that says how many nights are worked on.
         RecordingError: the recording cannot be used.
         CheckpointError: the bundle is missing, incomplete or altered.
     """
     suffix = Path(output).suffix
     if suffix not in WRITERS:
         raise ConfigError(f"{output}: found ending {suffix!r}; expected one of {sorted(WRITERS)}")
+    _refuse_without_effect(config)
+    torch.set_num_threads(config.threads_per_actor)
     device = "cuda" if config.use_gpu else "cpu"
     embedder = Embedder.from_checkpoint(
         bundle, windows_per_batch=config.windows_per_batch, device=device
@@ -41,3 +46,13 @@ def embed_file(edf: str, bundle: str, output: str, config: EmbedConfig) -> Night
     embedding = embedder.night(night)
     storage.write_bytes(output, WRITERS[suffix](embedding))
     return embedding
+
+
+def _refuse_without_effect(config: EmbedConfig) -> None:
+    default = EmbedConfig()
+    for name in NIGHT_BY_NIGHT:
+        found, expected = getattr(config, name), getattr(default, name)
+        if found != expected:
+            raise ConfigError(
+                f"{name}={found!r} has no effect on embed file; leave it out (default {expected!r})"
+            )

@@ -1,24 +1,35 @@
 """Nights of a corpus -> vectors: for Macro pretraining, or for other teams' probes.
 
 A pool of Ray actors, each holding the Embedder, takes one night at a time. Finished nights are
-committed in groups. A run that was interrupted embeds only what is missing, and nights whose
-metadata, scoring or length in the corpus is another by now.
+committed in groups; one that cannot be embedded is left out and listed at the end. A run that was
+interrupted embeds only what is missing, and nights whose metadata, scoring or length in the corpus
+is another by now.
 """
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
 from pipelines.progress import print_outcomes, stage
-from pipelines.ray_data import map_on_actors
+from pipelines.ray_data import as_ours, map_on_actors
+from pipelines.ray_session import require_cluster
+from pipelines.stored_nights import (
+    CorpusVersions,
+    StoredNight,
+    corpus_versions,
+    find_nights,
+    read_night,
+)
 from sleepmami import storage
 from sleepmami.config import EmbedConfig
 from sleepmami.config_edit import from_dict, to_dict
-from sleepmami.errors import CheckpointError, TableError
+from sleepmami.errors import CheckpointError, SleepMaMiError, TableError
 from sleepmami.inference.embedder import Embedder
 from sleepmami.psg import Night
 from sleepmami.tables import lance_io
@@ -27,7 +38,6 @@ from sleepmami.tables.demographics import Demographics
 from sleepmami.tables.rows import (
     micro_night_row,
     night_embedding_row,
-    night_from_rows,
     rows_table,
 )
 from sleepmami.tables.schemas import (
@@ -41,6 +51,7 @@ from sleepmami.training.checkpoint import load_bundle
 Kind = Literal["micro", "night"]
 SCHEMAS = {"micro": micro_nights_schema(), "night": night_embeddings_schema()}
 IDENTITY_COLUMNS = ("subject_id", "cohort", "split", "source_sha256")
+MAX_SHOWN = 50  # of the nights that were not embedded
 SHARED_COLUMNS = (*IDENTITY_COLUMNS, "age_years", "sex", "bmi", "num_epochs")
 
 
@@ -68,52 +79,119 @@ def embed_cohort(corpus: str, bundle: str, output: str, config: EmbedConfig) -> 
     return table
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NightResult:
+    """How a night ended: an uncommitted fragment, or why there is none."""
+
+    recording_id: str
+    fragment: str | None = None
+    failure: SleepMaMiError | None = None
+
+
 def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfig) -> None:
     model = load_bundle(bundle)  # a bad bundle is refused before any actor starts
     if kind == "night" and model.macro is None:
         raise CheckpointError(
             f"{bundle}: found a bundle without Macro-Encoder; expected what `pretrain macro` made"
         )
-    recordings_uri = storage.join(corpus, "recordings.lance")
-    wanted = _shared_cells(recordings_uri, filter="rejected_code IS NULL")
+    versions = corpus_versions(corpus)
+    nights = find_nights(corpus, versions)
+    wanted = _shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
     there = _embedded_cells(output, model.model_id)
-    todo = sorted(name for name, cells in wanted.items() if there.get(name) != cells)
-    metadata = provenance(
-        {"embed": to_dict(config), "model_id": model.model_id},
-        {"recordings": lance_io.version(recordings_uri)},
+    todo = sorted(name for name in nights if there.get(name) != wanted[name])
+    num_actors = min(config.num_actors, len(todo))
+    num_gpus = 1 if config.use_gpu else 0
+    require_cluster(
+        config.cpus_per_actor,
+        num_gpus,
+        f"embed {kind}",
+        count=num_actors,
+        settings="num_actors or cpus_per_actor" + (", or use_gpu=false" if num_gpus else ""),
     )
-    outcomes = Counter({"already there": len(wanted) - len(todo)})
-    pending: dict[str, str] = {}
-
-    def commit() -> None:
-        outdated = [name for name in pending if name in there]
-        lance_io.delete_recordings(output, outdated)
-        lance_io.commit(output, list(pending.values()), SCHEMAS[kind], metadata=metadata)
-        outcomes["embedded again"] += len(outdated)
-        outcomes["embedded"] += len(pending) - len(outdated)
-        pending.clear()
-
+    metadata = provenance(
+        {"embed": to_dict(config), "model_id": model.model_id}, versions._asdict()
+    )
+    committer = _Committer(kind, output, there, metadata, config.nights_per_commit)
+    committer.outcomes["already there"] = len(nights) - len(todo)
     with stage(f"embed {kind}", len(todo), unit="nights") as advance:
-        for recording_id, fragment in map_on_actors(
-            todo,
-            functools.partial(NightWorker, kind, corpus, bundle, output, to_dict(config)),
-            num_actors=config.num_actors,
-            num_cpus=config.cpus_per_actor,
-            num_gpus=1 if config.use_gpu else 0,
-        ):
-            pending[recording_id] = fragment
-            advance(1, recording_id)
-            if len(pending) >= config.nights_per_commit:
-                commit()
-        if pending:
-            commit()
-    print_outcomes(f"embed {kind}", outcomes, [])
+        try:
+            for result in map_on_actors(
+                [nights[name] for name in todo],
+                functools.partial(
+                    NightWorker, kind, corpus, versions, bundle, output, to_dict(config)
+                ),
+                lost=_lost_night,
+                num_actors=num_actors,
+                num_cpus=config.cpus_per_actor,
+                num_gpus=num_gpus,
+            ):
+                committer.add(result)
+                advance(1, result.recording_id)
+        finally:  # what is done stays done, also when the run is interrupted
+            committer.flush()
+    _print_account(kind, committer, len(nights))
 
 
-def _shared_cells(uri: str, filter: str | None = None) -> dict[str, Row]:
+def _lost_night(stored: StoredNight) -> NightResult:
+    """The result of a night whose actor died each time."""
+    failure = SleepMaMiError(
+        f"{stored.recording_id}: found that the process died each time it embedded this night; "
+        "expected it to fit into memory"
+    )
+    return NightResult(recording_id=stored.recording_id, failure=failure)
+
+
+@dataclass(slots=True)
+class _Committer:
+    """Makes finished nights visible, `size` at a time, and keeps the account."""
+
+    kind: Kind
+    output: str
+    there: Mapping[str, Row]
+    metadata: Mapping[str, str]
+    size: int
+    outcomes: Counter[str] = field(default_factory=Counter)
+    failures: dict[str, SleepMaMiError] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)
+
+    def add(self, result: NightResult) -> None:
+        if result.failure:
+            self.failures[result.recording_id] = result.failure
+        if result.fragment:
+            self.pending[result.recording_id] = result.fragment
+        if len(self.pending) >= self.size:
+            self.flush()
+
+    def flush(self) -> None:
+        group, self.pending = self.pending, {}  # a commit that fails is not tried twice
+        if not group:
+            return
+        outdated = [name for name in group if name in self.there]
+        lance_io.delete_recordings(self.output, outdated)
+        fragments, schema = list(group.values()), SCHEMAS[self.kind]
+        lance_io.commit(self.output, fragments, schema, metadata=self.metadata)
+        self.outcomes["embedded again"] += len(outdated)
+        self.outcomes["embedded"] += len(group) - len(outdated)
+
+
+def _print_account(kind: Kind, committer: _Committer, num_nights: int) -> None:
+    """Counts by outcome, then the nights left out; SleepMaMiError when those are all there are."""
+    failures = sorted(committer.failures.items())
+    committer.outcomes["not embedded"] = len(failures)
+    print_outcomes(f"embed {kind}", committer.outcomes, [])
+    if not failures:
+        return
+    codes = Counter(failure.code for _, failure in failures)
+    details = [(name, failure.code, str(failure)) for name, failure in failures]
+    print_outcomes("not embedded", codes, details[:MAX_SHOWN])
+    if len(failures) == num_nights:  # then no night is to blame
+        raise failures[0][1]
+
+
+def _shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
     """What a night's vectors must agree on with its recording, by recording id."""
     columns = ["recording_id", *SHARED_COLUMNS, "hypnogram"]
-    table = lance_io.read_table(uri, columns=columns, filter=filter)
+    table = lance_io.read_table(uri, columns, version=version)
     rows = table.drop_columns(["hypnogram"]).to_pylist()
     for row, hypnogram in zip(rows, list_values(table.column("hypnogram")), strict=True):
         row["hypnogram"] = None if hypnogram is None else hypnogram.tobytes()
@@ -137,12 +215,19 @@ class NightWorker:
     """An actor that reads a night, embeds it and writes its uncommitted fragment."""
 
     def __init__(
-        self, kind: Kind, corpus: str, bundle: str, output: str, config: dict[str, Any]
+        self,
+        kind: Kind,
+        corpus: str,
+        versions: CorpusVersions,
+        bundle: str,
+        output: str,
+        config: dict[str, Any],  # Any: an EmbedConfig's plain dict
     ) -> None:
         settings = from_dict(EmbedConfig, config)
         torch.set_num_threads(settings.threads_per_actor)
         self._kind = kind
         self._corpus = corpus
+        self._versions = versions
         self._output = output
         self._embedder = Embedder.from_checkpoint(
             bundle,
@@ -150,18 +235,19 @@ class NightWorker:
             device="cuda" if settings.use_gpu else "cpu",
         )
 
-    def __call__(self, recording_id: str) -> tuple[str, str]:
-        """One recording id -> (the same, its fragment)."""
-        recording, night = read_night(self._corpus, recording_id)
-        built = (
-            self._micro_row(recording, night)
-            if self._kind == "micro"
-            else self._night_row(recording, night)
-        )
+    def __call__(self, stored: StoredNight) -> NightResult:
+        """Embed a night; only a table that cannot be written is raised, because it ends the run."""
+        recording_id = stored.recording_id
+        try:
+            recording, night = read_night(self._corpus, self._versions, stored)
+            row_of = self._micro_row if self._kind == "micro" else self._night_row
+            built = row_of(recording, night)
+        except Exception as error:  # one night costs itself at most
+            return NightResult(recording_id=recording_id, failure=as_ours(error, recording_id))
         schema = SCHEMAS[self._kind]
         table = rows_table([built], schema)
         (fragment,) = lance_io.write_fragments(table, self._output, schema)
-        return recording_id, fragment
+        return NightResult(recording_id=recording_id, fragment=fragment)
 
     def _micro_row(self, recording: Row, night: Night) -> Row:
         epochs = self._embedder.epochs(night)
@@ -198,12 +284,3 @@ def _identity(recording: Row, night: Night) -> dict[str, Any]:  # Any: cells of 
         ),
         "hypnogram": night.hypnogram,
     }
-
-
-def read_night(corpus: str, recording_id: str) -> tuple[Row, Night]:
-    """One night back from the tables, with its row of recordings.lance."""
-    where = lance_io.is_one_of("recording_id", [recording_id])
-    recordings = lance_io.read_table(storage.join(corpus, "recordings.lance"), filter=where)
-    segments = lance_io.read_table(storage.join(corpus, "segments.lance"), filter=where)
-    (recording,) = recordings.to_pylist()
-    return recording, night_from_rows(recording, segments)

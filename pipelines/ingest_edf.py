@@ -27,6 +27,7 @@ from pipelines.ingest_file import (
 )
 from pipelines.progress import print_outcomes, stage
 from pipelines.ray_data import map_each
+from pipelines.ray_session import require_cluster
 from sleepmami import storage
 from sleepmami.config import IngestConfig
 from sleepmami.config_edit import to_dict
@@ -38,15 +39,23 @@ from sleepmami.tables.schemas import RECORDINGS, SEGMENTS, provenance
 
 RECORDING_SUFFIXES = (".edf", ".bdf", ".rec")  # of files alike but for this, the first comes first
 ANNOTATION_SUFFIXES = (".xml", ".edf", ".bdf")
+MAX_NOTES = 50  # printed; a whole cohort may have the same oddity
 ONE_PER_CORPUS = ("preprocess", "split")  # settings that all nights of a corpus share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IngestSummary:
-    """What a run did; `details` lists (file, code, reason) of what could not be used."""
+    """What a run did.
+
+    Attributes:
+        outcomes: how many files ended how.
+        details: (file, code, reason) of what could not be used.
+        notes: (file, "note", what is unusual) of what was used.
+    """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     details: list[tuple[str, str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def ingest(
@@ -70,6 +79,7 @@ def ingest(
         annotations: folder of scorings; without it they are looked for beside the EDFs.
 
     Raises:
+        ConfigError: no node of the cluster has the CPUs that a task needs.
         TableError: the corpus was made with other settings or holds one of the recordings for
             another cohort, the metadata CSV cannot be used, or no recording was found.
     """
@@ -83,6 +93,7 @@ def ingest(
             f"{edf_folder}: found no file ending in {RECORDING_SUFFIXES}; expected EDFs"
         )
     _require_same_cohort(corpus, items, config.cohort)
+    require_cluster(config.num_cpus_per_task, 0, "ingest", settings="num_cpus_per_task")
     _delete_orphan_segments(segments_uri, known)
 
     committer = _Committer(recordings_uri, segments_uri, config)
@@ -121,8 +132,12 @@ def _known_recordings(recordings_uri: str) -> dict[str, KnownRecording]:
     if not lance_io.exists(recordings_uri):
         return {}
     columns = ["recording_id", "cohort", "source_sha256", "rejected_code"]
-    rows = lance_io.read_table(recordings_uri, columns=columns, schema=RECORDINGS).to_pylist()
-    return {row.pop("recording_id"): KnownRecording(**row) for row in rows}
+    version = lance_io.version(recordings_uri)
+    table = lance_io.read_table(recordings_uri, columns, schema=RECORDINGS, version=version)
+    return {
+        row.pop("recording_id"): KnownRecording(row=number, version=version, **row)
+        for number, row in enumerate(table.to_pylist())
+    }
 
 
 def _require_same_cohort(corpus: str, items: Sequence[IngestItem], cohort: str) -> None:
@@ -233,9 +248,12 @@ class _Committer:
 
     def add(self, result: IngestResult) -> None:
         self.summary.outcomes[result.outcome] += 1
-        if result.problem:
-            problem = result.problem
-            self.summary.details.append((problem.file, problem.code, problem.reason))
+        for said, lines in (
+            (result.problem, self.summary.details),
+            (result.note, self.summary.notes),
+        ):
+            if said:
+                lines.append((said.file, said.code, said.reason))
         if result.row is not None:
             self._batch.append(result)
         if len(self._batch) >= self._size:
@@ -265,15 +283,19 @@ class _Committer:
 
 
 def _print_account(summary: IngestSummary, folders: Sequence[str]) -> None:
-    """Counts by outcome; then what could not be used, counted by code and file by file."""
+    """Counts by outcome; then what is unusual and what could not be used, file by file."""
     print_outcomes("ingest", summary.outcomes, [])
-    if summary.details:
-        bases = [storage.absolute(folder) + "/" for folder in folders]
+    bases = [storage.absolute(folder) + "/" for folder in folders]
+    for title, lines, shown in (
+        ("used, though unusual", summary.notes, MAX_NOTES),
+        ("not used", summary.details, None),
+    ):
         details = [
-            (next((file.removeprefix(b) for b in bases if file.startswith(b)), file), code, reason)
-            for file, code, reason in sorted(summary.details)
+            (next((file.removeprefix(b) for b in bases if file.startswith(b)), file), code, text)
+            for file, code, text in sorted(lines)
         ]
-        print_outcomes("not used", Counter(code for _, code, _ in details), details)
+        if details:
+            print_outcomes(title, Counter(code for _, code, _ in details), details[:shown])
 
 
 def _print_unmatched(

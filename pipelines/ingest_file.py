@@ -25,6 +25,7 @@ from sleepmami.config_edit import from_dict
 from sleepmami.errors import RecordingCode, RecordingError, SleepMaMiError
 from sleepmami.psg import Night
 from sleepmami.signals.annotations import read_hypnogram
+from sleepmami.signals.edf import open_edf
 from sleepmami.signals.preprocess import load_night
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics, demographic_cells
@@ -32,6 +33,7 @@ from sleepmami.tables.rows import recording_row, rows_table, segments_table
 from sleepmami.tables.schemas import RECORDINGS, SEGMENTS
 from sleepmami.tables.splits import split_of
 
+NOTE = "note"  # in place of a code, of what kept no file from being used
 INTERNAL_ERROR = SleepMaMiError.code
 TRY_AGAIN = (INTERNAL_ERROR, RecordingCode.UNREADABLE.value)  # not the content's fault
 
@@ -50,8 +52,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownRecording:
-    """What the corpus holds of a recording."""
+    """What the corpus holds of a recording: the row at a position of a version of the table."""
 
+    row: int
+    version: int
     cohort: str
     source_sha256: str | None
     rejected_code: str | None
@@ -74,7 +78,7 @@ class IngestItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """A file that could not be used; `reason` is for the terminal and may quote the file."""
+    """What is wrong with a file; `reason` is for the terminal and may quote the file."""
 
     file: str
     code: str
@@ -89,6 +93,7 @@ class IngestResult:
         recording_id: of the item.
         outcome: what was done.
         problem: why there is no night, or no scoring.
+        note: what was unusual but harmless about a file that was read.
         row: its row of recordings.lance; None where the row there stays.
         segments: uncommitted fragments of segments.lance.
         replaces_row: a row there has to go.
@@ -98,6 +103,7 @@ class IngestResult:
     recording_id: str
     outcome: Outcome
     problem: Problem | None = None
+    note: Problem | None = None
     row: pa.Table | None = None
     segments: tuple[str, ...] = ()
     replaces_row: bool = False
@@ -127,15 +133,15 @@ def ingest_file(item: IngestItem, *, corpus: str, config: dict[str, Any]) -> Ing
     settings = from_dict(IngestConfig, config)
     recordings_uri, segments_uri = table_uris(corpus)
     sha256 = ""
-    night: Night | None = None
     try:
         content, sha256 = _content(item.file)
-        if not (item.known and item.known.stands_for(sha256)):
-            night = _load(item, content, settings.preprocess)
+        seen = item.known is not None and item.known.stands_for(sha256)
+        loaded = None if seen else _load(item, content, settings.preprocess)
     except Exception as error:  # of a bug of ours, one file is enough
         return _rejection(item, settings, error, sha256)
-    if night is None:
+    if loaded is None:
         return _seen_before(item, settings, recordings_uri)
+    night, note = loaded
     night, problem = _with_scoring(night, item.annotation)
     fragments = lance_io.write_fragments(segments_table(night), segments_uri, SEGMENTS)
     row = recording_row(night, source_sha256=sha256, **_identity(item, settings))
@@ -145,6 +151,7 @@ def ingest_file(item: IngestItem, *, corpus: str, config: dict[str, Any]) -> Ing
         recording_id=item.recording_id,
         outcome=Outcome.WITHOUT_SCORING if problem else done,
         problem=problem,
+        note=note,
         row=rows_table([row], RECORDINGS),
         segments=tuple(fragments),
         replaces_row=item.known is not None,
@@ -200,8 +207,13 @@ def _content(file: str) -> tuple[str | bytes, str]:
         return file, hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _load(item: IngestItem, content: str | bytes, config: PreprocessConfig) -> Night:
-    return load_night(content, config, recording_id=item.recording_id, name=item.file)
+def _load(
+    item: IngestItem, content: str | bytes, config: PreprocessConfig
+) -> tuple[Night, Problem | None]:
+    """The night, and what was unusual but harmless about its file."""
+    night = load_night(content, config, recording_id=item.recording_id, name=item.file)
+    notes = open_edf(content, name=item.file, truncated=config.truncated).notes
+    return night, Problem(file=item.file, code=NOTE, reason="; ".join(notes)) if notes else None
 
 
 def _with_scoring(night: Night, annotation: str | None) -> tuple[Night, Problem | None]:
@@ -229,13 +241,13 @@ def _seen_before(item: IngestItem, settings: IngestConfig, recordings_uri: str) 
     What this run was not given takes nothing away: neither metadata nor a scoring of an earlier run
     is erased because the option was left out.
     """
-    recording_id = item.recording_id
-    if item.known and item.known.rejected_code:
+    recording_id, known = item.recording_id, item.known
+    assert known is not None
+    if known.rejected_code:
         return IngestResult(recording_id=recording_id, outcome=Outcome.REJECTED_EARLIER)
     if item.annotation is None and item.demographics is None:
         return IngestResult(recording_id=recording_id, outcome=Outcome.UNCHANGED)
-    where = lance_io.is_one_of("recording_id", [recording_id])
-    (stored,) = lance_io.read_table(recordings_uri, filter=where).to_pylist()
+    (stored,) = lance_io.take_rows(recordings_uri, [known.row], version=known.version).to_pylist()
     fresh, problem = dict(stored), None
     if item.demographics is not None:
         identity = _identity(item, settings)

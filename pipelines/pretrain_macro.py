@@ -69,14 +69,13 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
     """
     micro = load_bundle(storage.join(run, "micro"))
     nights_uri = storage.join(run, "micro_nights.lance")
-    require_same_run(
-        storage.join(run, "macro_config.json"),
-        {**to_dict(config), "data": {"nights_version": lance_io.version(nights_uri)}},
-    )
+    version = lance_io.version(nights_uri)
+    settings = {**to_dict(config), "data": {"nights_version": version}}
+    require_same_run(run, "macro", settings)
     if bundle_exists(run):
         console.print(f"pretrain macro: {run} is already complete")
         return run
-    subjects = _train_subjects(corpus, nights_uri, micro.model_id)
+    subjects = _train_subjects(corpus, nights_uri, version, micro.model_id, config)
     steps_per_pass = len(_batches(subjects, config, pass_index=0))
     statistics = DemographicStatistics.fit(
         Demographics(age_years=age, bmi=bmi)
@@ -88,10 +87,12 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
             "macro": to_dict(config),
             "run": storage.absolute(run),
             "nights": storage.absolute(nights_uri),
+            "nights_version": version,
             "subjects": dataclasses.asdict(subjects),
             "statistics": dataclasses.asdict(statistics),
             "steps_per_pass": steps_per_pass,
         },
+        settings=settings,
         title="pretrain macro",
         total_steps=Schedule.of(config.loop, steps_per_pass).total_steps,
         workers=config.workers,
@@ -103,14 +104,18 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
     return run
 
 
-def _train_subjects(corpus: str, nights_uri: str, model_id: str) -> Subjects:
+def _train_subjects(
+    corpus: str, nights_uri: str, version: int, model_id: str, config: MacroPretrainConfig
+) -> Subjects:
     recordings_uri = storage.join(corpus, "recordings.lance")
     split = lance_io.read_table(
         recordings_uri, columns=["recording_id", "split"], schema=RECORDINGS
     )
     split_of = dict(zip(*(column.to_pylist() for column in split.columns), strict=True))
     columns = ["recording_id", "subject_id", "num_epochs", "age_years", "sex", "bmi", "model_id"]
-    nights = lance_io.read_table(nights_uri, columns=columns, schema=micro_nights_schema())
+    nights = lance_io.read_table(
+        nights_uri, columns=columns, schema=micro_nights_schema(), version=version
+    )
     rows = nights.to_pylist()
     others = sorted({row["model_id"] for row in rows} - {model_id})
     if others:
@@ -125,6 +130,8 @@ def _train_subjects(corpus: str, nights_uri: str, model_id: str) -> Subjects:
             outcomes["held out"] += 1
         elif row["age_years"] is None or row["sex"] is None or row["bmi"] is None:
             outcomes["without age, sex or BMI"] += 1
+        elif row["num_epochs"] < config.dgcl.cycle_epochs:
+            outcomes["shorter than a cycle"] += 1  # DGCL looks at the ends of cycles alone
         else:
             outcomes["to train on"] += 1
             kept.append((index, row))
@@ -159,6 +166,7 @@ def train_worker(config: dict[str, Any]) -> None:
     settings = from_dict(MacroPretrainConfig, config["macro"])
     micro = load_bundle(storage.join(config["run"], "micro"))
     statistics = DemographicStatistics(**config["statistics"])
+    subjects = Subjects(**config["subjects"])
     torch.manual_seed(settings.loop.seed)  # the same weights on every worker
     model = MacroEncoder(settings.model, micro.micro.model.higher_dim)
     objective = MacroObjective(model, settings)
@@ -171,7 +179,8 @@ def train_worker(config: dict[str, Any]) -> None:
         schedule=Schedule.of(settings.loop, config["steps_per_pass"]),
         batches=night_steps(
             config["nights"],
-            Subjects(**config["subjects"]),
+            config["nights_version"],
+            subjects,
             statistics,
             settings,
             config["steps_per_pass"],
@@ -179,7 +188,8 @@ def train_worker(config: dict[str, Any]) -> None:
         queue=config["queue"],
     )
     if collectives.rank() == 0:
-        lineage = {**micro.lineage, "macro": {"nights": config["nights"], "steps": engine.step}}
+        nights = {"nights_version": config["nights_version"], "num_nights": len(subjects.row)}
+        lineage = {**micro.lineage, "macro": {**nights, "steps": engine.step}}
         bundle = dataclasses.replace(
             micro,
             macro=settings,
@@ -192,6 +202,7 @@ def train_worker(config: dict[str, Any]) -> None:
 
 def night_steps(
     nights_uri: str,
+    version: int,
     subjects: Subjects,
     statistics: DemographicStatistics,
     settings: MacroPretrainConfig,
@@ -206,7 +217,7 @@ def night_steps(
             for chosen in _batches(subjects, settings, pass_index=pass_index)[skipped:]:
                 share = np.array_split(chosen, workers)[rank]
                 rows = [subjects.row[index] for index in share]
-                nights = read_micro_nights(lance_io.take_rows(nights_uri, rows))
+                nights = read_micro_nights(lance_io.take_rows(nights_uri, rows, version=version))
                 yield [macro_batch(nights, statistics, settings.max_epochs)]
 
     return batches

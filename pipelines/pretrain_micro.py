@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.train
 import torch
@@ -16,7 +17,7 @@ from pipelines.progress import console
 from pipelines.ray_data import quiet
 from pipelines.ray_train import fit, train
 from pipelines.run_folder import require_same_run
-from pipelines.segment_source import SegmentSource, count_rows, rows_to_train_on
+from pipelines.segment_source import SegmentSource, count_rows, rows_of
 from sleepmami import storage
 from sleepmami.config import MicroPretrainConfig, PreprocessConfig
 from sleepmami.config_edit import from_dict, to_dict
@@ -45,14 +46,12 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
     output = storage.join(run, "micro")
     segments_uri = storage.join(corpus, "segments.lance")
     version = lance_io.version(segments_uri)
-    require_same_run(
-        storage.join(run, "micro_config.json"),
-        {**to_dict(config), "data": {"segments_version": version}},
-    )
+    settings = {**to_dict(config), "data": {"segments_version": version}}
+    require_same_run(run, "micro", settings)
     if bundle_exists(output):
         console.print(f"pretrain micro: {output} is already complete")
         return output
-    runs = rows_to_train_on(segments_uri, _held_out(corpus))
+    runs = rows_of(segments_uri, _train_recordings(corpus), version=version)
     num_rows = count_rows(runs)
     workers = config.workers.num_workers
     steps_per_pass = (num_rows // workers) // (config.batch_size // workers)
@@ -72,8 +71,9 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
             "preprocess": json.loads(recordings_metadata["config"])["preprocess"],
             "steps_per_pass": steps_per_pass,
             "output": storage.absolute(output),
-            "lineage": {"segments": segments_uri, "version": version},
+            "lineage": {"segments_version": version, "num_segments": num_rows},
         },
+        settings=settings,
         title="pretrain micro",
         total_steps=schedule.total_steps,
         workers=config.workers,
@@ -86,16 +86,15 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
     return output
 
 
-def _held_out(corpus: str) -> list[str]:
-    """Ids of the recordings outside the train split."""
+def _train_recordings(corpus: str) -> list[str]:
     recordings = lance_io.read_table(
         storage.join(corpus, "recordings.lance"),
         columns=["recording_id"],
-        filter="rejected_code IS NULL AND split <> 'train'",
+        filter="rejected_code IS NULL AND split = 'train'",
         schema=RECORDINGS,
     )
-    held_out: list[str] = recordings.column("recording_id").to_pylist()
-    return held_out
+    ids: list[str] = recordings.column("recording_id").to_pylist()
+    return ids
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -129,17 +128,18 @@ def segment_steps(
 ) -> Callable[[int], Iterator[list[SegmentBatch]]]:
     """`batches(start)`: the micro batches of each step from `start` on, pass after pass.
 
-    Every pass shuffles with a seed of its own. Rows arrive in the order Ray Data delivers them, so
-    a resumed run takes as many steps from the interrupted pass as were left, not the same rows.
+    Every pass has an order of its own, the same whenever a run is started. A resumed run begins the
+    passes it has done without reading them, and reads past the steps it has done of the one it
+    left. With several workers Ray Data deals a pass out as workers ask, so their shares of it may
+    differ from those before the interruption; with one, no row is seen twice or missed.
     """
     rows = settings.batch_size // settings.workers.num_workers
     micro_batch = min(rows, settings.engine.micro_batch)
     accumulation = rows // micro_batch
 
-    def batches(start: int) -> Iterator[list[SegmentBatch]]:
-        for pass_index in itertools.count(start // steps_per_pass):
-            skipped = start % steps_per_pass if pass_index == start // steps_per_pass else 0
-            tables = shard.iter_batches(
+    def tables(pass_index: int) -> Iterator[pa.Table]:
+        return iter(
+            shard.iter_batches(
                 batch_format="pyarrow",
                 batch_size=micro_batch,
                 drop_last=True,
@@ -147,7 +147,16 @@ def segment_steps(
                 local_shuffle_buffer_size=settings.shuffle_buffer or None,
                 local_shuffle_seed=settings.loop.seed + pass_index,
             )
-            stream = (segment_batch(table) for table in tables)
+        )
+
+    def batches(start: int) -> Iterator[list[SegmentBatch]]:
+        first_pass, done = divmod(start, steps_per_pass)
+        for pass_index in range(first_pass):
+            next(tables(pass_index), None)  # what counts as a reading is that it has begun
+        for pass_index in itertools.count(first_pass):
+            skipped = done if pass_index == first_pass else 0
+            rest = itertools.islice(tables(pass_index), skipped * accumulation, None)
+            stream = (segment_batch(table) for table in rest)
             for _ in range(steps_per_pass - skipped):
                 yield list(itertools.islice(stream, accumulation))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ray
 
-from sleepmami.errors import ServiceError
+from sleepmami.errors import ConfigError, ServiceError
 
 # Logical CPUs a one-machine cluster declares at least: two training workers plus the Ray Data tasks
 # that feed them. With fewer, workers hold every CPU and the readers wait for ever.
@@ -92,4 +92,35 @@ def _init_local(folder: Path, num_cpus: int | None, include_dashboard: bool) -> 
         log_to_driver=False,
         logging_level=logging.ERROR,
         _temp_dir=str(folder),
+    )
+
+
+def require_cluster(cpus: float, gpus: float, what: str, *, count: int = 1, settings: str) -> None:
+    """ConfigError unless the cluster's nodes hold `count` processes of a size at the same time.
+
+    Without the check Ray waits for ever, saying nothing.
+
+    Args:
+        cpus: of each process.
+        gpus: of each process.
+        what: the processes, for the message.
+        count: how many run at once.
+        settings: what to change, for the message.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's own
+    need = {kind: amount for kind, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
+    rounding = 1e-6  # 0.3 // 0.1 is 2
+    places = sum(
+        min(int(node.get(kind, 0) / amount + rounding) for kind, amount in need.items())
+        for node in nodes
+    )
+    if places >= count:
+        return
+    size = " and ".join(f"{amount:g} {kind}" for kind, amount in need.items())
+    there = "; ".join(
+        ", ".join(f"{node.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU")) for node in nodes
+    )
+    raise ConfigError(
+        f"{what}: found room for {places} processes of {size} on {len(nodes)} nodes ({there}); "
+        f"expected room for {count}: lower {settings}, or join a larger cluster"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.progress import console, stage
-from pipelines.run_folder import History
+from pipelines.run_folder import History, remember_run
 from sleepmami import storage
 from sleepmami.config import EngineConfig, LoopConfig, OptimizerConfig, WorkersConfig
 from sleepmami.errors import ConfigError, SleepMaMiError, TrainingError
@@ -111,6 +112,7 @@ def fit(
     worker: Callable[[dict[str, Any]], None],
     config: dict[str, Any],
     *,
+    settings: dict[str, Any],
     title: str,
     total_steps: int,
     workers: WorkersConfig,
@@ -128,6 +130,7 @@ def fit(
     Args:
         worker: runs in each worker with `config` plus `"queue"` for live metrics.
         config: plain JSON types.
+        settings: of the run, kept in RUN for `require_same_run`.
         title: of the progress bar.
         total_steps: what the bar counts to.
         workers: how many, on what.
@@ -143,6 +146,7 @@ def fit(
         SleepMaMiError: what a worker raised; a TrainingError when workers died too often.
     """
     require_resources(workers, readers=1 if datasets else 0)
+    remember_run(run, name, settings)
     os.environ.setdefault(POLL_INTERVAL_VARIABLE, POLL_INTERVAL_S)
     queue = _queue_here()
     trainer = TorchTrainer(
@@ -162,6 +166,7 @@ def fit(
             callbacks=[StopAtOurErrors()],  # type: ignore[list-item]  # mypy sees Train V1's class
         ),
         datasets={**datasets} if datasets else None,
+        dataset_config=_rows_in_order(),
     )
     failure: list[Exception] = []
     thread = threading.Thread(target=_fit, args=(trainer, failure), daemon=True)
@@ -170,6 +175,16 @@ def fit(
     queue.shutdown()
     if failure:
         raise root_cause(failure[0], f"{run}: {name}", workers.max_failures) from failure[0]
+
+
+def _rows_in_order() -> ray.train.DataConfig:
+    """Rows reach the workers in the order that was drawn, not as reads happen to finish."""
+    with warnings.catch_warnings():
+        # Ray's own constructor sets the option that it deprecates
+        warnings.filterwarnings("ignore", message="`ExecutionOptions.exclude_resources`")
+        options = ray.train.DataConfig.default_ingest_options()
+        options.preserve_order = True
+        return ray.train.DataConfig(execution_options=options)
 
 
 def _queue_here() -> Queue:

@@ -9,6 +9,17 @@ from typing import Any
 from sleepmami import storage
 from sleepmami.errors import ConfigError
 
+# What decides neither the weights nor the order of the data may differ when a run is continued.
+MAY_CHANGE = frozenset(
+    {
+        "workers.max_failures",
+        "workers.threads_per_worker",
+        "loop.log_every",
+        "loop.checkpoint_every",
+        "loop.keep_checkpoints",
+    }
+)
+
 
 class History:
     """Metrics of a run as JSON lines, one per step reported.
@@ -39,12 +50,13 @@ class History:
         self._written = True
 
 
-def require_same_run(uri: str, settings: dict[str, Any]) -> None:
-    """Remember a run's settings; ConfigError when RUN already holds one with others."""
+def require_same_run(run: str, name: str, settings: dict[str, Any]) -> None:
+    """ConfigError when RUN already holds a run of this name with other settings or data."""
+    uri = storage.join(run, f"{name}_config.json")
     if not storage.exists(uri):
-        storage.write_bytes(uri, json.dumps(settings, indent=2).encode())
         return
-    changed = list(_differences(json.loads(storage.read_bytes(uri)), settings))
+    there = json.loads(storage.read_bytes(uri))
+    changed = [found for found in _differences(there, settings) if found[0] not in MAY_CHANGE]
     if changed:
         names = "; ".join(
             f"{name}={found!r}, expected {wanted!r}" for name, found, wanted in changed
@@ -52,6 +64,12 @@ def require_same_run(uri: str, settings: dict[str, Any]) -> None:
         raise ConfigError(
             f"{uri}: found a run with {names}; continue it with its own settings, or take a new RUN"
         )
+
+
+def remember_run(run: str, name: str, settings: dict[str, Any]) -> None:
+    """Keep the settings that a run begins with; called once nothing can refuse it any more."""
+    uri = storage.join(run, f"{name}_config.json")
+    storage.write_bytes(uri, json.dumps(settings, indent=2).encode())
 
 
 def _differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:  # Any: JSON

@@ -8,7 +8,7 @@ first read the whole table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -21,7 +21,8 @@ from ray.data.context import DataContext
 
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
 from sleepmami.tables import lance_io
-from sleepmami.tables.schemas import SEGMENTS, segment_column
+from sleepmami.tables.schemas import SEGMENTS
+from sleepmami.training.batches import SEGMENT_BATCH_COLUMNS
 
 RUN_ROWS = 32
 RUNS_PER_READ = 16
@@ -30,12 +31,11 @@ ROW_BYTES = sum(2 * SEGMENT_S * STORED_RATE_HZ[modality] for modality in MODALIT
 Runs = NDArray[np.int64]  # [number of runs, (first row, row after the last)]
 
 
-def rows_to_train_on(uri: str, held_out: list[str]) -> Runs:
-    """Runs of at most RUN_ROWS neighbouring rows, of all recordings but those held out."""
-    table = lance_io.read_table(uri, columns=["recording_id"], schema=SEGMENTS)
-    owner = table.column("recording_id")
-    kept = pc.invert(pc.is_in(owner, value_set=pa.array(held_out, pa.string())))
-    return runs_of(np.flatnonzero(kept.to_numpy()))
+def rows_of(uri: str, recording_ids: Sequence[str], *, version: int) -> Runs:
+    """The rows of these recordings in one version of a table, as runs of at most RUN_ROWS."""
+    table = lance_io.read_table(uri, columns=["recording_id"], schema=SEGMENTS, version=version)
+    wanted = pa.array(list(recording_ids), pa.string())
+    return runs_of(np.flatnonzero(pc.is_in(table.column("recording_id"), value_set=wanted)))
 
 
 def runs_of(rows: NDArray[np.int64]) -> Runs:
@@ -57,10 +57,13 @@ def count_rows(runs: Runs) -> int:
 class SegmentSource(Datasource):
     """Segments of all modalities, in an order of its own each time it is read.
 
+    The n-th reading after a start has the same order whenever it is started: that is what lets a
+    resumed training take up the pass it left.
+
     Args:
         uri: segments.lance.
         version: its version; commits made later are not seen.
-        runs: from `rows_to_train_on`.
+        runs: from `rows_of`.
         seed: of the orders.
     """
 
@@ -102,7 +105,7 @@ class SegmentSource(Datasource):
 
 
 def _read(uri: str, version: int, runs: Runs) -> Iterator[pa.Table]:
-    columns = [segment_column(modality) for modality in MODALITIES]
+    columns = list(SEGMENT_BATCH_COLUMNS)
     for first in range(0, len(runs), RUNS_PER_READ):
         rows = [
             row for start, stop in runs[first : first + RUNS_PER_READ] for row in range(start, stop)

@@ -14,7 +14,7 @@ from sleepmami.training.checkpoint import load_bundle
 
 
 def write_night_report(
-    recording: Path, bundle: Path, output: Path, embedding: NightEmbedding
+    recording: Path, bundle: Path, output: Path, embedding: NightEmbedding, *, vectors: Path
 ) -> Path:
     """Write `output`, one self-contained HTML file, and return it.
 
@@ -26,6 +26,7 @@ def write_night_report(
         bundle: the model that embedded it, with its training metrics.
         output: the page.
         embedding: the recording's vectors.
+        vectors: the file they were written to.
     """
     folders = [recording.parent, recording.parent.parent / "annotations"]
     scorings = [file for folder in folders if folder.is_dir() for file in _scorings(folder)]
@@ -46,6 +47,7 @@ def write_night_report(
         macro_history=_history(bundle / "macro_metrics.jsonl"),
         files={
             "recording": str(recording),
+            "vectors": str(vectors),
             "scoring": annotation or "none found",
             "bundle": str(bundle),
             "this page": str(output),

@@ -4,7 +4,6 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from sleepmami.signals.preprocess import load_night
 
 from serve_apps.http_app import Refusal
 from serve_apps.http_errors import INTERNAL, log_failure
@@ -12,6 +11,7 @@ from serve_apps.wire import ModelInfo, redacted
 from sleepmami.errors import CheckpointError, RecordingError
 from sleepmami.inference.embedder import Embedder, NightEmbedding
 from sleepmami.psg import MODALITIES
+from sleepmami.signals.preprocess import load_night
 
 UPLOAD = "upload"  # stands for file name and recording id, neither of which a client sends
 
@@ -39,7 +39,7 @@ class LocalEncoder:
             model_id=embedder.bundle.model_id,
             weights_sha256=embedder.bundle.weights_sha256,
             modalities=[m.value for m in MODALITIES],
-            micro_dim=embedder.dim,
+            micro_dim=len(MODALITIES) * embedder.dim,
             macro_dim=2 * macro.model.dim,
             night_dim=2 * macro.model.dim,
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from sleepmami.inference.embedder import NightEmbedding
-from sleepmami.inference.export import to_arrow_bytes, to_npz_bytes
+from sleepmami.inference.export import to_arrow_stream_bytes, to_npz_bytes
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -81,7 +81,7 @@ class ModelInfo(Wire):
     model_id: str
     weights_sha256: str
     modalities: list[str]
-    micro_dim: int  # of one modality's block; an epoch's micro vector has one block per modality
+    micro_dim: int  # width of an epoch's micro vector: one block per modality
     macro_dim: int
     night_dim: int
 
@@ -139,7 +139,7 @@ def redacted(embedding: NightEmbedding) -> NightEmbedding:
 def embedding_body(embedding: NightEmbedding, answer_type: str, encoding: Encoding) -> bytes:
     """The body of a 200 answer; `embedding` is redacted already."""
     if answer_type == ARROW:
-        return to_arrow_bytes(embedding)
+        return to_arrow_stream_bytes(embedding)
     if answer_type == NPZ:
         return to_npz_bytes(embedding)
     return embedding_answer(embedding, encoding).model_dump_json().encode()

@@ -134,7 +134,7 @@ class Embedder:
             CheckpointError: the bundle has no Macro-Encoder.
             RecordingError: no modality is usable anywhere in the night.
         """
-        if self._macro is None:
+        if self._macro is None or self.bundle.macro is None:
             raise CheckpointError(
                 f"bundle {self.bundle.model_id} has no Macro-Encoder; "
                 "expected one that `sleepmami pretrain macro` made"
@@ -145,6 +145,7 @@ class Embedder:
                 torch.from_numpy(epochs.micro_LMD)[None].to(self.device),
                 torch.from_numpy(epochs.modality_valid_LM)[None].to(self.device),
                 torch.tensor([night.num_epochs], device=self.device),
+                cycle_epochs=self.bundle.macro.dgcl.cycle_epochs,
             )
         return NightEmbedding(
             micro=epochs.micro_LMD.reshape(night.num_epochs, -1),
@@ -211,18 +212,20 @@ class Embedder:
 
 
 def channels_used(night: Night) -> list[dict[str, str]]:
-    """Modality, label and derivation of each channel that became a signal.
+    """Modality, label and derivation of each channel that became a signal, in MODALITIES order.
 
     The derivation is "rereferenced" when another channel was subtracted, else "as_recorded".
     """
+    used = [c for c in night.channels if c.decision is Decision.USED and c.modality is not None]
     return [
         {
             "modality": channel.modality.value,
             "label": channel.label,
             "derivation": "as_recorded" if channel.reference is None else "rereferenced",
         }
-        for channel in night.channels
-        if channel.decision is Decision.USED and channel.modality is not None
+        for modality in MODALITIES
+        for channel in used
+        if channel.modality is modality
     ]
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,11 +42,20 @@ def to_npz_bytes(embedding: NightEmbedding) -> bytes:
     return buffer.getvalue()
 
 
-def to_arrow_bytes(embedding: NightEmbedding) -> bytes:
-    """`epoch_table` as an Arrow IPC stream."""
+def to_arrow_stream_bytes(embedding: NightEmbedding) -> bytes:
+    """`epoch_table` as an Arrow IPC stream, what HTTP answers."""
+    return _ipc_bytes(embedding, pa.ipc.new_stream)
+
+
+def to_arrow_file_bytes(embedding: NightEmbedding) -> bytes:
+    """`epoch_table` in the Arrow IPC file format, what a file called .arrow holds."""
+    return _ipc_bytes(embedding, pa.ipc.new_file)
+
+
+def _ipc_bytes(embedding: NightEmbedding, new: Callable[..., Any]) -> bytes:
     table = epoch_table(embedding)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    with new(sink, table.schema) as writer:
         writer.write_table(table)
     data: bytes = sink.getvalue().to_pybytes()
     return data

@@ -31,31 +31,30 @@ def reconstruction_loss(
     predicted_SBPT: Tensor,
     target_SBPT: Tensor,
     hidden_SBP: Tensor,
-    valid_SB: Tensor,
+    valid_SBP: Tensor,
     *,
     over: Literal["masked", "all"],
 ) -> Tensor:
-    """Eq. 1: squared error of the hidden patches, averaged over the valid streams.
+    """Eq. 1: squared error of the hidden patches, averaged over the streams with a valid patch.
 
     Args:
         predicted_SBPT: reconstruction.
         target_SBPT: smoothed signal.
         hidden_SBP: True for patches the encoder did not see.
-        valid_SB: False for streams that are not there; their values have no effect.
+        valid_SBP: False for patches that are not there: of an absent stream, or of an unusable
+            epoch. Their values have no effect.
         over: what a stream's mean runs over: the hidden patches (MAE), or literally all, where
             the others count as zero error and a 50 % mask halves the value.
 
     Returns:
         A scalar; 0 when there is nothing to average.
     """
-    scored_SBP = hidden_SBP & valid_SB[..., None]
-    # Chosen before squaring: where a stream is not there, even NaN must not reach the gradient.
+    scored_SBP = hidden_SBP & valid_SBP
+    # Chosen before squaring: where a patch is not there, even NaN must not reach the gradient.
     error_SBPT = torch.where(
         scored_SBP[..., None], predicted_SBPT.float() - target_SBPT.float(), 0.0
     )
     error_SB = error_SBPT.square().mean(-1).sum(-1)
-    if over == "masked":
-        error_SB = error_SB / hidden_SBP.sum(-1).clamp_min(1)
-    else:
-        error_SB = error_SB / hidden_SBP.shape[-1]
-    return error_SB.sum() / valid_SB.sum().clamp_min(1)
+    counted_SBP = scored_SBP if over == "masked" else valid_SBP
+    error_SB = error_SB / counted_SBP.sum(-1).clamp_min(1)
+    return error_SB.sum() / valid_SBP.any(-1).sum().clamp_min(1)

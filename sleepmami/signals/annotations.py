@@ -59,13 +59,19 @@ _SUFFIXES = (
     "-annotations.edf",
     "-hypnogram.bdf",
 )
+DAY_S = 86_400
+CLOCK_TOLERANCE_S = 1  # EDF headers round to seconds
 _SEPARATORS = str.maketrans("_ ", "--")
 _RECORDING_SUFFIX = re.compile(r"-psg$")
 _SLEEP_EDF = re.compile(r"(s[ct]\d{4}[a-z]).-psg\.")  # the last letter is the scorer's
 
 
 def read_hypnogram(
-    source: str | os.PathLike[str] | bytes, num_epochs: int, *, name: str | None = None
+    source: str | os.PathLike[str] | bytes,
+    num_epochs: int,
+    *,
+    name: str | None = None,
+    clock_s: int | None = None,
 ) -> NDArray[np.int8]:
     """The hypnogram in a scorer's file, whichever dialect it is in.
 
@@ -75,6 +81,8 @@ def read_hypnogram(
             0 is the recording's first sample.
         num_epochs: length of the result; longer scorings are cut, shorter ones end in UNKNOWN.
         name: what errors call the file; the path when not given.
+        clock_s: time of day at which the recording starts. An EDF scoring that says it starts at
+            another is refused; stages put beside the wrong signal would look like any others.
 
     Returns:
         int8[num_epochs] of Stage codes.
@@ -86,12 +94,29 @@ def read_hypnogram(
     name = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
     start = _read(source, name, 8)
     if start[:1] == b"0" or start == b"\xffBIOSEMI":
-        annotations = open_edf(source, name=name, truncated="keep").annotations()
+        scoring = open_edf(source, name=name, truncated="keep")
+        _require_same_start(name, scoring.clock_s, clock_s)
+        annotations = scoring.annotations()
         hypnogram = hypnogram_from_annotations(annotations, num_epochs)
         if hypnogram is None:
             raise _invalid(name, f"{len(annotations)} annotations, none of them a sleep stage")
         return hypnogram
     return _epochs(_xml_intervals(_read(source, name, MAX_XML_BYTES + 1), name), num_epochs)
+
+
+def _require_same_start(name: str, scoring_s: int | None, recording_s: int | None) -> None:
+    if scoring_s is None or recording_s is None:
+        return
+    later_s = (scoring_s - recording_s + DAY_S // 2) % DAY_S - DAY_S // 2
+    if abs(later_s) > CLOCK_TOLERANCE_S:
+        when = "after" if later_s > 0 else "before"
+        found = f"a scoring that starts {abs(later_s)} s {when} the recording by their clocks"
+        raise RecordingError(
+            RecordingCode.ANNOTATION_INVALID,
+            file=name,
+            found=found,
+            expected="one that starts with it",
+        )
 
 
 def hypnogram_from_annotations(

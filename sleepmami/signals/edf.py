@@ -75,6 +75,11 @@ class EdfFile:
         self._header = header
         self._records_RB = records  # R data records, B bytes
 
+    @property
+    def clock_s(self) -> int | None:
+        """Time of day of the first sample in seconds; None when the header does not say."""
+        return self._header.clock_s
+
     def digital(self, channel: EdfChannel) -> NDArray[np.int16] | NDArray[np.int32]:
         """The channel's stored integers, a fresh 1-D array: int16 from EDF, int32 from BDF."""
         first, last = self._header.spans[channel.index]

@@ -89,6 +89,7 @@ class EdfHeader:
     channels: tuple[EdfChannel, ...]
     spans: tuple[tuple[int, int], ...]  # per signal, first and one past last byte in a data record
     annotation_indexes: tuple[int, ...]
+    clock_s: int | None  # start, seconds after midnight; None when unreadable or blanked to 0
     notes: tuple[str, ...]
 
     @property
@@ -140,6 +141,7 @@ def parse_header(start: bytes, name: str) -> EdfHeader:
         channels=channels,
         spans=tuple(zip([0, *ends], ends, strict=False)),
         annotation_indexes=tuple(i for i in range(num_signals) if i not in ordinary),
+        clock_s=_clock(start[176:184]),
         notes=notes,
     )
 
@@ -171,6 +173,17 @@ def _signal_fields(block: bytes, num_signals: int) -> dict[str, list[bytes]]:
         ]
         start += num_signals * width
     return fields
+
+
+def _clock(raw: bytes) -> int | None:
+    """Time of day of `hh.mm.ss` with any separators. The date beside it is never decoded."""
+    found = re.fullmatch(rb"(\d\d)\D(\d\d)\D(\d\d)", raw)
+    if not found:
+        return None
+    hours, minutes, seconds = map(int, found.groups())
+    if hours > 23 or minutes > 59 or seconds > 59:
+        return None
+    return (hours * 3600 + minutes * 60 + seconds) or None  # de-identified files say 00.00.00
 
 
 def _record_duration(raw: bytes, name: str) -> Fraction:

@@ -19,7 +19,8 @@ class FileInspection:
     Attributes:
         ok: the header speaks against nothing; the signals themselves may still.
         code: a RecordingCode when not ok.
-        reason: for people; may quote the header, so it never crosses the HTTP edge.
+        reason: why not, or what is unusual about a file that is ok, None where nothing is. For
+            people; may quote the header, so it never crosses the HTTP edge.
         duration_s: None when the file could not be opened.
         channels: one decision per signal, in file order; empty when the file could not be opened.
     """
@@ -68,6 +69,7 @@ def inspect_file(path: str | os.PathLike[str], config: PreprocessConfig) -> File
         _require_duration(edf, config)
         if not plan.sources:
             raise _no_source(name, channels)
+        reason = "; ".join(edf.notes) or None
     except RecordingError as error:
         code, reason = error.code, f"found {error.found}; expected {error.expected}"
     return FileInspection(

@@ -79,7 +79,9 @@ def load_night(
     edf = open_edf(source, name=name, truncated=config.truncated)
     num_epochs = _num_epochs(edf, config)
     if annotation is not None:
-        hypnogram: NDArray[np.int8] | None = read_hypnogram(annotation, num_epochs)
+        hypnogram: NDArray[np.int8] | None = read_hypnogram(
+            annotation, num_epochs, clock_s=edf.clock_s
+        )
     else:
         hypnogram = hypnogram_from_annotations(edf.annotations(), num_epochs)
     return preprocess(edf, config, recording_id=recording_id, hypnogram=hypnogram)

@@ -56,7 +56,7 @@ def demographic_cells(demographics: Demographics | None) -> dict[str, float | st
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemographicStatistics:
-    """Mean and standard deviation of age (years) and BMI (kg/m^2) over the training subjects."""
+    """Mean and standard deviation of age (years) and BMI (kg/m^2) over the training set."""
 
     age_mean: float
     age_std: float
@@ -64,15 +64,18 @@ class DemographicStatistics:
     bmi_std: float
 
     @classmethod
-    def fit(cls, subjects: Iterable[Demographics]) -> "DemographicStatistics":
+    def fit(cls, entries: Iterable[Demographics]) -> "DemographicStatistics":
         """Statistics of the known values; a value that never varies gets a deviation of 1.
 
+        Args:
+            entries: one per recording or per subject, as the caller gives them; each counts once.
+
         Raises:
-            TableError: no subject has an age, or none has a BMI.
+            TableError: no entry has an age, or none has a BMI.
         """
-        people = list(subjects)
-        age_mean, age_std = _mean_and_std("age", [p.age_years for p in people])
-        bmi_mean, bmi_std = _mean_and_std("BMI", [p.bmi for p in people])
+        known = list(entries)
+        age_mean, age_std = _mean_and_std("age", [entry.age_years for entry in known])
+        bmi_mean, bmi_std = _mean_and_std("BMI", [entry.bmi for entry in known])
         return cls(age_mean=age_mean, age_std=age_std, bmi_mean=bmi_mean, bmi_std=bmi_std)
 
 
@@ -80,7 +83,7 @@ def _mean_and_std(name: str, values: list[float | None]) -> tuple[float, float]:
     known = [value for value in values if value is not None]
     if not known:
         raise TableError(
-            f"found no {name} among {len(values)} training subjects; expected at least one"
+            f"found no {name} among {len(values)} training entries; expected at least one"
         )
     # exact arithmetic: rounding would give equal values a tiny deviation to be divided by
     return statistics.fmean(known), statistics.pstdev(known) or 1.0

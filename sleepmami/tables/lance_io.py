@@ -107,6 +107,7 @@ def read_table(
     filter: str | None = None,
     *,
     schema: pa.Schema | None = None,
+    version: int | None = None,
 ) -> pa.Table:
     """Rows in the order they were committed.
 
@@ -115,11 +116,12 @@ def read_table(
         columns: columns to read; the others are not touched on disk.
         filter: an SQL condition, see `is_one_of`.
         schema: refuse a table that is not of this name and version.
+        version: of the commit to read; None is the newest.
 
     Raises:
-        TableError: no such table, column or schema, or data that cannot be read.
+        TableError: no such table, version, column or schema, or data that cannot be read.
     """
-    dataset = _open(uri)
+    dataset = _open(uri, version)
     if schema is not None:
         _require_schema(uri, dataset.schema, schema)
     try:

@@ -6,7 +6,7 @@ The other two tables are written and read in `tables.embedding_rows`, whose name
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,7 @@ __all__ = [
     "read_night_embeddings",
     "recording_row",
     "rows_table",
+    "segment_usable",
     "segments_table",
 ]
 
@@ -56,8 +57,8 @@ __all__ = [
 def segments_table(night: Night) -> pa.Table:
     """A night as rows of segments.lance.
 
-    A modality is null where it is absent, and in segments with fewer than half of their epochs
-    usable.
+    A modality is null where it is absent, and in segments with no usable epoch of it. `usable`
+    says which epochs of the others are: one of the two may hold only zeros.
     """
     starts = np.asarray(segment_start_epochs(night.num_epochs), dtype=np.int32)
     rows = len(starts)
@@ -66,12 +67,12 @@ def segments_table(night: Night) -> pa.Table:
         pa.array(np.arange(rows, dtype=np.int32)),
         pa.array(starts),
     ]
-    for modality in MODALITIES:
+    usable_SME = segment_usable(night, starts)
+    for index, modality in enumerate(MODALITIES):
         kind = SEGMENTS.field(segment_column(modality)).type
         if modality not in night.signals:
             columns.append(pa.nulls(rows, kind))
             continue
-        stored = _stored_segments(night.usable[modality], starts)
         signal = night.signals[modality]
         if signal.shape != (rows, kind.list_size) or signal.dtype != np.int16:
             raise TableError(
@@ -82,16 +83,19 @@ def segments_table(night: Night) -> pa.Table:
             pa.FixedSizeListArray.from_arrays(
                 pa.array(np.ascontiguousarray(signal).reshape(-1)),
                 type=kind,
-                mask=pa.array(~stored),
+                mask=pa.array(~usable_SME[:, index].any(axis=1)),
             )
         )
+    kind = SEGMENTS.field("usable").type
+    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(usable_SME.reshape(-1)), type=kind))
     return pa.Table.from_arrays(columns, schema=SEGMENTS)
 
 
-def _stored_segments(usable: NDArray[np.bool_], starts: NDArray[np.int32]) -> NDArray[np.bool_]:
-    epochs = starts[:, None] + np.arange(SEGMENT_EPOCHS)
-    stored: NDArray[np.bool_] = 2 * usable[epochs].sum(axis=1) >= SEGMENT_EPOCHS
-    return stored
+def segment_usable(night: Night, starts: Sequence[int] | NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Usable epochs of the segments that start at some epochs: [segments, modalities, epochs]."""
+    epochs = np.asarray(starts, dtype=np.int32)[:, None] + np.arange(SEGMENT_EPOCHS)
+    never = np.zeros(night.num_epochs, np.bool_)
+    return np.stack([night.usable.get(m, never)[epochs] for m in MODALITIES], axis=1)
 
 
 def recording_row(

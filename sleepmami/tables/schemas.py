@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sleepmami import __version__
 from sleepmami.errors import TableError
-from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ, Modality
+from sleepmami.psg import MODALITIES, SEGMENT_EPOCHS, SEGMENT_S, STORED_RATE_HZ, Modality
 
 Row = dict[str, Any]  # Any: one value per column of a schema
 
@@ -100,6 +100,8 @@ SEGMENTS = _schema(
             pa.field(segment_column(m), pa.list_(pa.int16(), SEGMENT_S * STORED_RATE_HZ[m]))
             for m in MODALITIES
         ),
+        # [modality, epoch] flattened: the other epoch of a stored segment may hold only zeros
+        _required("usable", pa.list_(pa.bool_(), len(MODALITIES) * SEGMENT_EPOCHS)),
     ],
 )
 

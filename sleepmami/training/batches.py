@@ -1,6 +1,7 @@
 """Rows and nights -> tensors on the model's 100 Hz grid, or padded nights of micro embeddings.
 
-Shapes: S streams (the six MODALITIES in order), B batch, T samples of 60 s at 100 Hz (6000);
+Shapes: S streams (the six MODALITIES in order), B batch, T samples of 60 s at 100 Hz (6000),
+E epochs of a segment (2);
 L epochs of the longest night, M modalities, D features of one modality's epoch.
 """
 
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -29,14 +31,26 @@ from sleepmami.psg import (
 from sleepmami.tables.arrays import fixed_size_values
 from sleepmami.tables.demographics import DemographicStatistics
 from sleepmami.tables.embedding_rows import MicroNight
+from sleepmami.tables.rows import segment_usable
 from sleepmami.tables.schemas import segment_column
+
+SEGMENT_BATCH_COLUMNS = (*(segment_column(m) for m in MODALITIES), "usable")
 
 
 class SegmentBatch(NamedTuple):
-    """60-s segments of all modalities; rows of absent streams are zero and not valid."""
+    """60-s segments of all modalities; rows of absent streams are zero and not valid.
+
+    Of a stream with one usable epoch, the other epoch's 30 s are zeros as well. The encoder reads
+    them as a part of a valid stream; no loss counts them as signal.
+    """
 
     signal_SBT: Tensor  # float32, z-scores at 100 Hz
-    valid_SB: Tensor  # bool
+    valid_SBE: Tensor  # bool, the epoch is usable
+
+    @property
+    def valid_SB(self) -> Tensor:
+        """Streams with a usable epoch: what the encoder takes as there."""
+        return self.valid_SBE.any(dim=-1)
 
     @property
     def num_rows(self) -> int:
@@ -59,8 +73,8 @@ class MacroBatch(NamedTuple):
     micro_BLMD: Tensor  # float32
     modality_valid_BLM: Tensor  # bool
     length_B: Tensor  # int64, epochs
-    age_B: Tensor  # float32, z-scored over training subjects
-    bmi_B: Tensor  # float32, z-scored over training subjects
+    age_B: Tensor  # float32, z-scored over the training set
+    bmi_B: Tensor  # float32, z-scored over the training set
     female_B: Tensor  # bool
 
     @property
@@ -79,27 +93,28 @@ class MacroBatch(NamedTuple):
 
 
 def segment_batch(table: pa.Table | pa.RecordBatch) -> SegmentBatch:
-    """Rows of segments.lance -> one batch, in row order; a null cell is a stream not there."""
+    """Rows of segments.lance -> one batch, in row order; a null cell is a stream not there.
+
+    Args:
+        table: at least SEGMENT_BATCH_COLUMNS.
+    """
+    usable = pc.list_flatten(table.column("usable")).to_numpy(zero_copy_only=False)
+    usable_BSE = usable.reshape(table.num_rows, len(MODALITIES), SEGMENT_EPOCHS)
     batch = _empty_batch(table.num_rows)
     for stream, modality in enumerate(MODALITIES):
-        stored, valid = fixed_size_values(table.column(segment_column(modality)))
-        _fill(batch, stream, modality, stored, valid)
+        stored, there = fixed_size_values(table.column(segment_column(modality)))
+        _fill(batch, stream, modality, stored, usable_BSE[:, stream] & there[:, None])
     return batch
 
 
 def night_batch(night: Night, start: int, stop: int) -> SegmentBatch:
-    """Segments `start:stop` of a night: the numbers its rows in segments.lance would give.
-
-    A stream is valid where at least half of the segment's epochs are usable, the rule of
-    `tables.rows.segments_table`.
-    """
-    first_epochs = np.asarray(segment_start_epochs(night.num_epochs)[start:stop], dtype=np.int64)
-    epochs = first_epochs[:, None] + np.arange(SEGMENT_EPOCHS)
-    batch = _empty_batch(len(first_epochs))
+    """Segments `start:stop` of a night: the numbers its rows in segments.lance would give."""
+    usable_BSE = segment_usable(night, segment_start_epochs(night.num_epochs)[start:stop])
+    batch = _empty_batch(len(usable_BSE))
     for stream, modality in enumerate(MODALITIES):
         if modality in night.signals:
-            valid = 2 * night.usable[modality][epochs].sum(axis=1) >= SEGMENT_EPOCHS
-            _fill(batch, stream, modality, night.signals[modality][start:stop], valid)
+            stored = night.signals[modality][start:stop]
+            _fill(batch, stream, modality, stored, usable_BSE[:, stream])
     return batch
 
 
@@ -107,7 +122,7 @@ def _empty_batch(num_segments: int) -> SegmentBatch:
     streams = len(MODALITIES)
     return SegmentBatch(
         signal_SBT=torch.zeros(streams, num_segments, SEGMENT_SAMPLES),
-        valid_SB=torch.zeros(streams, num_segments, dtype=torch.bool),
+        valid_SBE=torch.zeros(streams, num_segments, SEGMENT_EPOCHS, dtype=torch.bool),
     )
 
 
@@ -116,12 +131,12 @@ def _fill(
     stream: int,
     modality: Modality,
     stored: NDArray[np.int16],
-    valid: NDArray[np.bool_],
+    usable_BE: NDArray[np.bool_],
 ) -> None:
     signal = batch.signal_SBT[stream].numpy()
     to_model_rate(stored, STORED_RATE_HZ[modality], out=signal)
-    signal[~valid] = 0.0
-    batch.valid_SB[stream] = torch.from_numpy(np.ascontiguousarray(valid))
+    signal[~usable_BE.any(axis=1)] = 0.0
+    batch.valid_SBE[stream].numpy()[...] = usable_BE
 
 
 def to_model_rate(

@@ -64,16 +64,17 @@ class Bundle:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """sha256 of micro.safetensors followed by macro.safetensors, if there is one."""
-        digest = hashlib.sha256()
-        for data in self._weight_files().values():
-            digest.update(data)
-        return digest.hexdigest()
+        """sha256 of micro.safetensors followed by macro.safetensors, if there is one.
+
+        Of a loaded bundle, that of the files it was read from: another version of safetensors
+        would lay the same tensors out in other bytes.
+        """
+        return _weights_sha256(self._weight_files())
 
     @property
     def model_id(self) -> str:
         """A short name that changes whenever a weight does."""
-        return f"sleepmami-{self.weights_sha256[:12]}"
+        return _model_id(self.weights_sha256)
 
     def _weight_files(self) -> dict[str, bytes]:
         files = {MICRO_FILE: _tensor_bytes(self.micro_state)}
@@ -99,13 +100,15 @@ def save_bundle(folder: str, bundle: Bundle) -> None:
         "demographics": to_dict(bundle.demographics) if bundle.demographics else None,
         "lineage": dict(bundle.lineage),
     }
-    files = {CONFIG_FILE: _json_bytes(config), **bundle._weight_files()}
+    weights = bundle._weight_files()
+    weights_sha256 = _weights_sha256(weights)
+    files = {CONFIG_FILE: _json_bytes(config), **weights}
     for name, data in files.items():
         storage.write_bytes(storage.join(folder, name), data)
     manifest = {
         "format_version": FORMAT_VERSION,
-        "model_id": bundle.model_id,
-        "weights_sha256": bundle.weights_sha256,
+        "model_id": _model_id(weights_sha256),
+        "weights_sha256": weights_sha256,
         "code_version": __version__,
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -157,13 +160,26 @@ def load_bundle(uri: str) -> Bundle:
         raise CheckpointError(
             f"{config_uri}: found {error}, expected the settings of sleepmami {__version__}"
         ) from error
+    weights_sha256 = _weights_sha256(files)
     _require(
         storage.join(uri, storage.MANIFEST),
         "weights_sha256",
         manifest.get("weights_sha256"),
-        bundle.weights_sha256,
+        weights_sha256,
     )
+    vars(bundle)["weights_sha256"] = weights_sha256  # where cached_property keeps it
     return bundle
+
+
+def _weights_sha256(files: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name in (MICRO_FILE, MACRO_FILE):
+        digest.update(files.get(name, b""))
+    return digest.hexdigest()
+
+
+def _model_id(weights_sha256: str) -> str:
+    return f"sleepmami-{weights_sha256[:12]}"
 
 
 def _read_manifest(uri: str) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """What the two pretraining stages descend: eqs. 1-3 over segments, eqs. 4-6 over nights.
 
-Shapes: S streams, B rows of this worker, N timeslots (30 s), M merged tokens, P patches, T samples;
-C sleep cycles, K nights of all workers, D features.
+Shapes: S streams, B rows of this worker, E epochs of a segment, N timeslots (30 s), M merged
+tokens, P patches, T samples; C sleep cycles, K nights of all workers, D features.
 
 Choices where the paper is silent: eq. 2 sees the slots, and eq. 4 the nights, of all workers;
-KoLeo looks for neighbours on its own worker only.
+KoLeo looks for neighbours on its own worker only. An unusable epoch beside a usable one is encoded
+with it, as zeros, but is no target of eq. 1 and no slot of eq. 2 and KoLeo.
 
 Departures from the paper: with gradient accumulation eq. 2 runs over one micro batch of all
 workers at a time, so its N is 2 x micro_batch x num_workers and not twice the batch size.
@@ -52,24 +53,25 @@ class MicroObjective(Objective):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one micro batch, and its parts."""
         config = self._config.loss
-        signal_SBT, valid_SB = batch
+        signal_SBT, valid_SBE = batch
         masks = self.draw_masks(batch.num_rows, step, micro_batch).to(signal_SBT.device)
         modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
-        output = self.model(signal_SBT, modality_S, masks, valid_SB)
+        output = self.model(signal_SBT, modality_S, masks, batch.valid_SB)
         self._count_experts(output.expert_counts)
 
         smooth_SBT = smooth_target(signal_SBT, config.smoothing_points)
         target_SBPT = torch.unflatten(smooth_SBT, -1, (NUM_PATCHES, PATCH_SAMPLES))
+        valid_SBP = valid_SBE.repeat_interleave(NUM_PATCHES // SEGMENT_EPOCHS, dim=-1)
         reconstruction = reconstruction_loss(
             output.reconstruction_SBPT,
             target_SBPT,
             masks.hidden_SBP,
-            valid_SB,
+            valid_SBP,
             over=config.reconstruction_over,
-        ) * _share_of_workers(valid_SB.sum())
+        ) * _share_of_workers(batch.valid_SB.sum())
 
         shared_SND, private_SND = slot_means(output)
-        valid_SN = valid_SB.repeat_interleave(SEGMENT_EPOCHS, dim=1)
+        valid_SN = valid_SBE.flatten(1)
         both_SND = collectives.gather_rows(torch.cat([shared_SND, private_SND], dim=-1), dim=1)
         all_shared_SND, all_private_SND = both_SND.chunk(2, dim=-1)
         all_valid_SN = collectives.gather_rows(valid_SN, dim=1)
@@ -90,7 +92,7 @@ class MicroObjective(Objective):
                 "loss/koleo": koleo,
                 "contrast/accuracy": retrieval_accuracy(all_shared_SND, all_valid_SN),
                 **_expert_shares(output.expert_counts),
-                **self._by_modality(output, target_SBPT, masks, valid_SB),
+                **self._by_modality(output, target_SBPT, masks, valid_SBP),
             }
         return loss, {name: value.detach() for name, value in metrics.items()}
 
@@ -112,7 +114,7 @@ class MicroObjective(Objective):
         self._expert_counts = counts if before is None else before + counts
 
     def _by_modality(
-        self, output: MicroOutput, target_SBPT: Tensor, masks: Masks, valid_SB: Tensor
+        self, output: MicroOutput, target_SBPT: Tensor, masks: Masks, valid_SBP: Tensor
     ) -> dict[str, Tensor]:
         """Eq. 1 of each modality; NaN where no segment has it."""
         losses = {}
@@ -122,11 +124,11 @@ class MicroObjective(Objective):
                 output.reconstruction_SBPT[one],
                 target_SBPT[one],
                 masks.hidden_SBP[one],
-                valid_SB[one],
+                valid_SBP[one],
                 over=self._config.loss.reconstruction_over,
             )
             losses[f"loss/reconstruction_{modality}"] = torch.where(
-                valid_SB[stream].any(), loss, torch.nan
+                valid_SBP[stream].any(), loss, torch.nan
             )
         return losses
 

@@ -9,21 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 
 from pipelines import embed_nights, ray_data
-from pipelines.embed_nights import NightWorker, embed_cohort, embed_micro_nights, read_night
+from pipelines.embed_nights import NightResult, NightWorker, embed_cohort, embed_micro_nights
 from pipelines.ingest_edf import ingest
+from pipelines.stored_nights import StoredNight, corpus_versions, find_nights, read_night
 from sleepmami import storage
 from sleepmami.config import EmbedConfig, IngestConfig
-from sleepmami.errors import CheckpointError, TableError
+from sleepmami.errors import CheckpointError, ConfigError, SleepMaMiError, TableError
 from sleepmami.inference.embedder import Embedder
+from sleepmami.psg import Night
 from sleepmami.simulation.night import simulate_night
 from sleepmami.simulation.night_files import write_night
 from sleepmami.simulation.subjects import simulate_subject
 from sleepmami.tables import lance_io
 from sleepmami.tables.rows import read_micro_nights, read_night_embeddings
+from sleepmami.tables.schemas import Row
 from sleepmami.training.checkpoint import load_bundle, save_bundle
 from tests.bundles import random_bundle
 
@@ -86,17 +88,23 @@ def run(embedded: str, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def embed(monkeypatch: pytest.MonkeyPatch) -> Embed:
-    """`embed micro`, answering its closing account."""
-    accounts: list[Counter[str]] = []
+    """`embed micro`, answering its closing account: counts by outcome, then by code."""
+    account: Counter[str] = Counter()
     monkeypatch.setattr(
-        embed_nights, "print_outcomes", lambda title, counts, details: accounts.append(counts)
+        embed_nights, "print_outcomes", lambda title, counts, details: account.update(counts)
     )
 
     def start(corpus: Path, run: Path) -> dict[str, int]:
+        account.clear()
         embed_micro_nights(str(corpus), str(run), CONFIG)
-        return {outcome: count for outcome, count in accounts.pop().items() if count}
+        return {outcome: count for outcome, count in account.items() if count}
 
     return start
+
+
+def stored(corpus: str, recording_id: str) -> tuple[Row, Night]:
+    versions = corpus_versions(corpus)
+    return read_night(corpus, versions, find_nights(corpus, versions)[recording_id])
 
 
 def names(table: str) -> list[str]:
@@ -114,7 +122,7 @@ def test_micro_nights_are_those_of_the_library(complete: str, embedded: str) -> 
     assert names(micro_nights(embedded)) == ALL
     embedder = Embedder(load_bundle(f"{embedded}/micro"), windows_per_batch=CONFIG.windows_per_batch)  # fmt: skip
     for row in read_micro_nights(lance_io.read_table(micro_nights(embedded))):
-        recording, night = read_night(complete, row.recording_id)
+        recording, night = stored(complete, row.recording_id)
         expected = embedder.epochs(night)
         np.testing.assert_array_equal(row.micro, expected.micro_LMD.astype(np.float16))
         np.testing.assert_array_equal(row.modality_valid, expected.modality_valid_LM)
@@ -165,7 +173,7 @@ def test_a_cohort_is_embedded_once_and_ray_warns_of_nothing(
     assert names(table) == ALL
     embedder = Embedder(load_bundle(bundle_folder), windows_per_batch=CONFIG.windows_per_batch)
     for row in read_night_embeddings(lance_io.read_table(table)):
-        expected = embedder.night(read_night(complete, row.recording_id)[1])
+        expected = embedder.night(stored(complete, row.recording_id)[1])
         np.testing.assert_allclose(row.night, expected.night, atol=1e-5, rtol=0)
 
 
@@ -182,10 +190,10 @@ def test_a_bundle_without_macro_encoder_embeds_no_cohort(complete: str, tmp_path
 class DyingWorker(NightWorker):
     """Killed once, with a night embedded and its fragment written but not yet answered."""
 
-    def __call__(self, recording_id: str) -> tuple[str, str]:
-        answer = super().__call__(recording_id)
+    def __call__(self, stored: StoredNight) -> NightResult:
+        answer = super().__call__(stored)
         mark = Path(self._output).with_name("killed")
-        if recording_id == ALL[2] and not mark.exists():
+        if stored.recording_id == ALL[2] and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return answer
@@ -201,26 +209,140 @@ def test_a_killed_actor_loses_and_repeats_no_night(
     assert names(micro_nights(run)) == ALL
 
 
-def test_an_error_in_an_actor_is_raised_as_itself(corpus: Path, run: Path, embed: Embed) -> None:
-    lance_io.delete_recordings(micro_nights(run), ALL[4:])
+class FailingWorker(NightWorker):
+    """One night raises a bug of ours, another kills its actor each time."""
+
+    def __call__(self, stored: StoredNight) -> NightResult:
+        if stored.recording_id == ALL[1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(stored)
+
+    def _micro_row(self, recording: Row, night: Night) -> Row:
+        if night.recording_id == ALL[3]:
+            raise ZeroDivisionError("by design")
+        return super()._micro_row(recording, night)
+
+
+def test_nights_that_cannot_be_embedded_are_left_out_and_listed(
+    corpus: Path,
+    run: Path,
+    embed: Embed,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage.delete(micro_nights(run))
     where = f"recording_id = '{ALL[4]}' AND segment_index = 1"
     lance_io.delete_rows(str(corpus / "segments.lance"), where)
-    with pytest.raises(TableError, match=rf"^{ALL[4]}: found 5 segments starting at"):
+    listed: list[tuple[str, str, str]] = []
+    account = vars(embed_nights)["print_outcomes"]
+
+    def print_outcomes(title: str, counts: Counter[str], details: list[tuple[str, str, str]]) -> None:  # fmt: skip
+        account(title, counts, details)
+        listed.extend(details)
+
+    monkeypatch.setattr(embed_nights, "print_outcomes", print_outcomes)
+    monkeypatch.setattr(embed_nights, "NightWorker", FailingWorker)
+    monkeypatch.setattr(ray_data, "MAX_RETRIES", 1)
+    assert embed(corpus, run) == {
+        "embedded": 2,
+        "not embedded": 3,
+        "internal_error": 2,
+        "table_invalid": 1,
+    }
+    assert names(micro_nights(run)) == [ALL[0], ALL[2]]
+    assert [(name, code) for name, code, _ in listed] == [
+        (ALL[1], "internal_error"),
+        (ALL[3], "internal_error"),
+        (ALL[4], "table_invalid"),
+    ]
+    assert "process died each time" in listed[0][2]
+    assert "ZeroDivisionError in test_embed_nights.py" in listed[1][2]
+    assert f"{ALL[4]}: found 5 segments starting at" in listed[2][2]
+
+
+def test_where_no_night_can_be_embedded_the_run_fails(
+    corpus: Path, run: Path, embed: Embed
+) -> None:
+    storage.delete(micro_nights(run))
+    lance_io.delete_rows(str(corpus / "segments.lance"), "segment_index = 1")
+    with pytest.raises(TableError, match=rf"^{ALL[0]}: found 5 segments starting at"):
         embed(corpus, run)
 
 
-def test_an_item_that_always_kills_its_actor_ends_the_run(
-    ray_cluster: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def square_or_die(number: int) -> int:
-        if number == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return number * number
+class FullDiskWorker(NightWorker):
+    """The last night cannot be written; that is not the night's fault."""
 
+    def __call__(self, stored: StoredNight) -> NightResult:
+        if stored.recording_id == ALL[4]:
+            raise TableError("micro_nights.lance: no space left")
+        return super().__call__(stored)
+
+
+def test_what_was_embedded_before_the_run_ended_is_kept(
+    corpus: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.delete(micro_nights(run))
+    monkeypatch.setattr(embed_nights, "NightWorker", FullDiskWorker)
+    with pytest.raises(TableError, match=r"^micro_nights\.lance: no space left$"):
+        embed_micro_nights(str(corpus), str(run), EmbedConfig(nights_per_commit=100))
+    assert names(micro_nights(run)) == ALL[:4]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [EmbedConfig(num_actors=3, cpus_per_actor=3.0), EmbedConfig(use_gpu=True)],
+    ids=["CPUs", "GPU"],
+)
+def test_actors_that_the_cluster_cannot_hold_are_refused(
+    complete: str, bundle_folder: str, tmp_path: Path, config: EmbedConfig
+) -> None:
+    with pytest.raises(ConfigError, match="found room for"):
+        embed_cohort(complete, bundle_folder, str(tmp_path), config)
+
+
+# ------------------------------------------------------------------------------------- map_on_actors
+
+
+def square_or_die(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+@pytest.mark.parametrize("num_actors", [1, 40])  # 40: more than the cluster holds
+def test_an_item_that_always_kills_its_actor_costs_itself(
+    ray_cluster: object, monkeypatch: pytest.MonkeyPatch, num_actors: int
+) -> None:
     monkeypatch.setattr(ray_data, "MAX_RETRIES", 1)
     results = ray_data.map_on_actors(
-        [1, 2, 3], lambda: square_or_die, num_actors=1, num_cpus=1, num_gpus=0
+        [1, 2, 3, 4],
+        lambda: square_or_die,
+        lost=lambda number: -number,
+        num_actors=num_actors,
+        num_cpus=3,
+        num_gpus=0,
     )
-    assert [next(results), next(results)] == [1, 4]
-    with pytest.raises(ray.exceptions.RayActorError):
-        next(results)
+    assert sorted(results) == [-3, 1, 4, 16]
+
+
+def die() -> Callable[[int], int]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return square_or_die
+
+
+def fail() -> Callable[[int], int]:
+    raise MemoryError("no room for the model")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(die, "2 worker processes in a row that died"), (fail, "MemoryError in .*: no room for the")],
+)
+def test_actors_that_cannot_start_end_the_run(
+    ray_cluster: object,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[], Callable[[int], int]],
+    said: str,
+) -> None:
+    monkeypatch.setattr(ray_data, "MAX_RETRIES", 1)
+    with pytest.raises(SleepMaMiError, match=said):
+        list(ray_data.map_on_actors([1, 2], make, lost=abs, num_actors=1, num_cpus=1, num_gpus=0))

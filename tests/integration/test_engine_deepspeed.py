@@ -82,6 +82,18 @@ def test_a_loaded_engine_continues_bit_for_bit(stage: int, tmp_path: Path) -> No
         assert left["optim/grad_norm"] == right["optim/grad_norm"]
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_the_experts_balance_survives_a_restart(stage: int, tmp_path: Path) -> None:
+    config = EngineConfig(zero_stage=stage, micro_batch=two_workers.ROWS)
+    engine, resumed = (
+        build_engine(two_workers.micro_objective(), config, OPTIMIZER, 10, 1) for _ in range(2)
+    )
+    two_workers.train_and_restart(engine, resumed, tmp_path)
+    assert two_workers.balance_bias(engine).any()
+    for name, value in engine.objective.state_dict().items():
+        assert torch.equal(resumed.objective.state_dict()[name], value), name
+
+
 def test_another_zero_stage_is_refused(tmp_path: Path) -> None:
     toy_engine(EngineConfig(zero_stage=1)).save(tmp_path)
     with pytest.raises(CheckpointError, match="found zero_stage=1, expected 2"):

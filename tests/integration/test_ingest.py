@@ -20,7 +20,7 @@ from pipelines import ingest_edf, ray_data
 from pipelines.ingest_edf import ingest
 from pipelines.ingest_file import IngestItem, IngestResult, ingest_file
 from sleepmami.config import IngestConfig
-from sleepmami.errors import TableError
+from sleepmami.errors import ConfigError, TableError
 from sleepmami.psg import Night
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from sleepmami.signals.preprocess import load_night
@@ -265,3 +265,11 @@ def test_a_table_error_in_a_worker_is_raised_as_itself(
     monkeypatch.setattr(ingest_edf, "ingest_file", refuse)
     with pytest.raises(TableError, match=r"^\w+: no space left$"):
         ingest(str(many), str(tmp_path / "corpus"), CONFIG)
+
+
+def test_a_task_that_no_node_can_hold_is_refused(
+    ray_cluster: object, many: Path, tmp_path: Path
+) -> None:
+    config = IngestConfig(num_cpus_per_task=64)
+    with pytest.raises(ConfigError, match=r"expected room for 1: lower num_cpus_per_task"):
+        ingest(str(many), str(tmp_path / "corpus"), config)

@@ -158,8 +158,8 @@ def test_a_run_that_lost_a_worker_leaves_a_whole_bundle(survivor: Path, corpus: 
     bundle = load_bundle(str(survivor / "run" / "micro"))
     assert bundle.micro == MICRO
     assert bundle.lineage["micro"] == {
-        "segments": f"{corpus}/segments.lance",
-        "version": lance_io.version(f"{corpus}/segments.lance"),
+        "segments_version": lance_io.version(f"{corpus}/segments.lance"),
+        "num_segments": 48,
         "steps": 60,
     }
 

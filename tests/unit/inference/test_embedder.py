@@ -133,6 +133,19 @@ def test_a_night_without_a_usable_epoch_is_refused(
     assert caught.value.code == "signal_unusable"
 
 
+def test_the_nights_vector_follows_the_bundles_own_cycle_length(
+    bundle: Bundle, make_night: MakeNight
+) -> None:
+    """With cycles of 3 epochs: the mean of the states after epochs 3 and 6 in each direction."""
+    assert bundle.macro is not None
+    dgcl = dataclasses.replace(bundle.macro.dgcl, cycle_epochs=3)
+    other = dataclasses.replace(bundle, macro=dataclasses.replace(bundle.macro, dgcl=dgcl))
+    answer = Embedder(other, windows_per_batch=4).night(make_night(7))
+    forward, backward = np.split(answer.macro, 2, axis=1)
+    expected = np.concatenate([forward[[2, 5]].mean(0), backward[[4, 1]].mean(0)])
+    np.testing.assert_allclose(answer.night, expected, atol=1e-6)
+
+
 def test_shapes_follow_the_configs(embedder: Embedder, make_night: MakeNight) -> None:
     answer = embedder.night(make_night(7))
     assert answer.micro.shape == (7, 6 * 16)

@@ -8,7 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sleepmami.inference.embedder import NightEmbedding
-from sleepmami.inference.export import to_arrow_bytes, to_npz_bytes, to_parquet_bytes
+from sleepmami.inference.export import (
+    to_arrow_stream_bytes,
+    to_npz_bytes,
+    to_parquet_bytes,
+)
 
 NAMES = ("micro", "macro", "epoch_valid", "modality_valid")
 
@@ -45,7 +49,7 @@ def test_npz_gives_back_every_array_without_pickle(embedding: NightEmbedding) ->
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
 def test_tables_hold_one_row_per_epoch(embedding: NightEmbedding, kind: str) -> None:
-    write = {"arrow": to_arrow_bytes, "parquet": to_parquet_bytes}[kind]
+    write = {"arrow": to_arrow_stream_bytes, "parquet": to_parquet_bytes}[kind]
     table = read(kind, write(embedding))
     assert table["epoch"].to_pylist() == [0, 1, 2]
     assert table["start_s"].to_pylist() == [0, 30, 60]
@@ -56,7 +60,7 @@ def test_tables_hold_one_row_per_epoch(embedding: NightEmbedding, kind: str) -> 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])
 def test_the_night_vector_and_info_travel_as_metadata(embedding: NightEmbedding, kind: str) -> None:
-    write = {"arrow": to_arrow_bytes, "parquet": to_parquet_bytes}[kind]
+    write = {"arrow": to_arrow_stream_bytes, "parquet": to_parquet_bytes}[kind]
     metadata = read(kind, write(embedding)).schema.metadata
     night = np.frombuffer(base64.b64decode(metadata[b"sleepmami.night"]), "<f4")
     assert np.array_equal(night, embedding.night)

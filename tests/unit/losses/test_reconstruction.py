@@ -31,7 +31,7 @@ def test_one_point_is_no_smoothing() -> None:
 HIDDEN = torch.tensor([[[True, False, False, True]]])
 TARGET = torch.zeros(1, 1, 4, 2)
 PREDICTED = torch.tensor([1.0, 5.0, 5.0, 3.0]).view(1, 1, 4, 1).expand(1, 1, 4, 2)
-VALID = torch.ones(1, 1, dtype=torch.bool)
+VALID = torch.ones(1, 1, 4, dtype=torch.bool)
 
 
 @pytest.mark.parametrize(("over", "value"), [("masked", (1 + 9) / 2), ("all", (1 + 9) / 4)])
@@ -45,16 +45,21 @@ def test_equals_a_slow_loop(over: str) -> None:
     torch.manual_seed(0)
     predicted, target = torch.randn(2, 3, 2, 8, 5).unbind()
     hidden = torch.rand(3, 2, 8) < 0.5
-    valid = torch.tensor([[True, True], [False, True], [True, False]])
+    valid = torch.tensor([[True, True], [False, True], [True, False]])[..., None].repeat(1, 1, 8)
+    valid[0, 1, 4:] = False
     losses = []
-    for s, b in valid.nonzero().tolist():
+    for s, b in valid.any(-1).nonzero().tolist():
         error = sum(
             float((predicted[s, b, p, t] - target[s, b, p, t]) ** 2)
             for p in range(8)
             for t in range(5)
-            if hidden[s, b, p]
+            if hidden[s, b, p] and valid[s, b, p]
         )
-        losses.append(error / 5 / (int(hidden[s, b].sum()) if over == "masked" else 8))
+        patches = [
+            bool(v) and (bool(h) or over == "all")
+            for h, v in zip(hidden[s, b], valid[s, b], strict=True)
+        ]
+        losses.append(error / 5 / sum(patches))
     loss = reconstruction_loss(predicted, target, hidden, valid, over=over)
     assert loss.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
@@ -70,12 +75,22 @@ def test_absent_streams_have_no_effect_even_as_nan() -> None:
     predicted = PREDICTED.repeat(2, 1, 1, 1).requires_grad_()
     target = TARGET.repeat(2, 1, 1, 1)
     target[1] = math.nan
-    valid = torch.tensor([[True], [False]])
+    valid = torch.tensor([[True], [False]])[..., None].expand(2, 1, 4)
     loss = reconstruction_loss(predicted, target, HIDDEN.repeat(2, 1, 1), valid, over="masked")
     loss.backward()
     assert loss.item() == pytest.approx(5.0)
     assert not predicted.grad[1].any()
     assert predicted.grad[0].any()
+
+
+@pytest.mark.parametrize(("over", "value"), [("masked", 9.0), ("all", 9 / 2)])
+def test_patches_of_an_unusable_epoch_are_left_out(over: str, value: float) -> None:
+    predicted = PREDICTED.clone().requires_grad_()
+    valid = torch.tensor([[[False, False, True, True]]])
+    loss = reconstruction_loss(predicted, TARGET, HIDDEN, valid, over=over)
+    loss.backward()
+    assert loss.item() == pytest.approx(value)
+    assert predicted.grad.any(-1).flatten().tolist() == [False, False, False, True]
 
 
 def test_nothing_valid_costs_nothing() -> None:

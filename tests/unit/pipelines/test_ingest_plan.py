@@ -39,6 +39,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         return map(function, items)
 
     monkeypatch.setattr(ingest_edf, "map_each", map_each)
+    monkeypatch.setattr(ingest_edf, "require_cluster", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -244,6 +245,20 @@ def test_a_file_that_cannot_be_read_today_does_not_cost_its_night(folder: Path) 
     assert whole(corpus) == before
 
 
+def test_what_is_unusual_about_a_file_that_is_used_is_said(folder: Path) -> None:
+    whole_file = (folder / "a.edf").read_bytes()
+    (folder / "a.edf").write_bytes(whole_file + b"ab")
+    (folder / "b.edf").write_bytes(whole_file[:-1])
+    keep = PreprocessConfig(truncated="keep")
+    found = summary(folder, folder.parent / "corpus", dataclasses.replace(CONFIG, preprocess=keep))
+    assert found.outcomes == {"ingested": 2, "rejected": 1}
+    said = {file: (code, text.split(";")[0]) for file, code, text in found.notes}
+    assert said == {
+        str(folder / "a.edf"): ("note", "2 trailing bytes ignored"),
+        str(folder / "b.edf"): ("note", "truncated: 119 of 120 data records are there"),
+    }
+
+
 # ------------------------------------------------------------------------------------- run again
 
 
@@ -279,6 +294,29 @@ def test_metadata_and_scorings_given_later_reach_the_rows(folder: Path) -> None:
     run(folder, fresh, metadata=str(people))
     assert whole(corpus) == whole(fresh)
     assert run(folder, corpus, metadata=str(people)) == {"unchanged": 2, "rejected earlier": 1}
+
+
+def test_a_file_seen_before_is_compared_without_searching_the_table(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search per file would make a second run quadratic in the number of files."""
+    corpus = folder.parent / "corpus"
+    for name in "ab":
+        (folder / f"{name}.xml").write_bytes(scoring(Stage.N1, Stage.N3, Stage.N3, Stage.REM))
+    run(folder, corpus)
+    (folder / "b.xml").write_bytes(scoring(Stage.N2, Stage.N3, Stage.N3, Stage.REM))
+    filters = []
+    real = lance_io.read_table
+
+    def read_table(*args: Any, **more: Any) -> pa.Table:
+        filters.append(more.get("filter"))
+        return real(*args, **more)
+
+    monkeypatch.setattr(lance_io, "read_table", read_table)
+    one_each = dataclasses.replace(CONFIG, nights_per_commit=1)  # rows move while they are read
+    assert run(folder, corpus, one_each) == {"unchanged": 1, "updated": 1, "rejected earlier": 1}
+    assert set(filters) == {None, "segment_index = 0"}
+    assert recordings(corpus)["b"]["hypnogram"][0] == Stage.N2
 
 
 def test_an_option_left_out_later_erases_nothing(folder: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from pipelines.pretrain_macro import Subjects, night_steps
 from sleepmami.config import DGCLConfig, EngineConfig, MacroPretrainConfig
+from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import DemographicStatistics
 from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch
@@ -39,7 +40,9 @@ def steps(nights: str, start: int, num_steps: int) -> list[MacroBatch]:
         bmi=[20.0 + n for n in range(NUM_NIGHTS)],
         female=[bool(n % 2) for n in range(NUM_NIGHTS)],
     )
-    batches = night_steps(nights, subjects, STATISTICS, SETTINGS, steps_per_pass=3)
+    batches = night_steps(
+        nights, lance_io.version(nights), subjects, STATISTICS, SETTINGS, steps_per_pass=3
+    )
     return [batch for (batch,) in islice(batches(start), num_steps)]
 
 

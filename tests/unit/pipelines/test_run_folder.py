@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.run_folder import History, require_same_run
+from pipelines.run_folder import History, remember_run, require_same_run
 from sleepmami.errors import ConfigError
 
 
@@ -38,11 +38,23 @@ def test_a_run_without_news_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_same_settings_continue_a_run(tmp_path: Path) -> None:
-    file = str(tmp_path / "config.json")
     settings = {"model": {"dim": 4, "widths": [1, 2]}, "seed": 1}
-    require_same_run(file, settings)
-    require_same_run(file, settings)
-    assert json.loads(Path(file).read_text()) == settings
+    remember_run(str(tmp_path), "micro", settings)
+    require_same_run(str(tmp_path), "micro", settings)
+    assert json.loads((tmp_path / "micro_config.json").read_text()) == settings
+
+
+def test_a_run_that_never_began_refuses_nothing(tmp_path: Path) -> None:
+    require_same_run(str(tmp_path), "micro", {"seed": 1})
+    require_same_run(str(tmp_path), "micro", {"seed": 2})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_change_the_result_may_change(tmp_path: Path) -> None:
+    remember_run(str(tmp_path), "micro", {"workers": {"max_failures": 3}, "loop": {"log_every": 1}})
+    require_same_run(
+        str(tmp_path), "micro", {"workers": {"max_failures": 9}, "loop": {"log_every": 5}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,8 +69,8 @@ def test_the_same_settings_continue_a_run(tmp_path: Path) -> None:
 def test_other_settings_are_refused_by_name(
     tmp_path: Path, other: dict[str, object], named: str
 ) -> None:
-    file = str(tmp_path / "config.json")
-    require_same_run(file, {"model": {"dim": 4}, "seed": 1})
+    remember_run(str(tmp_path), "micro", {"model": {"dim": 4}, "seed": 1})
     with pytest.raises(ConfigError) as refused:
-        require_same_run(file, other)
+        require_same_run(str(tmp_path), "micro", other)
+    file = tmp_path / "micro_config.json"
     assert str(refused.value).startswith(f"{file}: found a run with {named}; continue it")

@@ -27,13 +27,14 @@ class RawEdf:
     num_signals: str | None = None
     tail: bytes = b""
     patient: str = field(default="X X X X")
+    clock: bytes = b"00:00:00"
 
     def to_bytes(self) -> bytes:
         sample_bytes = 3 if self.version[:1] == b"\xff" else 2
         count = len(self.signals)
         num_records = len(self.signals[0].records)
         head = self.version + _field(self.patient, 80) + _field("Startdate X X X X", 80)
-        head += b"01.01.8500:00:00" + _field(self.header_bytes or 256 * (1 + count), 8)
+        head += b"01.01.85" + self.clock + _field(self.header_bytes or 256 * (1 + count), 8)
         head += _field(self.reserved, 44) + _field(self.num_records or num_records, 8)
         head += _field(self.record_duration, 8) + _field(self.num_signals or count, 4)
         for name, width in (("label", 16), (None, 80), ("unit", 8), ("physical_min", 8),

@@ -17,7 +17,7 @@ from sleepmami.signals.annotations import (
     read_hypnogram,
 )
 from sleepmami.signals.edf import Annotation
-from tests.unit.signals.raw_edf import RawEdf, annotation_signal
+from tests.unit.signals.raw_edf import RawEdf, RawSignal, annotation_signal
 
 UNKNOWN, WAKE, N1, N2, N3, REM = (int(stage) for stage in Stage)
 
@@ -401,3 +401,21 @@ def test_bdf_and_edf_of_one_hypnogram_agree(shared_data: Path) -> None:
     edf = read_hypnogram(shared_data / "psg" / "SC4001EC-Hypnogram.edf", 2880)
     bdf = read_hypnogram(shared_data / "psg" / "SC4001EC-Hypnogram.bdf", 2880)
     np.testing.assert_array_equal(edf, bdf)
+
+
+# ----------------------------------------------------------------------------- the same beginning
+
+
+@pytest.mark.parametrize(
+    ("clock_s", "taken"),
+    [(81_005, True), (81_006, True), (None, True), (50_405, False), (0, False)],
+)
+def test_a_scoring_of_another_time_of_day_is_refused(clock_s: int | None, taken: bool) -> None:
+    text = b"+0\x14\x14\x00+0\x1530\x14Sleep stage W\x14\x00".ljust(64, b"\x00")
+    signal = RawSignal([text], label="EDF Annotations", samples_per_record="32")
+    scoring = RawEdf([signal], reserved="EDF+C", record_duration="0", clock=b"22.30.05").to_bytes()
+    if taken:
+        assert read_hypnogram(scoring, 2, clock_s=clock_s).tolist() == [0, -1]
+    else:
+        with pytest.raises(RecordingError, match=r"a scoring that starts \d+ s (after|before)"):
+            read_hypnogram(scoring, 2, clock_s=clock_s)

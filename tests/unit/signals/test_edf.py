@@ -426,3 +426,18 @@ def test_real_annotations_read_as_edfio_reads_them(shared_data: Path, file: str)
     assert open_edf(shared_data / file).annotations() == [
         Annotation(pytest.approx(a.onset), a.duration or 0.0, a.text) for a in theirs
     ]
+
+
+@pytest.mark.parametrize(
+    ("clock", "seconds"),
+    [
+        (b"22.30.05", 81005),
+        (b"22:30:05", 81005),
+        (b"00.00.00", None),  # blanked by de-identification
+        (b"24.00.00", None),
+        (b"xx.yy.zz", None),
+    ],
+)
+def test_the_clock_is_read_and_a_blanked_one_is_none(clock: bytes, seconds: int | None) -> None:
+    raw = RawEdf([RawSignal([int16(1, 2)])], clock=clock)
+    assert open_edf(raw.to_bytes(), name="a.edf").clock_s == seconds

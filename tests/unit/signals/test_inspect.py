@@ -64,7 +64,8 @@ def test_a_truncated_file_follows_the_config(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     assert inspect_file(path, CONFIG).code == "truncated_recording"
     kept = inspect_file(path, PreprocessConfig(truncated="keep"))
-    assert (kept.ok, kept.duration_s) == (True, 89.0)
+    assert (kept.ok, kept.code, kept.duration_s) == (True, None, 89.0)
+    assert str(kept.reason).startswith("truncated: 89 of 90 data records are there")
 
 
 def test_a_file_that_does_not_open_is_an_answer(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def test_a_value_that_never_varies_is_not_divided_by_zero() -> None:
 
 
 def test_statistics_of_nobody_are_refused() -> None:
-    with pytest.raises(TableError, match="found no BMI among 1 training subjects"):
+    with pytest.raises(TableError, match="found no BMI among 1 training entries"):
         DemographicStatistics.fit([Demographics(age_years=50.0)])
 
 

@@ -150,6 +150,20 @@ def test_a_null_segment_comes_back_as_zeros_that_are_not_usable() -> None:
     assert again.usable[Modality.ECG].tolist() == [True, True, False, False, True, False]
 
 
+def test_each_segment_says_which_of_its_epochs_are_usable_in_which_modality() -> None:
+    night = make_night(
+        5,
+        modalities=[Modality.EEG, Modality.SPO2],
+        unusable={Modality.EEG: [1], Modality.SPO2: [3]},
+    )
+    absent = [False] * 8  # EOG, EMG, ECG and RESP
+    assert segments_table(night).column("usable").to_pylist() == [
+        [True, False, *absent, True, True],  # epochs 0 and 1
+        [True, True, *absent, True, False],
+        [True, True, *absent, False, True],  # epochs 3 and 4
+    ]
+
+
 def test_epochs_of_a_null_segment_are_not_usable_whatever_the_recording_says() -> None:
     night = make_night(5)
     table = segments_table(night)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -6,10 +8,18 @@ from numpy.typing import NDArray
 
 from sleepmami.errors import TrainingError
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ, Modality, Night
+from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import DemographicStatistics
 from sleepmami.tables.embedding_rows import MicroNight
 from sleepmami.tables.rows import segments_table
-from sleepmami.training.batches import macro_batch, night_batch, segment_batch, to_model_rate
+from sleepmami.tables.schemas import SEGMENTS
+from sleepmami.training.batches import (
+    SEGMENT_BATCH_COLUMNS,
+    macro_batch,
+    night_batch,
+    segment_batch,
+    to_model_rate,
+)
 
 EEG, RESP, SPO2 = (MODALITIES.index(m) for m in (Modality.EEG, Modality.RESP, Modality.SPO2))
 
@@ -77,13 +87,27 @@ def test_a_night_and_its_stored_rows_give_the_same_numbers() -> None:
     from_night = night_batch(one, 0, 4)
     from_rows = segment_batch(segments_table(one))
     assert torch.equal(from_night.signal_SBT, from_rows.signal_SBT)
-    assert torch.equal(from_night.valid_SB, from_rows.valid_SB)
+    assert torch.equal(from_night.valid_SBE, from_rows.valid_SBE)
 
 
-def test_a_slice_of_a_night_is_that_slice_of_its_rows() -> None:
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_slice_of_a_night_is_that_slice_of_its_rows(start: int) -> None:
     one = night()
-    part = segment_batch(segments_table(one).slice(1, 2))
-    assert torch.equal(part.signal_SBT, night_batch(one, 1, 3).signal_SBT)
+    rows = segments_table(one).slice(start, 2)
+    for part in (segment_batch(rows), segment_batch(rows.to_batches()[0])):
+        assert torch.equal(part.signal_SBT, night_batch(one, start, start + 2).signal_SBT)
+        assert torch.equal(part.valid_SBE, night_batch(one, start, start + 2).valid_SBE)
+
+
+def test_rows_that_lance_takes_by_position_say_which_epochs_are_usable(tmp_path: Path) -> None:
+    one, uri = night(), str(tmp_path / "segments.lance")
+    lance_io.commit(
+        uri, lance_io.write_fragments(segments_table(one), uri, SEGMENTS), SEGMENTS, metadata={}
+    )
+    taken = segment_batch(lance_io.take_rows(uri, [3, 0, 1], SEGMENT_BATCH_COLUMNS))
+    whole = night_batch(one, 0, 4)
+    assert torch.equal(taken.signal_SBT, whole.signal_SBT[:, [3, 0, 1]])
+    assert torch.equal(taken.valid_SBE, whole.valid_SBE[:, [3, 0, 1]])
 
 
 def test_a_record_batch_is_read_like_a_table() -> None:
@@ -98,18 +122,27 @@ def test_rows_keep_their_place_across_chunks_and_nulls() -> None:
     moved = segment_batch(chunks)
     whole = segment_batch(table)
     assert torch.equal(moved.signal_SBT, whole.signal_SBT[:, [2, 3, 0, 1]])
-    assert torch.equal(moved.valid_SB, whole.valid_SB[:, [2, 3, 0, 1]])
+    assert torch.equal(moved.valid_SBE, whole.valid_SBE[:, [2, 3, 0, 1]])
 
 
 def test_an_absent_modality_is_zero_and_not_valid() -> None:
     batch = segment_batch(segments_table(night(without=(Modality.SPO2,))))
-    assert not batch.valid_SB[SPO2].any()
+    assert not batch.valid_SBE[SPO2].any()
     assert batch.signal_SBT[SPO2].eq(0).all()
-    assert batch.valid_SB[RESP].all()
+    assert batch.valid_SBE[RESP].all()
 
 
-def test_a_segment_with_half_of_its_epochs_usable_is_valid_and_with_fewer_is_zero() -> None:
+def test_a_stored_cell_that_is_null_is_not_usable_whatever_the_flags_say() -> None:
+    table = segments_table(night())
+    place = table.column_names.index("eeg")
+    table = table.set_column(place, table.field("eeg"), pa.nulls(4, table.field("eeg").type))
+    assert not segment_batch(table).valid_SBE[EEG].any()
+
+
+def test_of_a_half_usable_segment_one_epoch_is_valid_and_without_any_it_is_zero() -> None:
     batch = night_batch(night(), 0, 4)
+    valid = [[False, True], [False, False], [True, True], [True, True]]
+    assert batch.valid_SBE[EEG].tolist() == valid
     assert batch.valid_SB[EEG].tolist() == [True, False, True, True]
     assert batch.signal_SBT[EEG, 1].eq(0).all()
     assert batch.signal_SBT[EEG, 0].ne(0).any()

@@ -11,6 +11,7 @@ from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig, Preproces
 from sleepmami.errors import CheckpointError
 from sleepmami.presets import tiny
 from sleepmami.tables.demographics import DemographicStatistics
+from sleepmami.training import checkpoint
 from sleepmami.training.checkpoint import Bundle, bundle_exists, load_bundle, save_bundle
 
 STATISTICS = DemographicStatistics(age_mean=60.5, age_std=11.0, bmi_mean=28.1, bmi_std=5.2)
@@ -162,6 +163,53 @@ def test_a_missing_group_of_settings_is_refused(folder: Path) -> None:
     resign(folder, "config.json", json.dumps(config).encode())
     with pytest.raises(CheckpointError, match=r"config\.json: found 'preprocess'"):
         load_bundle(str(folder))
+
+
+def other_layout(data: bytes) -> bytes:
+    """The same tensors as a safetensors file with a longer header."""
+    size = int.from_bytes(data[:8], "little")
+    return (size + 8).to_bytes(8, "little") + data[8 : 8 + size] + b" " * 8 + data[8 + size :]
+
+
+def test_weights_that_another_safetensors_laid_out_are_intact(folder: Path) -> None:
+    micro = other_layout((folder / "micro.safetensors").read_bytes())
+    resign(folder, "micro.safetensors", micro)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    weights = hashlib.sha256(micro + (folder / "macro.safetensors").read_bytes()).hexdigest()
+    manifest["weights_sha256"] = weights
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    loaded = load_bundle(str(folder))
+    assert loaded.weights_sha256 == weights
+    assert loaded.micro_state["a.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_weights_that_are_not_the_manifests_are_refused(folder: Path) -> None:
+    resign(folder, "micro.safetensors", other_layout((folder / "micro.safetensors").read_bytes()))
+    with pytest.raises(CheckpointError, match=r"manifest\.json: found weights_sha256"):
+        load_bundle(str(folder))
+
+
+def test_weights_are_serialised_once_to_save_and_never_to_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def counted(tensors: dict[str, torch.Tensor]) -> bytes:
+        calls.append(sorted(tensors))
+        return serialise(tensors)
+
+    serialise = checkpoint.tensors_to_bytes
+    monkeypatch.setattr(checkpoint, "tensors_to_bytes", counted)
+    save_bundle(str(tmp_path), bundle())
+    loaded = load_bundle(str(tmp_path))
+    assert loaded.model_id.startswith("sleepmami-")
+    assert calls == [["a.weight", "counts"], ["b"]]
+
+
+def test_a_loaded_bundle_with_other_weights_has_another_id(folder: Path) -> None:
+    loaded = load_bundle(str(folder))
+    other = {"b": torch.tensor([0.25], dtype=torch.bfloat16)}
+    assert replace(loaded, macro_state=other).model_id != loaded.model_id
 
 
 def test_weights_that_are_not_safetensors_are_refused(folder: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from sleepmami.config import EngineConfig, OptimizerConfig
 from sleepmami.errors import CheckpointError, TrainingError
 from sleepmami.training.engine import Engine, build_engine, deepspeed_config
+from tests.unit.training import two_workers
 from tests.unit.training.toy import ToyBatch, ToyObjective, toy_batch
 
 PLAIN = EngineConfig(kind="plain", zero_stage=0)
@@ -121,6 +122,15 @@ def test_a_loaded_engine_continues_bit_for_bit(tmp_path: Path) -> None:
     for seed in range(4, 8):
         engine.train_step([toy_batch(seed)])
         resumed.train_step([toy_batch(seed)])
+    assert same(values(engine), values(resumed))
+
+
+def test_the_experts_balance_survives_a_restart(tmp_path: Path) -> None:
+    engine, resumed = (
+        build_engine(two_workers.micro_objective(), PLAIN, OPTIMIZER, 10, 1) for _ in range(2)
+    )
+    two_workers.train_and_restart(engine, resumed, tmp_path)
+    assert two_workers.balance_bias(engine).any()
     assert same(values(engine), values(resumed))
 
 

@@ -14,7 +14,10 @@ from sleepmami.config import (
 )
 from sleepmami.config_edit import replace_at
 from sleepmami.errors import TrainingError
+from sleepmami.losses.cross_modal import contrastive_loss
 from sleepmami.losses.dgcl import dgcl
+from sleepmami.losses.koleo import koleo_loss
+from sleepmami.losses.reconstruction import smooth_target
 from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.models.micro_encoder import MicroEncoder, MicroOutput
 from sleepmami.models.moe import BALANCE_RATE, MoEBlock
@@ -44,7 +47,7 @@ def micro_objective(seed: int = 5, config: MicroPretrainConfig = MICRO) -> Micro
 def segments(num: int = 2) -> SegmentBatch:
     generator = torch.Generator().manual_seed(1)
     signal_SBT = torch.randn(6, num, 6000, generator=generator)
-    return SegmentBatch(signal_SBT, torch.ones(6, num, dtype=torch.bool))
+    return SegmentBatch(signal_SBT, torch.ones(6, num, 2, dtype=torch.bool))
 
 
 # --------------------------------------------------------------------------------- Micro-Encoder
@@ -89,19 +92,41 @@ def test_workers_hide_different_patches(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_an_absent_stream_holds_changes_nothing() -> None:
-    signal_SBT, valid_SB = segments()
-    valid_SB[3, 0] = False
+    signal_SBT, valid_SBE = segments()
+    valid_SBE[3, 0] = False
     other_SBT = signal_SBT.clone()
     other_SBT[3, 0] = torch.nan
-    loss, _ = micro_objective()(SegmentBatch(signal_SBT, valid_SB), step=0)
-    other, _ = micro_objective()(SegmentBatch(other_SBT, valid_SB), step=0)
+    loss, _ = micro_objective()(SegmentBatch(signal_SBT, valid_SBE), step=0)
+    other, _ = micro_objective()(SegmentBatch(other_SBT, valid_SBE), step=0)
     assert loss == other
 
 
+def test_an_unusable_epoch_beside_a_usable_one_is_no_target_and_no_slot() -> None:
+    objective, batch = micro_objective(), segments()
+    batch.valid_SBE[0, 0, 1] = False  # the EEG of the first segment's second epoch: slot 1
+    batch.signal_SBT[0, 0, 3000:] = 0.0
+    masks = objective.draw_masks(2, 0, 0)
+    output = objective.model(batch.signal_SBT, torch.arange(6), masks, batch.valid_SB)
+    _, metrics = objective(batch, step=0)
+
+    smooth_SBT = smooth_target(batch.signal_SBT, MICRO.loss.smoothing_points)
+    error_SBP = (output.reconstruction_SBPT - smooth_SBT.unflatten(-1, (120, 50))).square().mean(-1)
+    one_epoch = error_SBP[0, 0, :60][masks.hidden_SBP[0, 0, :60]].mean()
+    two_epochs = error_SBP[0, 1][masks.hidden_SBP[0, 1]].mean()
+    torch.testing.assert_close(metrics["loss/reconstruction_EEG"], (one_epoch + two_epochs) / 2)
+
+    slots = slot_means(output)
+    valid_SN = torch.tensor([[True, False, True, True]] + 5 * [4 * [True]])
+    expected = contrastive_loss(*slots, valid_SN, tau=MICRO.loss.tau)
+    torch.testing.assert_close(metrics["loss/contrastive"], expected)
+    torch.testing.assert_close(metrics["loss/koleo"], koleo_loss(slots[0], valid_SN))
+    assert metrics["contrast/accuracy"] == retrieval_accuracy(slots[0], valid_SN)
+
+
 def test_a_modality_no_segment_has_is_not_measured() -> None:
-    signal_SBT, valid_SB = segments()
-    valid_SB[5] = False
-    loss, metrics = micro_objective()(SegmentBatch(signal_SBT, valid_SB), step=0)
+    batch = segments()
+    batch.valid_SBE[5] = False
+    loss, metrics = micro_objective()(batch, step=0)
     assert loss.isfinite()
     assert metrics["loss/reconstruction_SPO2"].isnan()
     assert metrics["loss/reconstruction_RESP"].isfinite()

@@ -25,7 +25,7 @@ from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.presets import tiny
 from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch, SegmentBatch
-from sleepmami.training.engine import build_engine
+from sleepmami.training.engine import Engine, build_engine
 from sleepmami.training.loop import Schedule, run
 from sleepmami.training.objectives import MacroObjective, MicroObjective
 from tests.unit.training.toy import ToyBatch, ToyObjective, toy_batch, toy_steps
@@ -53,12 +53,14 @@ class FixedMasks(MicroObjective):
 def segment_rows(seed: int) -> SegmentBatch:
     """Four segments; most of what is missing is missing in the first two."""
     generator = torch.Generator().manual_seed(seed)
-    valid_SB = torch.ones(6, ROWS, dtype=torch.bool)
-    valid_SB[4:, 0] = False
-    valid_SB[2:, 1] = False
-    valid_SB[5, 3] = False
-    signal_SBT = torch.randn(6, ROWS, 6000, generator=generator) * valid_SB[..., None]
-    return SegmentBatch(share(signal_SBT, 1), share(valid_SB, 1))
+    valid_SBE = torch.ones(6, ROWS, 2, dtype=torch.bool)
+    valid_SBE[4:, 0] = False
+    valid_SBE[2:, 1] = False
+    valid_SBE[0, :3, 1] = False  # half of a segment
+    valid_SBE[5, 3] = False
+    signal_SBT = torch.randn(6, ROWS, 6000, generator=generator)
+    signal_SBT *= valid_SBE.repeat_interleave(3000, dim=-1)
+    return SegmentBatch(share(signal_SBT, 1), share(valid_SBE, 1))
 
 
 def night_rows(seed: int) -> MacroBatch:
@@ -84,6 +86,23 @@ def micro_objective() -> MicroObjective:
     }
     config = replace_at(tiny().micro, changes)
     return FixedMasks(MicroEncoder(config.model), config, seed=0)
+
+
+def balance_bias(engine: Engine) -> Tensor:
+    """What chooses the experts of the only shared layer besides the router's logits."""
+    bias: Tensor = engine.objective.state_dict()["model.shared.0.experts.balance_bias"]
+    return bias
+
+
+def train_and_restart(engine: Engine, resumed: Engine, folder: Path) -> None:
+    """Two steps of `engine`, one more of both; a lost bias would be one step behind."""
+    for step in range(2):
+        engine.train_step([segment_rows(step)])
+    engine.save(folder)
+    resumed.load(folder)
+    assert torch.equal(balance_bias(resumed), balance_bias(engine))
+    for each in (engine, resumed):
+        each.train_step([segment_rows(2)])
 
 
 def macro_objective() -> MacroObjective:
