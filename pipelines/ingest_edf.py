@@ -262,6 +262,7 @@ class _Committer:
     def flush(self) -> None:
         if not self._batch:
             return
+        self._require_alone()
         for uri, replaced in (
             (self._recordings_uri, [r.recording_id for r in self._batch if r.replaces_row]),
             (self._segments_uri, [r.recording_id for r in self._batch if r.replaces_segments]),
@@ -277,6 +278,22 @@ class _Committer:
             metadata=self._metadata,
         )
         self._batch = []
+
+    def _require_alone(self) -> None:
+        """TableError when another ingest has committed a recording that was new to this one."""
+        new = [result.recording_id for result in self._batch if not result.replaces_row]
+        if not new or not lance_io.exists(self._recordings_uri):
+            return
+        there = lance_io.read_table(
+            self._recordings_uri,
+            columns=["recording_id"],
+            filter=lance_io.is_one_of("recording_id", new),
+        )
+        if there.num_rows:
+            raise TableError(
+                f"{self._recordings_uri}: found {there.column(0)[0]} committed by another ingest "
+                "since this one began; expected one ingest at a time: run it again alone"
+            )
 
 
 # ----------------------------------------------------------------------------------- after the run

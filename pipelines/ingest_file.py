@@ -140,9 +140,9 @@ def ingest_file(item: IngestItem, *, corpus: str, config: dict[str, Any]) -> Ing
     except Exception as error:  # of a bug of ours, one file is enough
         return _rejection(item, settings, error, sha256)
     if loaded is None:
-        return _seen_before(item, settings, recordings_uri)
+        return _seen_before(item, content, settings, recordings_uri)
     night, note = loaded
-    night, problem = _with_scoring(night, item.annotation)
+    night, problem = _with_scoring(night, item, content)
     fragments = lance_io.write_fragments(segments_table(night), segments_uri, SEGMENTS)
     row = recording_row(night, source_sha256=sha256, **_identity(item, settings))
     had_night = item.known is not None and item.known.rejected_code is None
@@ -216,26 +216,31 @@ def _load(
     return night, Problem(file=item.file, code=NOTE, reason="; ".join(notes)) if notes else None
 
 
-def _with_scoring(night: Night, annotation: str | None) -> tuple[Night, Problem | None]:
+def _with_scoring(
+    night: Night, item: IngestItem, content: str | bytes
+) -> tuple[Night, Problem | None]:
     """The night with a scorer's file in place of its own stages; without any if that fails."""
-    if annotation is None:
+    if item.annotation is None:
         return night, None
-    hypnogram, problem = _read_scoring(annotation, night.num_epochs)
+    hypnogram, problem = _read_scoring(item.annotation, content, night.num_epochs)
     return dataclasses.replace(night, hypnogram=hypnogram), problem
 
 
 def _read_scoring(
-    annotation: str, num_epochs: int
+    annotation: str, content: str | bytes, num_epochs: int
 ) -> tuple[NDArray[np.int8] | None, Problem | None]:
     """(hypnogram, None), or (None, what is wrong with the file)."""
     try:
         source = annotation if storage.is_local(annotation) else storage.read_bytes(annotation)
-        return read_hypnogram(source, num_epochs, name=annotation), None
+        clock_s = open_edf(content, truncated="keep").clock_s
+        return read_hypnogram(source, num_epochs, name=annotation, clock_s=clock_s), None
     except Exception as error:  # a night is worth keeping without its scoring
         return None, _problem(annotation, error)
 
 
-def _seen_before(item: IngestItem, settings: IngestConfig, recordings_uri: str) -> IngestResult:
+def _seen_before(
+    item: IngestItem, content: str | bytes, settings: IngestConfig, recordings_uri: str
+) -> IngestResult:
     """A file whose content is in the corpus; its row may learn metadata or a scoring.
 
     What this run was not given takes nothing away: neither metadata nor a scoring of an earlier run
@@ -254,7 +259,7 @@ def _seen_before(item: IngestItem, settings: IngestConfig, recordings_uri: str) 
         fresh |= {name: identity[name] for name in ("subject_id", "split")}
         fresh |= demographic_cells(item.demographics)
     if item.annotation is not None:
-        hypnogram, problem = _read_scoring(item.annotation, stored["num_epochs"])
+        hypnogram, problem = _read_scoring(item.annotation, content, stored["num_epochs"])
         if hypnogram is not None:
             fresh["hypnogram"] = hypnogram.tolist()
     before, after = (rows_table([row], RECORDINGS) for row in (stored, fresh))

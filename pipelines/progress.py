@@ -106,6 +106,4 @@ def print_outcomes(title: str, outcomes: Counter[str], details: list[tuple[str, 
             table.add_row(*(Text(cell) for cell in row))
         console.print(table)
         if len(details) > 50:
-            console.print(
-                f"... and {len(details) - 50} more; all are in the table with their reasons"
-            )
+            console.print(f"... and {len(details) - 50} more")
