@@ -62,8 +62,9 @@ def total_loss(output: MicroOutput, signal_SBT: Tensor, masks: Masks, valid_SB: 
     valid_SN = valid_SB.repeat_interleave(2, dim=1)
     target = smooth_target(signal_SBT, 11).unflatten(2, (NUM_PATCHES, -1))
     hidden = masks.hidden_SBP
+    valid_SBP = valid_SB[..., None].expand_as(hidden)
     return (
-        reconstruction_loss(output.reconstruction_SBPT, target, hidden, valid_SB, over="masked")
+        reconstruction_loss(output.reconstruction_SBPT, target, hidden, valid_SBP, over="masked")
         + 0.1 * contrastive_loss(shared, private, valid_SN, tau=0.07)
         + 0.01 * koleo_loss(shared, valid_SN)
     )

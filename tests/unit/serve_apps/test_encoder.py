@@ -87,6 +87,6 @@ def test_dimensions_are_those_of_an_answer(embedder: Embedder, edf: bytes) -> No
     answer = embed(embedder, edf)
     model = asyncio.run(LocalEncoder(embedder, threads=1).model())
     assert isinstance(answer, NightEmbedding)
-    assert answer.micro.shape[1] == len(model.modalities) * model.micro_dim
+    assert answer.micro.shape[1] == model.micro_dim
     assert answer.macro.shape[1] == model.macro_dim
     assert answer.night.shape == (model.night_dim,)
