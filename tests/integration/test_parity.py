@@ -224,7 +224,7 @@ def test_embed_file_agrees_with_the_library(
     if suffix == ".npz":
         answer = from_npz(data)
     elif suffix == ".arrow":
-        answer = from_table(pa.ipc.open_stream(data).read_all())
+        answer = from_table(pa.ipc.open_file(data).read_all())
     else:
         answer = from_table(pq.read_table(io.BytesIO(data)))
     assert_agrees(answer, library[name])
