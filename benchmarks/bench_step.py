@@ -248,7 +248,7 @@ def git_state() -> dict[str, Any]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", "../sleepmami", ".")
+        changed = git("status", "--porcelain", "--", "../sleepmami", "bench_step.py")
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return {}

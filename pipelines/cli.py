@@ -29,6 +29,7 @@ C = TypeVar("C")
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_DATA = 65
+PIPE_WIDTH = 160
 
 # Absent from the light install, which can inspect, simulate and read embeddings.
 DISTRIBUTED_MODULES = frozenset(
@@ -54,7 +55,8 @@ pretrain = typer.Typer(no_args_is_help=True, help="Train an encoder with Ray Tra
 embed = typer.Typer(no_args_is_help=True, help="Turn nights into vectors.")
 app.add_typer(pretrain, name="pretrain")
 app.add_typer(embed, name="embed")
-out = Console(markup=False, highlight=False)
+# A table in a file or a pipe keeps one line per row
+out = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 PresetOption = Annotated[
     str, typer.Option("--preset", help=f"complete configuration: {' | '.join(sorted(PRESETS))}")

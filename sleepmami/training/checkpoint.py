@@ -185,8 +185,10 @@ def _model_id(weights_sha256: str) -> str:
 def _read_manifest(uri: str) -> dict[str, Any]:
     manifest_uri = storage.join(uri, storage.MANIFEST)
     if not bundle_exists(uri):
-        state = "an unfinished bundle" if storage.exists(uri) else "nothing"
-        raise CheckpointError(f"{uri}: found {state} without manifest.json, expected a bundle")
+        state = "an unfinished bundle, without manifest.json" if storage.exists(uri) else "nothing"
+        raise CheckpointError(
+            f"{uri}: found {state}; expected a finished bundle, as `sleepmami pretrain` leaves it"
+        )
     manifest = _parse_json(_read(manifest_uri), manifest_uri)
     _require(manifest_uri, "format_version", manifest.get("format_version"), FORMAT_VERSION)
     if not isinstance(manifest.get("files"), dict):
