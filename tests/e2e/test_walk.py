@@ -200,7 +200,7 @@ def test_the_report_stands_alone_and_names_what_is_missing(walk: Walk, own: Path
     vectors = str(walk.folder / "own.npz")
     embedding = embed_file(str(own), walk.bundle, vectors, preset("tiny").embed)
     page = walk.folder / "report.html"
-    write_night_report(own, Path(walk.bundle), page, embedding)
+    write_night_report(own, Path(walk.bundle), page, embedding, vectors=Path(vectors))
     html = page.read_text()
     loaded = re.findall(r"""(?:src|href|action)=["']?(?!data:|#)([^"'> ]+)""", html)
     loaded += re.findall(r"@import|url\((?!#|data:)[^)]*\)", html)
