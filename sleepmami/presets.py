@@ -54,7 +54,7 @@ def tiny() -> Preset:
                 decoder_depth=1,
             ),
             optimizer=OptimizerConfig(learning_rate=1e-3, warmup_fraction=0.05),
-            batch_size=32,  # 64 takes twice as long and ends, after 200 steps, at the same loss
+            batch_size=32,  # 64: twice as long, same total loss after 200 steps, better retrieval
             shuffle_buffer=512,
             loop=LoopConfig(num_passes=8, max_steps=200, log_every=5, checkpoint_every=50),
             engine=EngineConfig(micro_batch=16),
