@@ -9,10 +9,10 @@ export OMP_NUM_THREADS ?= 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test unit integration check format openapi clean
+.PHONY: help setup demo test unit integration endurance check bench-ingest format openapi clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 setup: $(STAMP)  ## make .venv from pinned versions
 
@@ -39,6 +39,13 @@ unit: $(STAMP)  ## unit tests only: no Ray, network or GPU
 
 integration: $(STAMP)  ## Ray, Train, Serve, jobs, and the walk end to end
 	$(BIN)/pytest tests/integration tests/e2e
+
+endurance: $(STAMP)  ## the long fault tests: fuzz, kills, flipped bytes
+	$(BIN)/pytest -m endurance tests
+
+bench-ingest: $(STAMP)  ## ours against MNE and scipy, 15 minutes
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python benchmarks/bench_ingest.py --json benchmarks/results/ingest_2core_cpu.json
 
 format: $(STAMP)  ## rewrite the code in the house format
 	$(BIN)/ruff format .

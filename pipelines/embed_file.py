@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,14 @@ NIGHT_BY_NIGHT = ("num_actors", "cpus_per_actor", "nights_per_commit")  # of `em
 WRITERS = {".npz": to_npz_bytes, ".arrow": to_arrow_file_bytes, ".parquet": to_parquet_bytes}
 
 
-def embed_file(edf: str, bundle: str, output: str, config: EmbedConfig) -> NightEmbedding:
+def embed_file(
+    edf: str,
+    bundle: str,
+    output: str,
+    config: EmbedConfig,
+    *,
+    channels: tuple[tuple[str, str], ...] = (),
+) -> NightEmbedding:
     """Embed a recording and write it; the file appears only when it is complete.
 
     Args:
@@ -25,6 +33,7 @@ def embed_file(edf: str, bundle: str, output: str, config: EmbedConfig) -> Night
         bundle: folder or URI written by `pretrain macro`.
         output: ends in .npz, .arrow or .parquet.
         config: batch size, threads of this process and device.
+        channels: what labels of this recording mean, from a channel file.
 
     Raises:
         ConfigError: another ending, or a setting that says how many nights are worked on.
@@ -42,7 +51,8 @@ def embed_file(edf: str, bundle: str, output: str, config: EmbedConfig) -> Night
     )
     source = edf if storage.is_local(edf) else storage.read_bytes(edf)
     recording_id = Path(edf).stem
-    night = load_night(source, embedder.bundle.preprocess, recording_id=recording_id, name=edf)
+    preprocess = replace(embedder.bundle.preprocess, channels=channels)
+    night = load_night(source, preprocess, recording_id=recording_id, name=edf)
     embedding = embedder.night(night)
     storage.write_bytes(output, WRITERS[suffix](embedding))
     return embedding

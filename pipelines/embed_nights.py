@@ -50,7 +50,7 @@ from sleepmami.training.checkpoint import load_bundle
 
 Kind = Literal["micro", "night"]
 SCHEMAS = {"micro": micro_nights_schema(), "night": night_embeddings_schema()}
-IDENTITY_COLUMNS = ("subject_id", "cohort", "split", "source_sha256")
+IDENTITY_COLUMNS = ("subject_id", "cohort", "split", "source_hash")
 MAX_SHOWN = 50  # of the nights that were not embedded
 SHARED_COLUMNS = (*IDENTITY_COLUMNS, "age_years", "sex", "bmi", "num_epochs")
 

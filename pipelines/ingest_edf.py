@@ -4,58 +4,55 @@ Every file ends as exactly one row of recordings.lance: ingested, or rejected wi
 reason. A night becomes visible when its row in recordings.lance is committed; segments are
 committed first, so that an interrupted run leaves at most segments without a recording, which the
 next run deletes before it starts. One ingest at a time may write to a corpus.
+
+Where recordings have pseudonyms, nothing that is stored, printed or logged names a file or quotes
+what a file says.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import json
-import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import pyarrow as pa
-
+from pipelines.ingest_commit import Committer, IngestSummary
 from pipelines.ingest_file import (
-    IngestItem,
     IngestResult,
-    KnownRecording,
+    Outcome,
     ingest_file,
     lost_file,
     table_uris,
 )
-from pipelines.progress import print_outcomes, stage
+from pipelines.ingest_plan import (
+    IngestItem,
+    KnownRecording,
+    Names,
+    PersonOf,
+    known_recordings,
+    plan,
+    same_facts,
+)
+from pipelines.progress import Advance, console, print_outcomes, stage
 from pipelines.ray_data import map_each
-from pipelines.ray_session import require_cluster
+from pipelines.ray_session import ray_session, require_cluster
+from pipelines.recording_names import RECORDING_SUFFIXES
 from sleepmami import storage
 from sleepmami.config import IngestConfig
 from sleepmami.config_edit import to_dict
 from sleepmami.errors import TableError
-from sleepmami.signals.annotations import pair_annotations
 from sleepmami.tables import lance_io
-from sleepmami.tables.demographics import Demographics, demographics_of, read_demographics
-from sleepmami.tables.schemas import RECORDINGS, SEGMENTS, provenance
+from sleepmami.tables.file_checksums import FileChecksums
+from sleepmami.tables.people.reader import People, read_people
+from sleepmami.tables.pseudonyms import require_outside, write_linkage
 
-RECORDING_SUFFIXES = (".edf", ".bdf", ".rec")  # of files alike but for this, the first comes first
-ANNOTATION_SUFFIXES = (".xml", ".edf", ".bdf")
+MAX_PLACES = 5  # of odd cells, printed for each table of people
 MAX_NOTES = 50  # printed; a whole cohort may have the same oddity
 ONE_PER_CORPUS = ("preprocess", "split")  # settings that all nights of a corpus share
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IngestSummary:
-    """What a run did.
-
-    Attributes:
-        outcomes: how many files ended how.
-        details: (file, code, reason) of what could not be used.
-        notes: (file, "note", what is unusual) of what was used.
-    """
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    details: list[tuple[str, str, str]] = field(default_factory=list)
-    notes: list[tuple[str, str, str]] = field(default_factory=list)
+ONE_PER_COHORT = ("channels",)  # what labels mean is known of a laboratory
+HINT = "`sleepmami ids EDF_DIR` says which file is which, `sleepmami inspect FILE` what was found"
 
 
 def ingest(
@@ -63,54 +60,134 @@ def ingest(
     corpus: str,
     config: IngestConfig,
     *,
-    metadata: str | None = None,
+    metadata: str | Sequence[str] | None = None,
     annotations: str | None = None,
+    site_key: str | None = None,
+    linkage: str | None = None,
+    rehash: bool = False,
+    retry: bool = False,
+    address: str | None = None,
 ) -> IngestSummary:
     """Bring every EDF below a folder into a corpus; running it again adds nothing twice.
 
-    Needs a Ray session. A file whose content is in the corpus is not preprocessed again, but its
-    row takes over new metadata and a new scoring. One whose content changed replaces its night.
+    A file whose size and time of change are those of the last run is not read
+    again, and one whose content is in the corpus not preprocessed, but its row takes over new
+    metadata and a new scoring. One whose content changed replaces its night. Of several recordings
+    with the same signals, one with a scoring has the night, then one of a known person, then the
+    one whose id sorts first.
 
     Args:
         edf_folder: folder or URI, searched recursively.
         corpus: folder or URI of the tables.
         config: cohort name, preprocessing, split.
-        metadata: CSV with age, sex and BMI per recording; see docs/data.md.
+        metadata: tables of people: age, sex, BMI, outcomes; see docs/people.md.
         annotations: folder of scorings; without it they are looked for beside the EDFs.
+        site_key: file of the key that pseudonyms are made with; see `tables.pseudonyms`.
+        linkage: write here which file has which pseudonym, as CSV, for its owner alone.
+        rehash: read every byte of every file again.
+        retry: try rejected files again, as a new channel file makes worth while.
+        address: as in `ray_session`, which is entered only when there is something to read.
 
     Raises:
-        ConfigError: no node of the cluster has the CPUs that a task needs.
-        TableError: the corpus was made with other settings or holds one of the recordings for
-            another cohort, the metadata CSV cannot be used, or no recording was found.
+        ConfigError: no node of the cluster has the CPUs that a task needs, or there is no good key.
+        TableError: the corpus was made with other settings or another key, or holds one of the
+            recordings for another cohort, the metadata cannot be used, or no recording was
+            found.
     """
+    names = Names.load(config, site_key)
+    if site_key is not None:
+        require_outside(site_key, corpus, "site key")
+    if linkage is not None:
+        require_outside(linkage, corpus, "linkage")
     recordings_uri, segments_uri = table_uris(corpus)
-    _require_same_settings(recordings_uri, config)
-    known = _known_recordings(recordings_uri)
-    people = read_demographics(metadata) if metadata else {}
-    items = plan(edf_folder, annotations, people, known)
-    if not items:
-        raise TableError(
-            f"{edf_folder}: found no file ending in {RECORDING_SUFFIXES}; expected EDFs"
-        )
+    _require_same_settings(recordings_uri, config, names)
+    known = known_recordings(recordings_uri)
+    people = _people(metadata)
+    items = _items(edf_folder, annotations, people.of, known, names)
     _require_same_cohort(corpus, items, config.cohort)
-    require_cluster(config.num_cpus_per_task, 0, "ingest", settings="num_cpus_per_task")
+    if linkage is not None:
+        write_linkage(linkage, corpus, _pairs(items))
+    checksums = FileChecksums(corpus)
+    checksums.require_sound()
     _delete_orphan_segments(segments_uri, known)
+    checksums.heal()
 
-    committer = _Committer(recordings_uri, segments_uri, config)
-    with stage("ingest", len(items), unit="files") as advance:
-        for result in _results(items, corpus, config):
-            committer.add(result)
-            advance(1, result.recording_id)
-        committer.flush()
-    _print_account(committer.summary, [edf_folder, annotations or edf_folder])
-    _print_unmatched(items, metadata, annotations)
-    return committer.summary
+    committer = Committer(corpus, config, known, checksums, names.fingerprint)
+    left, to_read = _sorted_out(items, committer, rehash=rehash, retry=retry)
+    with _says_what_stays(), contextlib.ExitStack() as session:
+
+        def read(some: Sequence[IngestItem]) -> Iterator[IngestResult]:
+            return _results(some, corpus, config, lambda: _join(session, address, config))
+
+        results = read(to_read)  # a private cluster takes seconds to start, which is no progress
+        with stage("ingest", len(items), unit="files") as advance:
+            _bring_in(items, left, results, read, committer, advance)
+    summary = committer.summary()
+    _print_account(summary, [edf_folder, annotations or edf_folder])
+    kept = sum(item.known is not None and item.known.has_night for item in left)
+    if kept and config.preprocess.channels:
+        console.print(
+            f"channels: {kept} nights keep the channels that they were ingested with; what labels "
+            "mean counts for new and changed files, and with --retry for rejected ones"
+        )
+    absent = len(known.keys() - {item.recording_id for item in items})
+    if absent:
+        console.print(
+            f"in the corpus, but not in {edf_folder}: {absent} recordings, left as they are"
+        )
+    if names.key and (summary.details or summary.notes):
+        console.print(HINT)
+    _print_unmatched(items, people if metadata else None, annotations)
+    return summary
+
+
+def recording_ids(
+    edf_folder: str,
+    config: IngestConfig,
+    *,
+    metadata: str | Sequence[str] | None = None,
+    annotations: str | None = None,
+    site_key: str | None = None,
+) -> list[tuple[str, str, str]]:
+    """(file, recording_id, subject_id) of what an ingest would read; nothing is opened or stored.
+
+    The metadata say who a subject is: without them each recording is a subject of its own.
+
+    Raises:
+        ConfigError: there is no good key.
+        TableError: the metadata cannot be used, or no recording was found.
+    """
+    names = Names.load(config, site_key)
+    return _pairs(_items(edf_folder, annotations, _people(metadata).of, {}, names))
+
+
+def _pairs(items: Sequence[IngestItem]) -> list[tuple[str, str, str]]:
+    return [(item.file, item.recording_id, item.subject_id) for item in items]
 
 
 # ---------------------------------------------------------------------------------- before the run
 
 
-def _require_same_settings(recordings_uri: str, config: IngestConfig) -> None:
+def _people(metadata: str | Sequence[str] | None) -> People:
+    return read_people(metadata) if metadata else People()
+
+
+def _items(
+    edf_folder: str,
+    annotations: str | None,
+    person_of: PersonOf,
+    known: Mapping[str, KnownRecording],
+    names: Names,
+) -> list[IngestItem]:
+    items = plan(edf_folder, annotations, person_of, known, names)
+    if not items:
+        raise TableError(
+            f"{edf_folder}: found no file ending in {RECORDING_SUFFIXES}; expected EDFs"
+        )
+    return items
+
+
+def _require_same_settings(recordings_uri: str, config: IngestConfig, names: Names) -> None:
     if not lance_io.exists(recordings_uri):
         return
     stored = json.loads(lance_io.metadata(recordings_uri)["config"])
@@ -119,25 +196,21 @@ def _require_same_settings(recordings_uri: str, config: IngestConfig) -> None:
         f"{group}.{name}={stored[group].get(name)!r}"
         for group in ONE_PER_CORPUS
         for name, value in asked[group].items()
-        if stored[group].get(name) != value
+        if stored[group].get(name) != value and name not in ONE_PER_COHORT
     ]
+    if stored["recording_ids"] != asked["recording_ids"]:
+        changed.append(f"recording_ids={stored['recording_ids']!r}")
     if changed:
         raise TableError(
             f"{recordings_uri}: found nights ingested with {', '.join(changed)}; expected the same "
             "settings in all of a corpus: use these or a new CORPUS"
         )
-
-
-def _known_recordings(recordings_uri: str) -> dict[str, KnownRecording]:
-    if not lance_io.exists(recordings_uri):
-        return {}
-    columns = ["recording_id", "cohort", "source_sha256", "rejected_code"]
-    version = lance_io.version(recordings_uri)
-    table = lance_io.read_table(recordings_uri, columns, schema=RECORDINGS, version=version)
-    return {
-        row.pop("recording_id"): KnownRecording(row=number, version=version, **row)
-        for number, row in enumerate(table.to_pylist())
-    }
+    if stored["site_key"] != names.fingerprint:
+        raise TableError(
+            f"{recordings_uri}: found pseudonyms made with the site key {stored['site_key']}; "
+            f"expected that key, but yours is {names.fingerprint}, which would call each recording "
+            "something else: use the corpus's key or a new CORPUS"
+        )
 
 
 def _require_same_cohort(corpus: str, items: Sequence[IngestItem], cohort: str) -> None:
@@ -154,78 +227,67 @@ def _require_same_cohort(corpus: str, items: Sequence[IngestItem], cohort: str) 
 def _delete_orphan_segments(segments_uri: str, known: Mapping[str, KnownRecording]) -> None:
     if not lance_io.exists(segments_uri):
         return
-    firsts = lance_io.read_table(
-        segments_uri, columns=["recording_id"], filter="segment_index = 0", schema=SEGMENTS
-    )
-    nights = {name for name, recording in known.items() if recording.rejected_code is None}
+    firsts = lance_io.read_table(segments_uri, columns=["recording_id"], filter="segment_index = 0")
+    nights = {name for name, recording in known.items() if recording.has_night}
     orphans = set(firsts.column("recording_id").to_pylist()) - nights
     lance_io.delete_recordings(segments_uri, sorted(orphans))
-
-
-# ------------------------------------------------------------------------------------- what to do
-
-
-def plan(
-    edf_folder: str,
-    annotations: str | None,
-    people: Mapping[str, Demographics],
-    known: Mapping[str, KnownRecording],
-) -> list[IngestItem]:
-    """One item per recording below a folder; a file that scores another recording is none."""
-    found = storage.list_files(edf_folder, RECORDING_SUFFIXES)
-    scorings = storage.list_files(annotations or edf_folder, ANNOTATION_SUFFIXES)
-    annotation_of = pair_annotations(found, scorings)
-    scoring_files = set(annotation_of.values())
-    files = [file for file in found if file not in scoring_files]
-    items = []
-    for file, recording_id in recording_ids(files, edf_folder).items():
-        person = demographics_of(_without_ending(recording_id), people)
-        items.append(
-            IngestItem(
-                file=file,
-                recording_id=recording_id,
-                annotation=annotation_of[file],
-                demographics=person,
-                known=known.get(recording_id),
-            )
-        )
-    return items
-
-
-def recording_ids(files: Sequence[str], folder: str) -> dict[str, str]:
-    """The name of each file below a folder: its relative path without the ending.
-
-    Where files differ by the ending alone (night.edf and night.bdf), the one whose ending comes
-    first in RECORDING_SUFFIXES has the short name and the others keep their ending.
-    """
-    base = storage.absolute(folder)
-    paths = {file: file.removeprefix(base).lstrip("/") for file in files}
-    full_names = set(paths.values())
-    taken: set[str] = set()
-    ids = {}
-    for file in sorted(files, key=_suffix_rank):
-        short = _without_ending(paths[file])
-        free = short not in taken and short not in full_names
-        ids[file] = short if free else paths[file]
-        taken.add(ids[file])
-    return {file: ids[file] for file in files}
-
-
-def _without_ending(path: str) -> str:
-    stem, ending = posixpath.splitext(path)
-    return stem if ending.lower() in RECORDING_SUFFIXES else path
-
-
-def _suffix_rank(file: str) -> tuple[int, str]:
-    return RECORDING_SUFFIXES.index(posixpath.splitext(file)[1].lower()), file
 
 
 # ---------------------------------------------------------------------------------- during the run
 
 
+def _sorted_out(
+    items: Sequence[IngestItem], committer: Committer, *, rehash: bool, retry: bool
+) -> tuple[list[IngestItem], list[IngestItem]]:
+    """(what can stay as it is in the corpus, what has to be read)."""
+    left, to_read = [], []
+    for item, same in zip(items, same_facts(items), strict=True):
+        again = committer.lacks_original(item.recording_id) or (retry and item.is_refused)
+        again = again or (item.is_copy and not same)  # it may be the better one to have the night
+        if item.stays(same) and not again and not rehash:
+            left.append(item)
+        else:
+            to_read.append(dataclasses.replace(item, again=again, rehash=rehash))
+    return left, to_read
+
+
+def _bring_in(
+    items: Sequence[IngestItem],
+    left: Sequence[IngestItem],
+    results: Iterator[IngestResult],
+    read: Callable[[Sequence[IngestItem]], Iterator[IngestResult]],
+    committer: Committer,
+    advance: Advance,
+) -> None:
+    """Commit what was read."""
+    for item in left:
+        committer.add(_left(item))
+        advance(1, item.recording_id)
+    for result in results:
+        committer.add(result)
+        advance(1, result.recording_id)
+    committer.settle()
+    # what was left as a copy of a night that this run has replaced or given to another
+    orphans = [item for item in items if committer.lacks_original(item.recording_id)]
+    orphans = [dataclasses.replace(item, again=True) for item in orphans]
+    for result in read(orphans):
+        committer.add(result)
+    committer.settle()
+    committer.name_originals()
+
+
+def _join(session: contextlib.ExitStack, address: str | None, config: IngestConfig) -> None:
+    session.enter_context(ray_session(address))
+    require_cluster(config.num_cpus_per_task, 0, "ingest", settings="num_cpus_per_task")
+
+
 def _results(
-    items: Sequence[IngestItem], corpus: str, config: IngestConfig
+    items: Sequence[IngestItem], corpus: str, config: IngestConfig, join: Callable[[], None]
 ) -> Iterator[IngestResult]:
+    """Read files with Ray, which is joined at once, and only when there are any."""
+    if not items:
+        return iter(())
+    join()
     settings = to_dict(config)
     return map_each(
         items,
@@ -235,65 +297,23 @@ def _results(
     )
 
 
-class _Committer:
-    """Makes finished nights visible, `nights_per_commit` at a time, and keeps the account."""
+@contextlib.contextmanager
+def _says_what_stays() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("ingest: interrupted; nights committed so far stay, the next run goes on")
+        raise
 
-    def __init__(self, recordings_uri: str, segments_uri: str, config: IngestConfig) -> None:
-        self.summary = IngestSummary()
-        self._recordings_uri = recordings_uri
-        self._segments_uri = segments_uri
-        self._batch: list[IngestResult] = []
-        self._size = config.nights_per_commit
-        self._metadata = provenance(to_dict(config))
 
-    def add(self, result: IngestResult) -> None:
-        self.summary.outcomes[result.outcome] += 1
-        for said, lines in (
-            (result.problem, self.summary.details),
-            (result.note, self.summary.notes),
-        ):
-            if said:
-                lines.append((said.file, said.code, said.reason))
-        if result.row is not None:
-            self._batch.append(result)
-        if len(self._batch) >= self._size:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self._batch:
-            return
-        self._require_alone()
-        for uri, replaced in (
-            (self._recordings_uri, [r.recording_id for r in self._batch if r.replaces_row]),
-            (self._segments_uri, [r.recording_id for r in self._batch if r.replaces_segments]),
-        ):
-            lance_io.delete_recordings(uri, replaced)
-        fragments = [fragment for result in self._batch for fragment in result.segments]
-        lance_io.commit(self._segments_uri, fragments, SEGMENTS, metadata=self._metadata)
-        rows = pa.concat_tables([r.row for r in self._batch])
-        lance_io.commit(
-            self._recordings_uri,
-            lance_io.write_fragments(rows, self._recordings_uri, RECORDINGS),
-            RECORDINGS,
-            metadata=self._metadata,
-        )
-        self._batch = []
-
-    def _require_alone(self) -> None:
-        """TableError when another ingest has committed a recording that was new to this one."""
-        new = [result.recording_id for result in self._batch if not result.replaces_row]
-        if not new or not lance_io.exists(self._recordings_uri):
-            return
-        there = lance_io.read_table(
-            self._recordings_uri,
-            columns=["recording_id"],
-            filter=lance_io.is_one_of("recording_id", new),
-        )
-        if there.num_rows:
-            raise TableError(
-                f"{self._recordings_uri}: found {there.column(0)[0]} committed by another ingest "
-                "since this one began; expected one ingest at a time: run it again alone"
-            )
+def _left(item: IngestItem) -> IngestResult:
+    """The result of a file that need not be read."""
+    left_out = item.known is not None and not item.known.has_night
+    return IngestResult(
+        file=item.recording_id,
+        recording_id=item.recording_id,
+        outcome=Outcome.REJECTED_EARLIER if left_out else Outcome.UNCHANGED,
+    )
 
 
 # ----------------------------------------------------------------------------------- after the run
@@ -302,6 +322,10 @@ class _Committer:
 def _print_account(summary: IngestSummary, folders: Sequence[str]) -> None:
     """Counts by outcome; then what is unusual and what could not be used, file by file."""
     print_outcomes("ingest", summary.outcomes, [])
+    if summary.outcomes[Outcome.REJECTED_EARLIER]:
+        console.print(
+            "rejected earlier: recordings.lance says why (rejected_reason), --retry tries again"
+        )
     bases = [storage.absolute(folder) + "/" for folder in folders]
     for title, lines, shown in (
         ("used, though unusual", summary.notes, MAX_NOTES),
@@ -309,20 +333,28 @@ def _print_account(summary: IngestSummary, folders: Sequence[str]) -> None:
     ):
         details = [
             (next((file.removeprefix(b) for b in bases if file.startswith(b)), file), code, text)
-            for file, code, text in sorted(lines)
+            for file, code, text in sorted(lines, key=lambda line: (line[1], line[0]))
         ]
         if details:
             print_outcomes(title, Counter(code for _, code, _ in details), details[:shown])
 
 
 def _print_unmatched(
-    items: Sequence[IngestItem], metadata: str | None, annotations: str | None
+    items: Sequence[IngestItem], people: People | None, annotations: str | None
 ) -> None:
     """An option that was given and does not say anything about some recordings."""
+    for file in people.files if people else ():
+        if file.odd:  # where, not what: a cell of such a table may be anything
+            places = "; ".join(text.partition(": found ")[0] for text in file.odd[:MAX_PLACES])
+            more = "; ..." if len(file.odd) > MAX_PLACES else ""
+            console.print(f"metadata: {len(file.odd)} cells taken as unknown: {places}{more}")
+    ambiguous = len(people.ambiguous) if people else 0
     for title, given, without in (
-        ("metadata", metadata, sum(item.demographics is None for item in items)),
+        ("metadata", people is not None, sum(item.demographics is None for item in items)),
         ("annotations", annotations, sum(item.annotation is None for item in items)),
     ):
         if given and without:
-            matched = len(items) - without
-            print_outcomes(title, Counter({"matched": matched, "not matched": without}), [])
+            counts = {"matched": len(items) - without, "not matched": without}
+            if title == "metadata":
+                counts["of several people"] = ambiguous
+            print_outcomes(title, Counter(counts), [])

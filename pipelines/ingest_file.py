@@ -9,33 +9,34 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import posixpath
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from xxhash import xxh3_128, xxh3_128_hexdigest
 
+from pipelines.ingest_plan import INTERNAL_ERROR, STAMPS_SEPARATOR, TRY_AGAIN, IngestItem
 from sleepmami import storage
-from sleepmami.config import IngestConfig, PreprocessConfig
+from sleepmami.config import IngestConfig
 from sleepmami.config_edit import from_dict
-from sleepmami.errors import RecordingCode, RecordingError, SleepMaMiError
-from sleepmami.psg import Night
-from sleepmami.signals.annotations import read_hypnogram
+from sleepmami.errors import RecordingCode, RecordingError
+from sleepmami.psg import LAYOUTS, Night
 from sleepmami.signals.edf import open_edf
 from sleepmami.signals.preprocess import load_night
+from sleepmami.signals.scorings import Scoring, read_scoring
 from sleepmami.tables import lance_io
-from sleepmami.tables.demographics import Demographics, demographic_cells
-from sleepmami.tables.rows import recording_row, rows_table, segments_table
-from sleepmami.tables.schemas import RECORDINGS, SEGMENTS
+from sleepmami.tables.demographics import person_cells
+from sleepmami.tables.file_checksums import FileSum, fragment_sums
+from sleepmami.tables.rows import recording_row, recordings_table, segments_table
+from sleepmami.tables.schemas import Row, segments_schema
 from sleepmami.tables.splits import split_of
 
 NOTE = "note"  # in place of a code, of what kept no file from being used
-INTERNAL_ERROR = SleepMaMiError.code
-TRY_AGAIN = (INTERNAL_ERROR, RecordingCode.UNREADABLE.value)  # not the content's fault
 
 
 class Outcome(StrEnum):
@@ -51,34 +52,12 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class KnownRecording:
-    """What the corpus holds of a recording: the row at a position of a version of the table."""
-
-    row: int
-    version: int
-    cohort: str
-    source_sha256: str | None
-    rejected_code: str | None
-
-    def stands_for(self, sha256: str) -> bool:
-        """Whether the file need not be read again."""
-        return sha256 == self.source_sha256 and self.rejected_code not in TRY_AGAIN
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IngestItem:
-    """One recording: where it is, what scores it, whose it is, and what is known of it."""
-
-    file: str
-    recording_id: str
-    annotation: str | None
-    demographics: Demographics | None
-    known: KnownRecording | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """What is wrong with a file; `reason` is for the terminal and may quote the file."""
+    """What is wrong with a file, for the terminal.
+
+    Where recordings keep their files' names, `file` is that name and `reason` may quote the file.
+    Where they have pseudonyms, `file` is one and the reason says nothing that the file says.
+    """
 
     file: str
     code: str
@@ -90,6 +69,7 @@ class IngestResult:
     """How a file ended.
 
     Attributes:
+        file: what the account calls it.
         recording_id: of the item.
         outcome: what was done.
         problem: why there is no night, or no scoring.
@@ -98,8 +78,11 @@ class IngestResult:
         segments: uncommitted fragments of segments.lance.
         replaces_row: a row there has to go.
         replaces_segments: segments there have to go, too.
+        digest: of the night's signals.
+        sums: checksums of the segments' data files.
     """
 
+    file: str
     recording_id: str
     outcome: Outcome
     problem: Problem | None = None
@@ -108,6 +91,8 @@ class IngestResult:
     segments: tuple[str, ...] = ()
     replaces_row: bool = False
     replaces_segments: bool = False
+    digest: str | None = None
+    sums: Mapping[str, FileSum] = field(default_factory=dict)
 
 
 class WorkerLostError(Exception):
@@ -132,30 +117,41 @@ def ingest_file(item: IngestItem, *, corpus: str, config: dict[str, Any]) -> Ing
     """
     settings = from_dict(IngestConfig, config)
     recordings_uri, segments_uri = table_uris(corpus)
-    sha256 = ""
+    content_hash = ""
     try:
-        content, sha256 = _content(item.file)
-        seen = item.known is not None and item.known.stands_for(sha256)
-        loaded = None if seen else _load(item, content, settings.preprocess)
+        content, content_hash = _content(item, settings)
+        seen = _is_seen(item, content_hash)
+        loaded = None if seen else _load(item, content, settings)
     except Exception as error:  # of a bug of ours, one file is enough
-        return _rejection(item, settings, error, sha256)
+        return _rejection(item, settings, error, content_hash)
     if loaded is None:
         return _seen_before(item, content, settings, recordings_uri)
     night, note = loaded
-    night, problem = _with_scoring(night, item, content)
-    fragments = lance_io.write_fragments(segments_table(night), segments_uri, SEGMENTS)
-    row = recording_row(night, source_sha256=sha256, **_identity(item, settings))
-    had_night = item.known is not None and item.known.rejected_code is None
+    night, problem = _with_scoring(night, item, content, settings)
+    schema = segments_schema(LAYOUTS[night.layout])
+    segments = segments_table(night)
+    fragments = lance_io.write_fragments(segments, segments_uri, schema)
+    row = recording_row(
+        night,
+        source_hash=content_hash,
+        source_stamp=_stamps(item, "" if problem else item.annotation_stamp),
+        segments=segments,
+        **_identity(item, settings),
+    )
+    had_night = item.known is not None and item.known.has_night
     done = Outcome.REPLACED if had_night else Outcome.INGESTED
     return IngestResult(
+        file=_shown(item.file, item, settings),
         recording_id=item.recording_id,
         outcome=Outcome.WITHOUT_SCORING if problem else done,
         problem=problem,
         note=note,
-        row=rows_table([row], RECORDINGS),
+        row=recordings_table([row]),
         segments=tuple(fragments),
         replaces_row=item.known is not None,
         replaces_segments=had_night,
+        digest=row["signals_digest"],
+        sums=fragment_sums(segments_uri, fragments, item.recording_id),
     )
 
 
@@ -165,15 +161,38 @@ def lost_file(item: IngestItem, *, config: dict[str, Any]) -> IngestResult:
     return _rejection(item, from_dict(IngestConfig, config), error, "")
 
 
+def copy_row(row: Row, original: str) -> Row:
+    """A row whose night another recording has: who it is and what was scored, without signals.
+
+    It keeps the digest, which says whose copy it is also after a change of names, and the scoring,
+    which counts when it is decided again who has the night.
+    """
+    kept = ("recording_id", "subject_id", "cohort", "split", *person_cells(None))
+    kept += ("source_hash", "source_stamp", "signals_digest", "hypnogram", "events")
+    return {
+        **dict.fromkeys(row),
+        **{name: row[name] for name in kept},
+        "rejected_code": RecordingCode.DUPLICATE_RECORDING.value,
+        "rejected_reason": copy_text(original),
+    }
+
+
+def copy_text(original: str) -> str:
+    """Why a copy is rejected."""
+    return f"expected other signals than those of {original}"
+
+
 def _rejection(
-    item: IngestItem, settings: IngestConfig, error: Exception, sha256: str
+    item: IngestItem, settings: IngestConfig, error: Exception, content_hash: str
 ) -> IngestResult:
     """The result of a file that cannot be used; the table is told nothing the file says."""
-    problem = _problem(item.file, error)
-    had_night = item.known is not None and item.known.rejected_code is None
+    problem = _problem(item.file, item, settings, error)
+    had_night = item.known is not None and item.known.has_night
+    shown = _shown(item.file, item, settings)
     if had_night and problem.code in TRY_AGAIN:
         kept = f"{problem.reason}; the night of an earlier run is kept"
         return IngestResult(
+            file=shown,
             recording_id=item.recording_id,
             outcome=Outcome.UNCHANGED,
             problem=dataclasses.replace(problem, reason=kept),
@@ -181,61 +200,115 @@ def _rejection(
     expected = f"expected {error.expected}" if isinstance(error, RecordingError) else None
     row = recording_row(
         None,
-        source_sha256=sha256,
+        source_hash=content_hash,
+        source_stamp=_stamps(item, ""),
         rejected_code=problem.code,
         rejected_reason=expected or type(error).__name__,
         **_identity(item, settings),
     )
     return IngestResult(
+        file=shown,
         recording_id=item.recording_id,
         outcome=Outcome.REJECTED,
         problem=problem,
-        row=rows_table([row], RECORDINGS),
+        row=recordings_table([row]),
         replaces_row=item.known is not None,
         replaces_segments=had_night,
     )
 
 
-def _content(file: str) -> tuple[str | bytes, str]:
-    """(path of a local file or bytes of an object, SHA-256); an object is fetched once."""
+def _content(item: IngestItem, settings: IngestConfig) -> tuple[str | bytes, str]:
+    """(path of a local file or bytes of an object, hash); an object is fetched once.
+
+    A file that its stamp says is the one in the corpus is not read for its hash.
+    """
+    file, known = item.file, item.known
     if not storage.is_local(file):
         data = storage.read_bytes(file)
-        return data, hashlib.sha256(data).hexdigest()
+        return data, xxh3_128_hexdigest(data)
     if not os.path.isfile(file):
         return file, ""  # a broken link, a pipe, ...: load_night says which
+    if known and known.source_hash and item.same_file and not item.rehash:
+        return file, known.source_hash
     with open(file, "rb") as stream:
-        return file, hashlib.file_digest(stream, "sha256").hexdigest()
+        return file, hashlib.file_digest(stream, xxh3_128).hexdigest()
+
+
+def _is_seen(item: IngestItem, content_hash: str) -> bool:
+    """Whether the corpus has what would come of the file."""
+    known = item.known
+    if known is None or known.rejected_code in TRY_AGAIN:
+        return False
+    return content_hash == known.source_hash and not item.again
+
+
+def _stamps(item: IngestItem, annotation_stamp: str) -> str:
+    return item.stamp + (annotation_stamp and STAMPS_SEPARATOR + annotation_stamp)
 
 
 def _load(
-    item: IngestItem, content: str | bytes, config: PreprocessConfig
+    item: IngestItem, content: str | bytes, settings: IngestConfig
 ) -> tuple[Night, Problem | None]:
     """The night, and what was unusual but harmless about its file."""
-    night = load_night(content, config, recording_id=item.recording_id, name=item.file)
-    notes = open_edf(content, name=item.file, truncated=config.truncated).notes
-    return night, Problem(file=item.file, code=NOTE, reason="; ".join(notes)) if notes else None
+    config, shown = settings.preprocess, _shown(item.file, item, settings)
+    night = load_night(content, config, recording_id=item.recording_id, name=shown)
+    notes = open_edf(content, name=shown, truncated=config.truncated).notes
+    return night, Problem(file=shown, code=NOTE, reason="; ".join(notes)) if notes else None
 
 
 def _with_scoring(
-    night: Night, item: IngestItem, content: str | bytes
+    night: Night, item: IngestItem, content: str | bytes, settings: IngestConfig
 ) -> tuple[Night, Problem | None]:
-    """The night with a scorer's file in place of its own stages; without any if that fails."""
+    """The night with what a scorer's file says in place of its own; without any if that fails."""
     if item.annotation is None:
         return night, None
-    hypnogram, problem = _read_scoring(item.annotation, content, night.num_epochs)
-    return dataclasses.replace(night, hypnogram=hypnogram), problem
+    scoring, problem = _read_scoring(item, content, night.num_epochs, settings)
+    if scoring is None:
+        return dataclasses.replace(night, hypnogram=None, events=None), problem
+    stages, events = scoring.hypnogram, scoring.events
+    return dataclasses.replace(
+        night,
+        hypnogram=night.hypnogram if stages is None else stages,
+        events=night.events if events is None else events,
+    ), None
 
 
 def _read_scoring(
-    annotation: str, content: str | bytes, num_epochs: int
-) -> tuple[NDArray[np.int8] | None, Problem | None]:
-    """(hypnogram, None), or (None, what is wrong with the file)."""
+    item: IngestItem, content: str | bytes, num_epochs: int, settings: IngestConfig
+) -> tuple[Scoring | None, Problem | None]:
+    """(what is scored, None), or (None, what is wrong with the file).
+
+    A second file fills in what the first is silent about. That it cannot be read is no news: it may
+    be anything that happens to be named after the recording.
+    """
+    assert item.annotation is not None
+
+    def read(file: str) -> Scoring:
+        shown = _shown(file, item, settings)
+        source = file if storage.is_local(file) else storage.read_bytes(file)
+        clock_s = open_edf(content, name=shown, truncated="keep").clock_s
+        return read_scoring(
+            source,
+            num_epochs,
+            name=shown,
+            clock_s=clock_s,
+            file_name=posixpath.basename(file),  # seen by the reader, and by nobody else
+        )
+
     try:
-        source = annotation if storage.is_local(annotation) else storage.read_bytes(annotation)
-        clock_s = open_edf(content, truncated="keep").clock_s
-        return read_hypnogram(source, num_epochs, name=annotation, clock_s=clock_s), None
+        first = read(item.annotation)
     except Exception as error:  # a night is worth keeping without its scoring
-        return None, _problem(annotation, error)
+        return None, _problem(item.annotation, item, settings, error)
+    if item.second is None or (first.hypnogram is not None and first.events is not None):
+        return first, None
+    try:
+        second = read(item.second)
+    except RecordingError:
+        return first, None
+    return Scoring(
+        hypnogram=second.hypnogram if first.hypnogram is None else first.hypnogram,
+        events=second.events if first.events is None else first.events,
+    ), None
 
 
 def _seen_before(
@@ -246,59 +319,82 @@ def _seen_before(
     What this run was not given takes nothing away: neither metadata nor a scoring of an earlier run
     is erased because the option was left out.
     """
-    recording_id, known = item.recording_id, item.known
+    known = item.known
     assert known is not None
-    if known.rejected_code:
-        return IngestResult(recording_id=recording_id, outcome=Outcome.REJECTED_EARLIER)
-    if item.annotation is None and item.demographics is None:
-        return IngestResult(recording_id=recording_id, outcome=Outcome.UNCHANGED)
+    result = IngestResult(
+        file=_shown(item.file, item, settings),
+        recording_id=item.recording_id,
+        outcome=Outcome.UNCHANGED if known.has_night else Outcome.REJECTED_EARLIER,
+    )
+    unasked = not known.has_night or (item.annotation is None and item.demographics is None)
+    if unasked and item.same_file:
+        return result
     (stored,) = lance_io.take_rows(recordings_uri, [known.row], version=known.version).to_pylist()
-    fresh, problem = dict(stored), None
-    if item.demographics is not None:
+    fresh, problem, scoring_stamp = dict(stored), None, known.stamps[1]
+    if known.has_night and item.demographics is not None:
         identity = _identity(item, settings)
         fresh |= {name: identity[name] for name in ("subject_id", "split")}
-        fresh |= demographic_cells(item.demographics)
-    if item.annotation is not None:
-        hypnogram, problem = _read_scoring(item.annotation, content, stored["num_epochs"])
-        if hypnogram is not None:
-            fresh["hypnogram"] = hypnogram.tolist()
-    before, after = (rows_table([row], RECORDINGS) for row in (stored, fresh))
+        fresh |= person_cells(item.demographics)
+    learns = item.annotation is not None and (item.rehash or not item.same_scoring)
+    if known.has_night and learns:
+        scoring, problem = _read_scoring(item, content, stored["num_epochs"], settings)
+        if scoring is not None:
+            fresh |= _scoring_cells(scoring)
+            scoring_stamp = item.annotation_stamp
+    before, learnt = (recordings_table([row]) for row in (stored, fresh))
+    fresh["source_stamp"] = _stamps(item, scoring_stamp) or None
+    after = recordings_table([fresh])
     if after.equals(before):
-        return IngestResult(recording_id=recording_id, outcome=Outcome.UNCHANGED, problem=problem)
-    return IngestResult(
-        recording_id=recording_id,
-        outcome=Outcome.UPDATED,
+        return dataclasses.replace(result, problem=problem)
+    return dataclasses.replace(
+        result,
+        outcome=result.outcome if learnt.equals(before) else Outcome.UPDATED,
         problem=problem,
         row=after,
         replaces_row=True,
     )
 
 
+def _scoring_cells(scoring: Scoring) -> Row:
+    """The columns that a scorer's file fills; what it does not speak of is left out."""
+    cells: Row = {}
+    if scoring.hypnogram is not None:
+        cells["hypnogram"] = scoring.hypnogram.tolist()
+    if scoring.events is not None:
+        events = [dataclasses.asdict(event) for event in scoring.events]
+        cells["events"] = [{**event, "kind": event["kind"].value} for event in events]
+    return cells
+
+
 def _identity(item: IngestItem, settings: IngestConfig) -> dict[str, Any]:  # Any: several types
     """What `recording_row` asks of every recording, usable or not."""
-    person = item.demographics
-    subject_id = (person.subject_id if person else None) or item.recording_id
     return {
         "recording_id": item.recording_id,
-        "subject_id": subject_id,
+        "subject_id": item.subject_id,
         "cohort": settings.cohort,
-        "split": split_of(subject_id, settings.split),
-        "demographics": person,
+        "split": split_of(item.subject_id, settings.split),
+        "demographics": item.demographics,
     }
 
 
-def _problem(file: str, error: Exception) -> Problem:
+def _shown(file: str, item: IngestItem, settings: IngestConfig) -> str:
+    """What messages may call a file."""
+    return file if settings.recording_ids == "file_name" else item.recording_id
+
+
+def _problem(file: str, item: IngestItem, settings: IngestConfig, error: Exception) -> Problem:
+    shown, may_quote = _shown(file, item, settings), settings.recording_ids == "file_name"
     if isinstance(error, RecordingError):
-        reason = f"found {error.found}; expected {error.expected}"
-        return Problem(file=file, code=error.code, reason=reason)
+        found = f"found {error.found}; " if may_quote else ""
+        return Problem(file=shown, code=error.code, reason=f"{found}expected {error.expected}")
     kind = type(error).__name__
     if isinstance(error, OSError):
-        reason = f"{kind}: {error.strerror or error}"
-        return Problem(file=file, code=RecordingCode.UNREADABLE.value, reason=reason)
+        reason = f"{kind}: {error.strerror or (error if may_quote else 'could not be read')}"
+        return Problem(file=shown, code=RecordingCode.UNREADABLE.value, reason=reason)
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:  # made by us, not raised
-        return Problem(file=file, code=INTERNAL_ERROR, reason=f"{kind}: {error}")
+        return Problem(file=shown, code=INTERNAL_ERROR, reason=f"{kind}: {error}")
     # where, not what: the text of an unexpected error may quote anything the file says
     place = f"{PurePath(frames[-1].filename).name}, line {frames[-1].lineno}"
     reason = f"{kind} in {place}: a bug, please report it"
-    return Problem(file=file, code=INTERNAL_ERROR, reason=reason)
+    return Problem(file=shown, code=INTERNAL_ERROR, reason=reason)

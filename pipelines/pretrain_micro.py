@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -117,7 +118,8 @@ def train_worker(config: dict[str, Any]) -> None:
         bundle = Bundle(
             micro=settings,
             micro_state=objective.model.state_dict(),
-            preprocess=from_dict(PreprocessConfig, config["preprocess"]),
+            # what one laboratory's labels mean is no part of a model
+            preprocess=replace(from_dict(PreprocessConfig, config["preprocess"]), channels=()),
             lineage={"micro": {**config["lineage"], "steps": engine.step}},
         )
         save_bundle(config["output"], bundle)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -32,7 +33,7 @@ class _PerMinute(ProgressColumn):
     def render(self, task: Task) -> Text:
         if not task.elapsed or not task.completed:
             return Text("")
-        return Text(f"{60 * task.completed / task.elapsed:.1f}/min", style="dim")
+        return Text(_rate(task.completed, task.elapsed), style="dim")
 
 
 @contextlib.contextmanager
@@ -46,8 +47,9 @@ def stage(title: str, total: int, *, unit: str = "") -> Iterator[Advance]:
     with shown as advance:
         yield advance
     elapsed_s = time.perf_counter() - began
-    rate = f", {60 * total / elapsed_s:.0f}/min" if total > 1 else ""
-    console.print(f"{title}: {total} {unit} in {elapsed_s:.0f} s{rate}")
+    # of what took no time a rate says nothing
+    rate = f", {_rate(total, elapsed_s)}" if total > 1 and elapsed_s >= 1 else ""
+    console.print(f"{title}: {total} {unit} in {_time(elapsed_s)}{rate}")
 
 
 @contextlib.contextmanager
@@ -82,11 +84,26 @@ def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
         now = time.perf_counter()
         if now - printed >= LINE_EVERY_S and done:
             left_s = (now - began) / done * (total - done)
-            console.print(f"{title}: {done}/{total} {unit}, {left_s:.0f} s left  {note}")
+            console.print(
+                f"{title}: {done}/{total} {unit}, {_rate(done, now - began)}, "
+                f"{_time(left_s)} left  {note}"
+            )
             printed = now
 
     console.print(f"{title}: {total} {unit}")
     yield advance
+
+
+def _time(duration_s: float) -> str:
+    """Two figures and a unit, as one says it."""
+    if duration_s < 120:
+        return f"{duration_s:.0f} s"
+    return f"{duration_s / 60:.0f} min" if duration_s < 7200 else f"{duration_s / 3600:.1f} h"
+
+
+def _rate(count: float, duration_s: float) -> str:
+    per_minute = 60 * count / duration_s
+    return f"{per_minute:.{0 if per_minute >= 10 else 1}f}/min"
 
 
 def print_outcomes(title: str, outcomes: Counter[str], details: list[tuple[str, str, str]]) -> None:
@@ -107,3 +124,12 @@ def print_outcomes(title: str, outcomes: Counter[str], details: list[tuple[str, 
         console.print(table)
         if len(details) > 50:
             console.print(f"... and {len(details) - 50} more")
+
+
+def print_new_key(made: Path | None) -> None:
+    """Say that a site key was made, once: losing it is losing the way back to the recordings."""
+    if made:
+        console.print(
+            f"site key: made {made}; back it up: without it later runs cannot give recordings the "
+            "same pseudonyms"
+        )

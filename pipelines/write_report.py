@@ -8,7 +8,7 @@ from pathlib import Path
 from sleepmami import storage
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.report.night_report import NightReport, render
-from sleepmami.signals.annotations import find_annotation
+from sleepmami.signals.pairing import find_annotation
 from sleepmami.signals.preprocess import load_night
 from sleepmami.training.checkpoint import load_bundle
 

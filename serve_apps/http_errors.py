@@ -47,7 +47,7 @@ ERRORS: dict[str, ErrorKind] = {
         400, "The file is shorter than its header says; was the upload complete?"
     ),
     RecordingCode.DISCONTINUOUS_RECORDING: ErrorKind(
-        422, "The recording has gaps in time (EDF+D); only continuous recordings are taken."
+        422, "The data records overlap, run backwards or are mostly missing."
     ),
     RecordingCode.RECORDING_TOO_SHORT: ErrorKind(
         422, "The recording is shorter than the least duration."

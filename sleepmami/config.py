@@ -34,23 +34,36 @@ class SimulateConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreprocessConfig:
-    """Section 3.3. Pass bands in Hz; a notch of 0 switches it off."""
+    """Section 3.3. Pass bands in Hz; a notch of 0 switches it off.
 
+    `channels` renames labels before they are read: pairs of a file's label and the words that it
+    stands for, such as ("PG1", "EOG left") or ("Aux 3", "ignore").
+    """
+
+    layout: Literal["sleepmami", "sleep2vec"] = "sleepmami"  # which signals at which rates: psg.py
     eeg_eog_band_hz: tuple[float, float] = (0.3, 40.0)
     ecg_band_hz: tuple[float, float] = (0.3, 60.0)
     emg_highpass_hz: float = 10.0
     resp_lowpass_hz: float = 15.0
     notch_hz: float = 60.0
     notch_quality: float = 30.0
+    detect_mains: bool = False  # notch at 50 or 60 Hz, whichever the recording shows, else notch_hz
+    effort_band_hz: tuple[float, float] = (0.1, 0.7)  # RESP of layout sleep2vec: departures.md
     filter_order: int = 2  # Butterworth order of one of the two (zero-phase) passes
     min_duration_s: float = 60.0  # one segment
     max_duration_h: float = 72.0  # a longer file is refused as too large
     truncated: Literal["reject", "keep"] = "reject"  # keep: use the whole data records there are
+    channels: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("eeg_eog_band_hz", "ecg_band_hz"):
+        for name in ("eeg_eog_band_hz", "ecg_band_hz", "effort_band_hz"):
             low, high = getattr(self, name)
             require(0 < low < high, f"preprocess.{name}", (low, high), "0 < low < high")
+        if self.detect_mains and self.layout == "sleep2vec":
+            raise ConfigError(
+                "preprocess.detect_mains=True has no effect with preprocess.layout='sleep2vec', "
+                "which has no notch; set it to False"
+            )
         require(self.emg_highpass_hz > 0, "preprocess.emg_highpass_hz", self.emg_highpass_hz, "> 0")
         require(self.resp_lowpass_hz > 0, "preprocess.resp_lowpass_hz", self.resp_lowpass_hz, "> 0")
         require(self.notch_hz >= 0, "preprocess.notch_hz", self.notch_hz, ">= 0")
@@ -80,6 +93,7 @@ class IngestConfig:
     """EDF folder -> recordings.lance and segments.lance."""
 
     cohort: str = "unnamed"
+    recording_ids: Literal["pseudonym", "file_name"] = "pseudonym"  # tables/pseudonyms.py
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     nights_per_commit: int = 16

@@ -58,6 +58,7 @@ class RecordingCode(StrEnum):
     CHANNELS_MISSING = "channels_missing"
     SIGNAL_UNUSABLE = "signal_unusable"
     ANNOTATION_INVALID = "annotation_invalid"
+    DUPLICATE_RECORDING = "duplicate_recording"
 
 
 class RecordingError(SleepMaMiError):

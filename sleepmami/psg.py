@@ -16,17 +16,28 @@ if TYPE_CHECKING:
 
 
 class Modality(StrEnum):
-    """The six signal families of SleepMaMi, in the order used by every tensor and table."""
+    """The signal families of SleepMaMi, then those that only sleep2vec has."""
 
     EEG = "EEG"
     EOG = "EOG"
     EMG = "EMG"
     ECG = "ECG"
-    RESP = "RESP"
+    RESP = "RESP"  # SleepMaMi: breathing, whichever sensor; sleep2vec: respiratory effort
     SPO2 = "SPO2"
+    FLOW = "FLOW"  # sleep2vec: nasal airflow
+    BELT = "BELT"  # sleep2vec: abdominal or thoracic belt
+    IBI = "IBI"  # sleep2vec: interval between heart beats
 
 
-MODALITIES: tuple[Modality, ...] = tuple(Modality)
+# SleepMaMi's six, in the order used by every tensor and table.
+MODALITIES = (
+    Modality.EEG,
+    Modality.EOG,
+    Modality.EMG,
+    Modality.ECG,
+    Modality.RESP,
+    Modality.SPO2,
+)
 
 
 class Stage(IntEnum):
@@ -59,6 +70,35 @@ STORED_RATE_HZ: Mapping[Modality, int] = {
     Modality.RESP: 50,
     Modality.SPO2: 1,
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Which signals a corpus stores, at which rates; one layout per corpus.
+
+    Attributes:
+        name: as in `preprocess.layout`.
+        rate_hz: per modality in storage order; whole numbers.
+    """
+
+    name: str
+    rate_hz: Mapping[Modality, int]
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """In the order of the table's columns."""
+        return tuple(self.rate_hz)
+
+
+# sleep2vec, section 3.1: electrophysiology at 128 Hz, the nine others' slow ones at 4 Hz
+_SLEEP2VEC_RATE_HZ: Mapping[Modality, int] = {
+    **dict.fromkeys((Modality.EEG, Modality.EOG, Modality.EMG, Modality.ECG), 128),
+    **dict.fromkeys((Modality.FLOW, Modality.BELT, Modality.SPO2, Modality.IBI, Modality.RESP), 4),
+}
+LAYOUTS: Mapping[str, Layout] = {
+    "sleepmami": Layout(name="sleepmami", rate_hz=STORED_RATE_HZ),
+    "sleep2vec": Layout(name="sleep2vec", rate_hz=_SLEEP2VEC_RATE_HZ),
+}
 # Stored numbers are int16: z-score times this. Clips at 32.7 standard deviations, 71 dB SNR.
 STORED_SCALE = 1000.0
 
@@ -72,6 +112,36 @@ def segment_start_epochs(num_epochs: int) -> list[int]:
     if num_epochs > 1 and num_epochs % SEGMENT_EPOCHS:
         starts.append(num_epochs - SEGMENT_EPOCHS)
     return starts
+
+
+class EventKind(StrEnum):
+    """Scored events that probes ask for; apneas of unstated kind are APNEA."""
+
+    OBSTRUCTIVE_APNEA = "obstructive_apnea"
+    CENTRAL_APNEA = "central_apnea"
+    MIXED_APNEA = "mixed_apnea"
+    APNEA = "apnea"
+    HYPOPNEA = "hypopnea"
+    RERA = "rera"  # respiratory effort related arousal
+    DESATURATION = "desaturation"
+    AROUSAL = "arousal"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class ScoredEvent:
+    """One event of a scoring; start_s counts from the recording's first sample."""
+
+    start_s: float
+    duration_s: float
+    kind: EventKind
+
+
+class Confidence(StrEnum):
+    """How sure the reading of a channel label is."""
+
+    CERTAIN = "certain"  # the label names the signal and its site
+    LIKELY = "likely"  # the signal, but not the site or the reference
+    GUESS = "guess"  # the montage or a single ambiguous word decided
 
 
 class Decision(StrEnum):
@@ -89,14 +159,17 @@ class ChannelDecision:
     """One EDF channel and why it is or is not used; what `sleepmami inspect` shows.
 
     Attributes:
-        label: the channel's, as the file has it.
+        label: the channel's; words that are not known to name a signal are left out, because a
+            label may hold anything (`signals.label_privacy.safe_label`).
         modality: None when it is none of ours.
-        unit: the channel's, as the file has it.
+        unit: the channel's, or "?" when it is no known unit.
         sample_rate_hz: the file's, before resampling.
         decision: what became of the channel.
         reason: the same in words, for a technician.
         reference: label of the channel that was subtracted from this one; None without one, and
             None unless the decision is USED.
+        side: "left", "right" or empty.
+        confidence: None when the modality is.
     """
 
     label: str
@@ -106,6 +179,8 @@ class ChannelDecision:
     decision: Decision
     reason: str
     reference: str | None = None
+    side: str = ""
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,13 +199,16 @@ class Night:
     Attributes:
         recording_id: name of the recording, never a patient's name.
         num_epochs: whole 30-s epochs; at least 2.
-        signals: per present modality int16[num_segments, SEGMENT_S * STORED_RATE_HZ[modality]],
-            z-score times STORED_SCALE. Segment k starts at segment_start_epochs(num_epochs)[k].
+        signals: per present modality int16[num_segments, SEGMENT_S * rate], z-score times
+            STORED_SCALE. Segment k starts at segment_start_epochs(num_epochs)[k].
             An absent modality is an absent key.
         usable: per present modality bool[num_epochs]: the epoch's signal passed the quality checks.
         statistics: per present modality, what undoes the z-score.
         channels: one decision per EDF channel, in file order.
         hypnogram: Stage codes int8[num_epochs], or None when the night is not scored.
+        events: by start; None when the scoring holds none, so that nobody knows whether there were.
+        gaps: (start_s, stop_s) of stretches without data in a discontinuous recording.
+        layout: which signals at which rates, a key of LAYOUTS.
     """
 
     recording_id: str
@@ -140,8 +218,11 @@ class Night:
     statistics: Mapping[Modality, ChannelStatistics]
     channels: tuple[ChannelDecision, ...] = field(default=())
     hypnogram: NDArray[np.int8] | None = None
+    events: tuple[ScoredEvent, ...] | None = None
+    gaps: tuple[tuple[float, float], ...] = ()
+    layout: str = "sleepmami"
 
     @property
     def missing(self) -> tuple[Modality, ...]:
         """Modalities this night has no signal of."""
-        return tuple(m for m in MODALITIES if m not in self.signals)
+        return tuple(m for m in LAYOUTS[self.layout].modalities if m not in self.signals)

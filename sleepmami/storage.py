@@ -10,9 +10,13 @@ passes through, because only the caller knows whether the file was a checkpoint,
 recording. A path that cannot be one at all is a ConfigError.
 """
 
+import hashlib
 import os
 import re
+import stat
+import time
 import uuid
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import cast
@@ -23,6 +27,7 @@ from pyarrow import fs
 from sleepmami.errors import ConfigError
 
 MANIFEST = "manifest.json"  # of a checkpoint folder: vouches for the other files, so goes last
+_SECOND_NS = 1_000_000_000
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -69,15 +74,25 @@ def list_files(folder: str, suffixes: tuple[str, ...], recursive: bool = True) -
     """
     base = absolute(folder)
     found = _walk_local(base, recursive) if is_local(folder) else _walk_remote(base, recursive)
-    endings = tuple(suffix.lower() for suffix in suffixes)
-    kept = []
-    for relative in found:
-        if any(part.startswith(".") for part in relative.split("/")):
-            continue
-        if relative.lower().endswith(endings):
-            _require_utf8(base, relative)
-            kept.append(join(base, relative))
-    return sorted(kept)
+    return _visible(base, found, suffixes)
+
+
+def list_stamps(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """The files of `list_files`, each with a stamp that is another after the file has changed.
+
+    The stamp is a hash of size and time of change, both read with the listing. It is empty for what
+    is no readable file, and where the time has whole seconds and is so recent that the file may
+    change again within the same second.
+
+    Raises:
+        ConfigError: as `list_files`.
+    """
+    base = absolute(folder)
+    if is_local(folder):
+        return {file: _local_stamp(file) for file in list_files(folder, suffixes)}
+    infos = _remote_files(base, recursive=True)
+    stamps = {join(base, name): _stamp(i.size, i.mtime_ns) for name, i in infos.items()}
+    return {file: stamps[file] for file in _visible(base, infos, suffixes)}
 
 
 def read_bytes(uri: str) -> bytes:
@@ -164,6 +179,8 @@ def _copy_folder(source: str, target: str) -> None:
 
 def _walk_local(base: str, recursive: bool) -> list[str]:
     """Relative paths of all files; like os.walk, but a loop of links ends."""
+    if os.path.isfile(base):
+        raise ConfigError(f"{base}: found a file; expected a folder: give the one that it lies in")
     if not os.path.isdir(base):
         raise ConfigError(f"{base}: found no folder there; expected an existing folder")
     seen = {os.path.realpath(base)}
@@ -182,13 +199,47 @@ def _walk_local(base: str, recursive: bool) -> list[str]:
 
 
 def _walk_remote(base: str, recursive: bool) -> list[str]:
+    return list(_remote_files(base, recursive))
+
+
+def _remote_files(base: str, recursive: bool) -> dict[str, fs.FileInfo]:
+    """By path below `base`."""
     filesystem, path = _resolve(base)
     try:
         infos = filesystem.get_file_info(fs.FileSelector(path, recursive=recursive))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{base}: found nothing there; expected an existing folder") from None
     root = path.rstrip("/") + "/"
-    return [info.path.removeprefix(root) for info in infos if info.type == fs.FileType.File]
+    return {i.path.removeprefix(root): i for i in infos if i.type == fs.FileType.File}
+
+
+def _visible(base: str, found: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
+    """Sorted paths of the relative ones that `list_files` is asked for."""
+    endings = tuple(suffix.lower() for suffix in suffixes)
+    kept = []
+    for relative in found:
+        if any(part.startswith(".") for part in relative.split("/")):
+            continue
+        if relative.lower().endswith(endings):
+            _require_utf8(base, relative)
+            kept.append(join(base, relative))
+    return sorted(kept)
+
+
+def _local_stamp(file: str) -> str:
+    try:
+        state = os.stat(file)
+    except OSError:
+        return ""
+    return _stamp(state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else ""
+
+
+def _stamp(size: int, mtime_ns: int | None) -> str:
+    if mtime_ns is None:  # a store that does not say
+        return ""
+    if mtime_ns % _SECOND_NS == 0 and time.time_ns() - mtime_ns < 2 * _SECOND_NS:
+        return ""
+    return hashlib.sha256(f"{size} {mtime_ns}".encode()).hexdigest()[:16]
 
 
 def _local_path(uri: str) -> str:

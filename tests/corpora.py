@@ -20,7 +20,13 @@ from sleepmami.psg import (
 )
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics
-from sleepmami.tables.rows import micro_night_row, recording_row, rows_table, segments_table
+from sleepmami.tables.rows import (
+    micro_night_row,
+    recording_row,
+    recordings_table,
+    rows_table,
+    segments_table,
+)
 from sleepmami.tables.schemas import RECORDINGS, SEGMENTS, micro_nights_schema, provenance
 
 
@@ -66,14 +72,15 @@ def write_corpus(folder: Path, *, num_train: int, num_test: int, num_epochs: int
             subject_id=f"subject{number}",
             cohort="made-up",
             split="train" if number < num_train else "test",
-            source_sha256="",
+            source_hash="",
+            segments=segments_table(night),
             demographics=None,
         )
         for number, night in enumerate(nights)
     ]
     metadata = provenance({"preprocess": to_dict(PreprocessConfig())})
     recordings = storage.join(corpus, "recordings.lance")
-    fragments = lance_io.write_fragments(rows_table(rows, RECORDINGS), recordings, RECORDINGS)
+    fragments = lance_io.write_fragments(recordings_table(rows), recordings, RECORDINGS)
     lance_io.commit(recordings, fragments, RECORDINGS, metadata=metadata)
     uri = storage.join(corpus, "segments.lance")
     for night in nights:
@@ -94,7 +101,7 @@ def write_micro_nights(run: Path, *, num_nights: int, dim: int, model_id: str) -
                 subject_id=f"subject{number}",
                 cohort="made-up",
                 split="train",
-                source_sha256=None,
+                source_hash=None,
                 micro=generator.normal(size=(length, len(MODALITIES), dim)),
                 modality_valid=np.ones((length, len(MODALITIES)), np.bool_),
                 demographics=Demographics(

@@ -3,6 +3,9 @@
 Choices where the paper is silent (Table 7 lists channels, the model takes one per modality): EEG
 C4-M1, then C3-M2, then other sites; left EOG; chin EMG; flow before thermistor before belts. A lone
 electrode is referenced to a mastoid of the same file, or to its twin (chin 1 - chin 2).
+
+In the layout of sleep2vec one channel may serve several modalities: FLOW is a nasal sensor, BELT
+the abdomen's belt, then the chest's; IBI is read from the ECG, RESP from a belt, else from airflow.
 """
 
 from __future__ import annotations
@@ -10,41 +13,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sleepmami.psg import MODALITIES, ChannelDecision, Decision, Modality
-from sleepmami.signals.edf import EdfChannel
+from sleepmami.config import PreprocessConfig
+from sleepmami.psg import LAYOUTS, ChannelDecision, Confidence, Decision, Modality
+from sleepmami.signals.edf_header import EdfChannel
 from sleepmami.signals.labels import (
     DERIVED_GAIN,
     ParsedLabel,
-    parse_label,
+    Sensor,
+    safe_label,
+    safe_unit,
     unit_kind,
     volt_scale,
-    words,
 )
+from sleepmami.signals.montage import read_montage
 
 MIN_RATE_HZ: Mapping[Modality, float] = {
     Modality.EEG: 50.0,
     Modality.EOG: 50.0,
     Modality.EMG: 50.0,
     Modality.ECG: 50.0,
+    Modality.IBI: 50.0,
     Modality.RESP: 1.0,
+    Modality.FLOW: 1.0,
+    Modality.BELT: 1.0,
     Modality.SPO2: 0.1,
 }
 # No amplifier of PSG is faster; filtering takes memory by the rate, however short the file is.
 MAX_RATE_HZ = 20_000.0
 OUTRANKED = "a better channel of this kind is used"
-_UNITS = {Modality.RESP: "a.u.", Modality.SPO2: "%"}
+_BREATH = (Modality.RESP, Modality.FLOW, Modality.BELT)
+_UNITS = {**dict.fromkeys(_BREATH, "a.u."), Modality.SPO2: "%"}
 _MAX_VOLTAGE_UV = 1e7  # 10 V: no electrode gives more, so the header's unit must be wrong
 
-# Montages whose labels say nothing by themselves: the labels that give them away -> their meaning.
-_CONVENTIONS: tuple[tuple[str, frozenset[str], Mapping[str, str]], ...] = (
-    (
-        "MESA",
-        frozenset({"eeg1", "eeg2", "eeg3", "ekg", "thor", "abdo"}),
-        {"eeg1": "EEG Fz-Cz", "eeg2": "EEG Cz-Oz", "eeg3": "EEG C4-M1"},
-    ),
-    ("ISRUC", frozenset({"loca2", "x1", "x2"}), {"x1": "EMG chin", "x2": "ECG"}),
-    ("ISRUC", frozenset({"e1m2", "x1", "x2"}), {"x1": "EMG chin", "x2": "ECG"}),
-)
+# sleep2vec: what a breathing sensor serves as, and in which order it is preferred there
+_ROLES: Mapping[Sensor, Mapping[Modality, int]] = {
+    Sensor.FLOW: {Modality.FLOW: 0, Modality.RESP: 200},
+    Sensor.THERMISTOR: {Modality.FLOW: 0, Modality.RESP: 200},
+    Sensor.ABDOMEN: {Modality.BELT: -30, Modality.RESP: -30},
+    Sensor.THORAX: {Modality.BELT: 0, Modality.RESP: 0},
+    Sensor.EFFORT: {Modality.BELT: 0, Modality.RESP: 0},
+    Sensor.UNSTATED: {Modality.RESP: 0},
+    Sensor.BELT_FLOW: {Modality.RESP: 100},
+}
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,10 @@ class SignalSource:
         modality: what it is.
         index: position in the file of the channel.
         reference_index: position of the channel to subtract, if any.
-        unit_scale: factor from the file's unit to `unit`.
-        unit: "uV", "%" or "a.u.".
-        label: what to show: the channel's label, or both labels of a derivation.
+        unit_scale: factor from the file's unit to `unit`; negative when the channel was recorded
+            with its reference first.
+        unit: "uV", "%" or "a.u."; of an IBI, that of the ECG it is read from.
+        label: what to show: the channel's safe label, or both labels of a derivation.
         note: how label, unit and reference were understood, for a technician.
     """
 
@@ -76,7 +87,8 @@ class ChannelPlan:
 
     Attributes:
         sources: the preferred source of each modality the file has.
-        decisions: one per channel, in file order.
+        decisions: one per channel, in file order; a channel that serves several modalities shows
+            its main one, and its reason names the others.
         spares: sources to fall back on when the preferred one proves unusable, best first.
     """
 
@@ -87,42 +99,83 @@ class ChannelPlan:
 
 @dataclass(frozen=True)
 class _Candidate:
+    """A channel that may serve; `ranks` holds its modalities, the main one first."""
+
     channel: EdfChannel
     parsed: ParsedLabel
     source: SignalSource
-    rank: int
+    ranks: Mapping[Modality, int]
 
 
-def plan_channels(channels: Sequence[EdfChannel]) -> ChannelPlan:
-    """Choose a source for every modality; never raises, sources are empty when nothing is known."""
-    parsed = _parse_all(channels)
+def plan_channels(
+    channels: Sequence[EdfChannel], config: PreprocessConfig | None = None
+) -> ChannelPlan:
+    """Choose a source for every modality; never raises, sources are empty when nothing is known.
+
+    Args:
+        channels: the file's, in its order.
+        config: `layout` says which modalities are wanted, `channels` what labels stand for.
+    """
+    layout = config.layout if config else "sleepmami"
+    parsed = read_montage(channels, config)
     decisions: dict[int, ChannelDecision] = {}
     candidates: list[_Candidate] = []
     for channel, label in zip(channels, parsed, strict=True):
         if label.modality is None:
             reason = f"{label.what}: not used" if label.electrode else label.what
-            decisions[channel.index] = _decision(channel, None, Decision.IGNORED, reason)
-        elif problem := _problem(channel, label.modality):
+            decisions[channel.index] = _decision(channel, label, None, Decision.IGNORED, reason)
+            continue
+        ranks = _ranks(label, layout)
+        main = next(iter(ranks))
+        if problem := _problem(channel, main):
             reason = f"{label.what}, but {problem}"
-            decisions[channel.index] = _decision(channel, label.modality, Decision.REJECTED, reason)
+            decisions[channel.index] = _decision(channel, label, main, Decision.REJECTED, reason)
         else:
-            candidates.append(_candidate(channel, label, channels, parsed))
-    candidates.sort(key=lambda c: (c.rank, c.channel.index))
+            candidates.append(_candidate(channel, label, ranks, channels, parsed))
     sources: dict[Modality, SignalSource] = {}
     spares: dict[Modality, tuple[SignalSource, ...]] = {}
-    for modality in MODALITIES:
-        of_modality = [c for c in candidates if c.parsed.modality is modality]
-        if of_modality:
-            sources[modality] = of_modality[0].source
-            spares[modality] = tuple(c.source for c in of_modality[1:])
-        for place, candidate in enumerate(of_modality):
-            decision = Decision.SPARE if place else Decision.USED
-            reason = candidate.source.note + ("; " + OUTRANKED if place else "")
-            decisions[candidate.channel.index] = _decision(
-                candidate.channel, modality, decision, reason
-            )
+    for modality in LAYOUTS[layout].modalities:
+        able = [c for c in candidates if modality in c.ranks]
+        able.sort(key=lambda c: (c.ranks[modality], c.channel.index))
+        if able:
+            ordered = [replace(c.source, modality=modality) for c in able]
+            sources[modality], spares[modality] = ordered[0], tuple(ordered[1:])
+    for candidate in candidates:
+        decisions[candidate.channel.index] = _outcome(candidate, sources)
     planned = tuple(decisions[channel.index] for channel in channels)
     return ChannelPlan(sources, mark_references(planned, channels, sources), spares)
+
+
+def _ranks(label: ParsedLabel, layout: str) -> dict[Modality, int]:
+    """Modalities that the channel can serve, main one first, and its rank in each."""
+    assert label.modality is not None  # the caller has set the others aside
+    if layout == "sleepmami":
+        return {label.modality: label.rank}
+    if label.modality is Modality.ECG:
+        return {Modality.ECG: label.rank, Modality.IBI: label.rank}
+    if label.sensor is None:
+        return {label.modality: label.rank}
+    return {modality: label.rank + more for modality, more in _ROLES[label.sensor].items()}
+
+
+def _outcome(candidate: _Candidate, sources: Mapping[Modality, SignalSource]) -> ChannelDecision:
+    index = candidate.channel.index
+    serves = [m for m in candidate.ranks if m in sources and sources[m].index == index]
+    reason = candidate.source.note
+    if serves[1:]:
+        reason += f"; also used for {' and '.join(serves[1:])}"
+    elif not serves:
+        reason += "; " + OUTRANKED
+    decided = _decision(
+        candidate.channel,
+        candidate.parsed,
+        serves[0] if serves else next(iter(candidate.ranks)),
+        Decision.USED if serves else Decision.SPARE,
+        reason,
+    )
+    if candidate.source.reference_index is not None and decided.confidence is Confidence.LIKELY:
+        decided = replace(decided, confidence=Confidence.CERTAIN)
+    return decided
 
 
 def mark_references(
@@ -131,7 +184,7 @@ def mark_references(
     sources: Mapping[Modality, SignalSource],
 ) -> tuple[ChannelDecision, ...]:
     """The decisions with what the sources subtract: REFERENCE on it, `reference` on its users."""
-    labels = {channel.index: channel.label for channel in channels}
+    labels = {channel.index: safe_label(channel.label) for channel in channels}
     users: dict[int, list[str]] = {}
     subtracted: dict[int, str] = {}
     for source in sources.values():
@@ -150,33 +203,22 @@ def mark_references(
     return tuple(marked)
 
 
-def _parse_all(channels: Sequence[EdfChannel]) -> list[ParsedLabel]:
-    keys = ["".join(words(channel.label)) for channel in channels]
-    meanings: dict[str, tuple[str, str]] = {}
-    for montage, signature, convention in _CONVENTIONS:
-        if signature <= set(keys):
-            meanings |= {key: (label, montage) for key, label in convention.items()}
-    parsed = []
-    for channel, key in zip(channels, keys, strict=True):
-        if key in meanings:
-            label, montage = meanings[key]
-            said = parse_label(label, channel.unit)
-            parsed.append(replace(said, what=f"{said.what} (the {montage} montage)"))
-        else:
-            parsed.append(parse_label(channel.label, channel.unit))
-    return parsed
-
-
 def _decision(
-    channel: EdfChannel, modality: Modality | None, decision: Decision, reason: str
+    channel: EdfChannel,
+    label: ParsedLabel,
+    modality: Modality | None,
+    decision: Decision,
+    reason: str,
 ) -> ChannelDecision:
     return ChannelDecision(
-        label=channel.label,
+        label=safe_label(channel.label),
         modality=modality,
-        unit=channel.unit,
+        unit=safe_unit(channel.unit),
         sample_rate_hz=channel.sample_rate_hz,
         decision=decision,
         reason=reason,
+        side=label.side,
+        confidence=label.confidence if modality else None,
     )
 
 
@@ -191,25 +233,45 @@ def _problem(channel: EdfChannel, modality: Modality) -> str | None:
         return "its header gives no scale (minimum equals maximum)"
     kind = unit_kind(channel.unit)
     if modality is Modality.SPO2:
-        wrong = kind in ("rate", "temperature", "pressure", "flow")
-    elif modality is Modality.RESP:
+        wrong = kind not in ("percent", "volt", "") or (
+            kind == "volt" and not _looks_like_percent(channel)
+        )
+    elif modality in _BREATH:
         wrong = kind == "rate"  # a thermistor may well be in degrees
     else:
         wrong = kind not in ("volt", "")
-    return f"its unit {channel.unit!r} is that of something else" if wrong else None
+    return f"its unit {safe_unit(channel.unit)!r} is that of something else" if wrong else None
+
+
+def _looks_like_percent(channel: EdfChannel) -> bool:
+    """Whether a saturation labelled in volts may be one all the same: 0..100 or 0..1.
+
+    Converters write "uV" for whatever they find, so there the samples have to tell. Volts and
+    millivolts are an analogue output, whose numbers are a saturation only over such a range.
+    """
+    low, high = sorted((channel.physical_min, channel.physical_max))
+    if volt_scale(channel.unit) == 1.0 and high >= 90.0:
+        return True
+    return low >= -1.0 and (90.0 <= high <= 130.0 or 0.9 <= high <= 1.3)
 
 
 def scale_of(channel: EdfChannel, modality: Modality) -> tuple[float, str, str]:
     """(factor from the file's unit to ours, our unit, what had to be assumed)."""
     if modality in _UNITS:
-        return 1.0, _UNITS[modality], ""
+        volts = modality is Modality.SPO2 and volt_scale(channel.unit) is not None
+        assumed = f"unit {safe_unit(channel.unit)!r} of a saturation, % assumed" if volts else ""
+        return 1.0, _UNITS[modality], assumed
     scale = volt_scale(channel.unit)
     if scale is None:
-        stated = f"unit {channel.unit!r} not known" if channel.unit.strip() else "no unit given"
+        stated = (
+            f"unit {safe_unit(channel.unit)!r} not known"
+            if channel.unit.strip()
+            else "no unit given"
+        )
         return 1.0, "uV", f"{stated}, uV assumed"
     largest = max(abs(channel.physical_min), abs(channel.physical_max))
     if scale * largest > _MAX_VOLTAGE_UV:
-        text = f"unit {channel.unit!r} cannot be right for values up to {largest:g}, uV assumed"
+        text = f"unit {safe_unit(channel.unit)!r} cannot be right up to {largest:g}, uV assumed"
         return 1.0, "uV", text
     return scale, "uV", ""
 
@@ -217,26 +279,28 @@ def scale_of(channel: EdfChannel, modality: Modality) -> tuple[float, str, str]:
 def _candidate(
     channel: EdfChannel,
     parsed: ParsedLabel,
+    ranks: Mapping[Modality, int],
     channels: Sequence[EdfChannel],
     all_parsed: Sequence[ParsedLabel],
 ) -> _Candidate:
-    assert parsed.modality is not None  # the caller has set the others aside
-    scale, unit, assumed = scale_of(channel, parsed.modality)
+    main = next(iter(ranks))
+    scale, unit, assumed = scale_of(channel, main)
     notes = [parsed.what]
     found = _partner(channel, parsed, channels, all_parsed)
-    label, rank, reference_index = channel.label, parsed.rank, None
+    label, reference_index = safe_label(channel.label), None
     if found:
         partner, electrode = found
-        reference_index, rank = partner.index, rank - DERIVED_GAIN
-        label = f"{channel.label} - {partner.label}"
+        reference_index = partner.index
+        ranks = {modality: rank - DERIVED_GAIN for modality, rank in ranks.items()}
+        label = f"{label} - {safe_label(partner.label)}"
         notes.append(f"minus {electrode}")
     elif parsed.electrode:
         notes.append("no reference electrode of equal rate and unit, used as recorded")
     notes += [assumed] if assumed else []
-    source = SignalSource(
-        parsed.modality, channel.index, reference_index, scale, unit, label, ", ".join(notes)
-    )
-    return _Candidate(channel, parsed, source, rank)
+    scale = -scale if parsed.inverted else scale
+    note = ", ".join(notes)
+    source = SignalSource(main, channel.index, reference_index, scale, unit, label, note)
+    return _Candidate(channel, parsed, source, ranks)
 
 
 def _partner(

@@ -1,20 +1,20 @@
-"""EDF, EDF+, BDF and BDF+ recordings: validator, and samples and annotations by memory map.
+"""EDF, EDF+, BDF and BDF+ recordings: validator, and samples and annotations on demand.
 
 After the header (`edf_header.py`) come data records, each holding `samples_per_record`
 little-endian integers of every signal in turn: 16 bit in EDF, 24 bit in BDF. Annotation signals
-hold time-stamped lists of text instead (edfplus.info/specs).
+hold time-stamped lists of text instead (edfplus.info/specs). Where the records of an EDF+D lie in
+time is told by their own onsets (`edf_timeline.py`); samples come on one grid all the same.
 
-Nothing is allocated from a number in the header before that number was checked against the file's
+Nothing is allocated from a number in the file before that number was checked against the file's
 size, so a file cannot make the reader use more memory than a small multiple of its own length.
 """
 
 import itertools
 import os
 import re
-import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,25 +24,33 @@ from sleepmami.signals.edf_header import (
     MAX_HEADER_BYTES,
     EdfChannel,
     EdfHeader,
-    invalid_error,
     number,
     parse_header,
     printable,
-    truncated_error,
+)
+from sleepmami.signals.edf_records import EdfRecords, EdfSource, count_records
+from sleepmami.signals.edf_timeline import (
+    ONSET_BYTES,
+    Timeline,
+    read_timeline,
+    record_onsets_s,
 )
 
 __all__ = ["Annotation", "EdfChannel", "EdfFile", "open_edf"]
 
-MIN_STEP_TOLERANCE_S = 1e-3  # record onsets are written as text, often to the millisecond
-MAX_ANNOTATIONS = 1_000_000
-MAX_DRIFT_S = 0.5  # of a record from its place; small against an epoch
+MAX_ANNOTATIONS = 250_000  # two days of heart beats
+MAX_LISTS = 1_000_000  # of annotations; each data record has one at least, for its onset
+MAX_TEXT_BYTES = 2**16  # of one annotation
+_BLOCK_SAMPLES = 2**16
 
-_RECORD_ONSET = re.compile(rb"([+-]\d+(?:[.,]\d*)?)\x14\x14")
-_NOT_NUL = re.compile(rb"[^\0]+")
+_Sample = TypeVar("_Sample", np.int16, np.int32)
+
+# Most lists hold an onset alone, and are stepped over; the others are group 1.
+_LIST = re.compile(rb"[+-][\d.,]+\x14\x14(?=\0)|([^\0]+)")
 _TAL = re.compile(rb"([+-]\d+(?:[.,]\d*)?)(?:\x15(\d+(?:[.,]\d*)?))?\x14(.*)", re.DOTALL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """A timed text; onset_s counts from the first sample, duration_s is 0 when not given."""
 
@@ -59,110 +67,129 @@ class EdfFile:
         channels: the ordinary signals in file order.
         num_records: whole data records that are there.
         record_duration_s: 0 in files of annotations only.
-        duration_s: num_records * record_duration_s.
+        duration_s: from the first sample to the end of the last, gaps included.
+        gaps: (start_s, stop_s) of stretches between data records in which nothing was recorded,
+            from the first sample; empty in continuous files.
         notes: what was unusual but harmless, free of header text.
     """
 
     def __init__(
-        self, name: str, header: EdfHeader, records: NDArray[np.uint8], notes: tuple[str, ...]
+        self,
+        name: str,
+        header: EdfHeader,
+        records: EdfRecords,
+        timeline: Timeline,
+        notes: tuple[str, ...],
     ) -> None:
         self.name = name
         self.channels = header.channels
-        self.num_records = len(records)
+        self.num_records = records.num_records
         self.record_duration_s = float(header.record_duration)
-        self.duration_s = float(header.record_duration * len(records))
-        self.notes = notes
+        recorded_s = float(header.record_duration * records.num_records)
+        self.duration_s = recorded_s + timeline.run_delays_s[-1]
+        self.gaps = timeline.gaps(self.record_duration_s)
+        self.notes = notes + timeline.notes
         self._header = header
-        self._records_RB = records  # R data records, B bytes
+        self._timeline = timeline
+        self._records = records
 
     @property
     def clock_s(self) -> int | None:
         """Time of day of the first sample in seconds; None when the header does not say."""
         return self._header.clock_s
 
+    def will_read(self, channels: Iterable[EdfChannel]) -> None:
+        """Say which channels will be read next, in order: one pass over the file serves several.
+
+        Those that wait take at most AHEAD_BYTES of memory.
+        """
+        self._records.will_take(self._header.spans[channel.index] for channel in channels)
+
     def digital(self, channel: EdfChannel) -> NDArray[np.int16] | NDArray[np.int32]:
-        """The channel's stored integers, a fresh 1-D array: int16 from EDF, int32 from BDF."""
-        first, last = self._header.spans[channel.index]
-        raw = self._records_RB[:, first:last].copy().reshape(-1)
+        """The channel's stored integers, a fresh 1-D array: int16 from EDF, int32 from BDF.
+
+        Sample k belongs to the time k / channel.sample_rate_hz after the first sample, also behind
+        gaps: each stretch between gaps starts at the sample nearest to its onset, half a sample
+        off at most. A gap repeats the last sample before it; `gaps` says which seconds those are.
+
+        Raises:
+            RecordingError: unreadable when reading fails, or the file has changed since it was
+                opened.
+        """
+        raw = self._records.take(self._header.spans[channel.index]).reshape(-1)
         if self._header.sample_bytes == 2:
-            return raw.view("<i2").astype(np.int16, copy=False)
+            return self._with_gaps(channel, raw.view("<i2").astype(np.int16, copy=False))
         wide = np.zeros((len(raw) // 3, 4), dtype=np.uint8)
         wide[:, 1:] = raw.reshape(-1, 3)
         values = wide.reshape(-1).view("<i4")
         values >>= 8  # the arithmetic shift extends the sign
-        return values.astype(np.int32, copy=False)
+        return self._with_gaps(channel, values.astype(np.int32, copy=False))
 
     def physical(self, channel: EdfChannel) -> NDArray[np.float32]:
         """The channel's samples in `channel.unit`; constant when the channel has no scale."""
-        scaled = self.digital(channel).astype(np.float64)
-        scaled *= channel.gain
-        scaled += channel.offset
-        return scaled.astype(np.float32)
+        digital = self.digital(channel)
+        physical = np.empty(len(digital), dtype=np.float32)
+        for start in range(0, len(digital), _BLOCK_SAMPLES):  # float64 for a block at a time
+            block = digital[start : start + _BLOCK_SAMPLES].astype(np.float64)
+            block *= channel.gain
+            block += channel.offset
+            physical[start : start + _BLOCK_SAMPLES] = block
+        return physical
 
     def annotations(self) -> list[Annotation]:
-        """Every annotation, by onset; malformed entries are left out.
+        """Every annotation, by onset; malformed entries are left out, texts beyond 64 KiB cut.
 
         Onsets are counted from the first sample, which may come a fraction of a second after the
         header's start time; files without samples keep their onsets as written.
 
         Raises:
-            RecordingError: recording_too_large at more than MAX_ANNOTATIONS, which no night has but
-                which six bytes each would turn into many times the file's size.
+            RecordingError: recording_too_large at more than MAX_ANNOTATIONS or MAX_LISTS, which no
+                night has but which a few bytes each would turn into many times the file's size.
         """
-        origin_s = 0.0
-        if self.channels and self.record_duration_s:
-            origin_s = next(self._record_onsets(), None) or 0.0
+        texts = map(self._closed_text, self._header.annotation_indexes)
+        tals = itertools.chain.from_iterable(map(_LIST.finditer, texts))
         every = (
-            Annotation(onset_s - origin_s, duration_s, text)
-            for index in self._header.annotation_indexes
-            for tal in _NOT_NUL.finditer(self._text_records(index).tobytes())
-            for onset_s, duration_s, text in _parse_tal(tal[0])
+            Annotation(onset_s - self._timeline.origin_s, duration_s, text)
+            for tal in itertools.islice(tals, MAX_LISTS)
+            if tal[1]
+            for onset_s, duration_s, text in _parse_tal(tal[1])
         )
         found = list(itertools.islice(every, MAX_ANNOTATIONS + 1))
-        if len(found) > MAX_ANNOTATIONS:
+        if len(found) > MAX_ANNOTATIONS or next(tals, None):
             raise RecordingError(
                 RecordingCode.RECORDING_TOO_LARGE,
                 file=self.name,
-                found=f"more than {MAX_ANNOTATIONS} annotations",
-                expected=f"at most {MAX_ANNOTATIONS}",
+                found="more annotations than a night can have",
+                expected=f"at most {MAX_ANNOTATIONS}, in at most {MAX_LISTS} lists",
             )
         return sorted(found, key=lambda annotation: annotation.onset_s)
 
-    def _text_records(self, index: int) -> NDArray[np.uint8]:
-        """An annotation signal's bytes [records, bytes + 1], each record closed by a NUL."""
-        first, last = self._header.spans[index]
-        closed_RB = np.zeros((self.num_records, last - first + 1), dtype=np.uint8)
-        closed_RB[:, :-1] = self._records_RB[:, first:last]
-        return closed_RB
+    def _closed_text(self, index: int) -> bytes:
+        """An annotation signal's lists, each closed by one NUL, without the padding."""
+        text_RB = self._records.take(self._header.spans[index])  # R data records, B bytes
+        closed_RB = np.pad(text_RB, ((0, 0), (0, 1)))
+        padded = closed_RB.reshape(-1)
+        text = padded != 0
+        kept = text.copy()
+        kept[1:] |= text[:-1]
+        lists: NDArray[np.uint8] = padded[kept]
+        return lists.tobytes()
 
-    def _record_onsets(self) -> Iterator[float | None]:
-        """Start of each data record as its time-keeping annotation says; None where none does."""
-        for index in self._header.annotation_indexes[:1]:
-            closed_RB = self._text_records(index)
-            text, width = closed_RB.tobytes(), closed_RB.shape[1]
-            for start in range(0, len(text), width):
-                found = _RECORD_ONSET.match(text, start)
-                yield number(found[1].decode("ascii")) if found else None
-
-    def _gap(self) -> str | None:
-        """Where the data records stop following each other; None when they never do."""
-        if self.num_records == 1:
-            return None
-        fastest_hz = max(channel.sample_rate_hz for channel in self.channels)
-        tolerance_s = max(MIN_STEP_TOLERANCE_S, 0.5 / fastest_hz if fastest_hz else 0.0)
-        first_s = previous_s = None
-        for record, onset_s in enumerate(self._record_onsets()):
-            if onset_s is None:
-                return f"data record {record} without an onset"
-            if first_s is None or previous_s is None:
-                first_s = previous_s = onset_s
-                continue
-            step_s = onset_s - previous_s
-            drift_s = onset_s - first_s - record * self.record_duration_s
-            if abs(step_s - self.record_duration_s) > tolerance_s or abs(drift_s) > MAX_DRIFT_S:
-                return f"data record {record} starts {step_s:.6g} s after the one before"
-            previous_s = onset_s
-        return "no data record with an onset" if first_s is None else None
+    def _with_gaps(self, channel: EdfChannel, samples: NDArray[_Sample]) -> NDArray[_Sample]:
+        """The samples on the continuous grid; untouched when the file has no gap."""
+        per_record = channel.samples_per_record
+        if not self.gaps or not per_record:
+            return samples
+        delays_s = np.array(self._timeline.run_delays_s)
+        shifts = np.floor(delays_s * channel.sample_rate_hz + 0.5).astype(np.int64)
+        sources = np.append(np.array(self._timeline.run_records) * per_record, len(samples))
+        filled = np.empty(len(samples) + shifts[-1], dtype=samples.dtype)
+        for run, (first, stop) in enumerate(itertools.pairwise(sources.tolist())):
+            shift = shifts[run]
+            filled[first + shift : stop + shift] = samples[first:stop]
+            if run + 1 < len(shifts):
+                filled[stop + shift : stop + shifts[run + 1]] = samples[stop - 1]
+        return filled
 
 
 def open_edf(
@@ -180,80 +207,36 @@ def open_edf(
 
     Raises:
         RecordingError: unreadable, not_an_edf, header_invalid, truncated_recording, or
-            discontinuous_recording (EDF+D or BDF+D whose records have gaps; a file that claims to
-            be continuous is believed). Nothing else is raised for any content.
+            discontinuous_recording (records that overlap or have no place in time; see
+            `edf_timeline.read_timeline`). Nothing else is raised for any content.
     """
-    if isinstance(source, bytes):
-        name = name or "<bytes>"
-        raw = np.frombuffer(source, dtype=np.uint8)
-    else:
-        name = name or os.fspath(source)
-        raw = _map(source, name)
-    header = parse_header(raw[:MAX_HEADER_BYTES].tobytes(), name)
-    num_records, notes = _count_records(header, len(raw), truncated, name)
-    first, last = header.num_bytes, header.num_bytes + num_records * header.record_bytes
-    records_RB = raw[first:last].reshape(num_records, header.record_bytes)
-    file = EdfFile(name, header, records_RB, header.notes + notes)
-    if not header.contiguous and header.channels and header.record_duration:
-        gap = file._gap()
-        if gap:
-            raise RecordingError(
-                RecordingCode.DISCONTINUOUS_RECORDING,
-                file=name,
-                found=gap,
-                expected=f"records that follow each other every {file.record_duration_s:g} s",
-            )
-    return file
+    name = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
+    content = EdfSource(source, name)
+    header = parse_header(content.head(MAX_HEADER_BYTES), name)
+    num_records, notes = count_records(header, content, truncated, name)
+    records = EdfRecords(content, header.num_bytes, num_records, header.record_bytes)
+    timeline = _timeline(header, records, name)
+    return EdfFile(name, header, records, timeline, header.notes + notes)
 
 
-def _map(path: str | os.PathLike[str], name: str) -> NDArray[np.uint8]:
-    """The file's bytes by memory map; an empty file gives an empty array."""
-    found = "not a regular file"
-    cause: Exception | None = None
-    try:
-        status = os.stat(path)
-        if stat.S_ISREG(status.st_mode):
-            if status.st_size == 0:
-                return np.empty(0, dtype=np.uint8)
-            return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
-        if stat.S_ISDIR(status.st_mode):
-            found = "a folder"
-    except FileNotFoundError as error:
-        found, cause = "a broken link" if os.path.islink(path) else "no such file", error
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
-        found, cause = str(error), error
-    raise RecordingError(
-        RecordingCode.UNREADABLE, file=name, found=found, expected="a readable file"
-    ) from cause
-
-
-def _count_records(
-    header: EdfHeader, size: int, truncated: Literal["reject", "keep"], name: str
-) -> tuple[int, tuple[str, ...]]:
-    """Whole data records to use, and what was unusual about their number."""
-    declared = header.declared_records
-    available, rest = divmod(size - header.num_bytes, header.record_bytes)
-    declared_size = header.num_bytes + declared * header.record_bytes
-    notes = []
-    if header.declared_bytes != header.num_bytes:
-        if size != declared_size:  # only the size can prove where the data start
-            found = f"a header length of {header.declared_bytes}"
-            raise invalid_error(name, found, f"{header.num_bytes} bytes")
-        notes.append("the header is wrong about its own length")
-    if available == 0 or declared == 0:
-        raise truncated_error(name, "no whole data record", "at least one")
-    if declared == -1:
-        notes.append(f"no number of data records in the header; {available} by the file's size")
-    elif available < declared:
-        if truncated == "reject":
-            found = f"{size} bytes, {available} of {declared} data records"
-            raise truncated_error(name, found, f"{declared_size} bytes")
-        notes.append(f"truncated: {available} of {declared} data records are there")
-    else:
-        available, rest = declared, size - declared_size
-    if rest:
-        notes.append(f"{rest} trailing bytes ignored")
-    return available, tuple(notes)
+def _timeline(header: EdfHeader, records: EdfRecords, name: str) -> Timeline:
+    """Where the records lie in time; onsets count wherever there are any, in a plain EDF too."""
+    timed = header.channels and header.record_duration
+    if not timed or not (header.plus or header.annotation_indexes):
+        return Timeline()
+    onsets_s = np.full(records.num_records, np.nan)
+    for index in header.annotation_indexes:  # the first keeps time; some writers use a later one
+        first, last = header.spans[index]
+        onsets_s = record_onsets_s(records.take((first, min(last, first + ONSET_BYTES))))
+        if not np.isnan(onsets_s).all():
+            break
+    return read_timeline(
+        onsets_s,
+        record_duration_s=float(header.record_duration),
+        fastest_hz=max(channel.sample_rate_hz for channel in header.channels),
+        claims_continuous=header.contiguous,
+        name=name,
+    )
 
 
 def _parse_tal(tal: bytes) -> Iterator[tuple[float, float, str]]:
@@ -265,4 +248,4 @@ def _parse_tal(tal: bytes) -> Iterator[tuple[float, float, str]]:
     duration_s = number(found[2].decode("ascii")) if found[2] else None
     for text in found[3].split(b"\x14"):
         if text:
-            yield onset_s, duration_s or 0.0, printable(text)
+            yield onset_s, duration_s or 0.0, printable(text[:MAX_TEXT_BYTES])

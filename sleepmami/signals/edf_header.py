@@ -82,6 +82,7 @@ class EdfHeader:
     """What the header says, validated as far as it can be without the data."""
 
     sample_bytes: int
+    plus: bool  # claims to be EDF+ or BDF+, which have an onset in every data record
     contiguous: bool  # False only for EDF+D and BDF+D
     declared_bytes: int | None  # length of the header as the header states it
     declared_records: int
@@ -130,11 +131,13 @@ def parse_header(start: bytes, name: str) -> EdfHeader:
     if not any(counts):
         raise invalid_error(name, "data records of no samples", "at least one sample per record")
     channels, notes = _parse_channels(fields, counts, record_duration, name)
+    flavour = printable(start[192:236])[:5].upper()
     ordinary = {channel.index for channel in channels}
     ends = list(itertools.accumulate(count * sample_bytes for count in counts))
     return EdfHeader(
         sample_bytes=sample_bytes,
-        contiguous=printable(start[192:236])[:5].upper() not in ("EDF+D", "BDF+D"),
+        plus=flavour in ("EDF+C", "BDF+C", "EDF+D", "BDF+D"),
+        contiguous=flavour not in ("EDF+D", "BDF+D"),
         declared_bytes=_whole(printable(start[184:192])),
         declared_records=declared_records,
         record_duration=record_duration,
@@ -246,7 +249,9 @@ def printable(raw: bytes) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    return "".join(c if c.isprintable() else "?" for c in text).strip()
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "?" for c in text)
+    return text.strip()
 
 
 def number(text: str) -> float | None:

@@ -15,6 +15,7 @@ fades to zero over the last tenth below the lower of the two Nyquist frequencies
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -26,8 +27,8 @@ from sleepmami.config import PreprocessConfig
 from sleepmami.psg import Modality
 
 _GUARD_S = 16  # each side of a block; error 2e-6 of the default filters, measured
-_GUARDS_PER_BLOCK = 32
-_BLOCKS_AT_ONCE = 4  # few enough to stay in the cache
+_GUARDS_PER_BLOCK = 20  # 320 s: short enough for the cache, and fast lengths at 256 Hz
+_BLOCKS_AT_ONCE = 8  # scipy.fft works on four at a time
 _TAPER_FROM = 0.9  # of the lower Nyquist frequency
 _MAX_DRIFT_SAMPLES = 0.002  # of a whole night resampled from a fractional rate
 
@@ -44,7 +45,15 @@ class Band:
 
 
 def band_of(modality: Modality, config: PreprocessConfig) -> Band:
-    """The band that section 3.3 gives the modality; SpO2 has none."""
+    """The band that section 3.3 gives the modality; SpO2 has none.
+
+    sleep2vec, section 3.1: nothing but resampling, and a band of breathing for RESP.
+    """
+    if config.layout == "sleep2vec":
+        if modality is not Modality.RESP:
+            return Band()
+        low_hz, high_hz = config.effort_band_hz
+        return Band(highpass_hz=low_hz, lowpass_hz=high_hz, order=config.filter_order)
 
     def electrode(low_hz: float, high_hz: float | None = None) -> Band:
         return Band(
@@ -64,7 +73,7 @@ def band_of(modality: Modality, config: PreprocessConfig) -> Band:
             return electrode(config.emg_highpass_hz)
         case Modality.RESP:
             return Band(lowpass_hz=config.resp_lowpass_hz, order=config.filter_order)
-        case Modality.SPO2:
+        case _:
             return Band()
 
 
@@ -145,10 +154,16 @@ def _extend(
 
 
 def _gains(
-    frequency_hz: NDArray[np.float64], rate_hz: float, target_hz: int, band: Band, scale: float
-) -> NDArray[np.float32]:
+    num_bins: int, step_hz: float, rate_hz: float, target_hz: int, band: Band, scale: float
+) -> NDArray[np.complex64]:
+    """Band, taper and a scale at bins of step_hz; real, but of the type of the spectra."""
+    frequency_hz = np.arange(num_bins, dtype=np.float64) * step_hz
     gain = magnitude(frequency_hz, band) * taper(frequency_hz, rate_hz, target_hz)
-    return np.asarray(gain * scale, dtype=np.float32)
+    return np.asarray(gain * scale, dtype=np.complex64)
+
+
+# Every block of every night of a cohort has the same; only a whole night's depend on its length.
+_block_gains = functools.lru_cache(maxsize=16)(_gains)
 
 
 def _by_blocks(
@@ -165,18 +180,29 @@ def _by_blocks(
     guard, block, hop = (round(s * rate_hz) for s in (guard_s, block_s, hop_s))
     guard_out, block_out, hop_out = (s * target_hz for s in (guard_s, block_s, hop_s))
     num_blocks = max(1, math.ceil(num_out / hop_out))
-    padded = _extend(samples[: num_blocks * hop], guard, guard, (num_blocks - 1) * hop + block)
-    blocks = np.lib.stride_tricks.sliding_window_view(padded, block)[::hop]
     num_bins = min(block, block_out) // 2 + 1
-    frequency_hz = np.arange(num_bins) / block_s
-    gain = _gains(frequency_hz, rate_hz, target_hz, band, block_out / block)
+    gain = _block_gains(num_bins, 1 / block_s, rate_hz, target_hz, band, block_out / block)
+    inside = samples[: num_blocks * hop]
     out = np.empty((num_blocks, hop_out), dtype=np.float32)
     for first in range(0, num_blocks, _BLOCKS_AT_ONCE):
-        some = slice(first, first + _BLOCKS_AT_ONCE)
-        spectrum = scipy.fft.rfft(blocks[some], axis=1)[:, :num_bins] * gain
+        count = min(_BLOCKS_AT_ONCE, num_blocks - first)
+        piece = _stretch(inside, first * hop - guard, (count - 1) * hop + block, guard)
+        blocks = np.lib.stride_tricks.sliding_window_view(piece, block)[::hop]
+        spectrum = scipy.fft.rfft(blocks, axis=1)[:, :num_bins]
+        spectrum *= gain
         filtered = scipy.fft.irfft(spectrum, block_out, axis=1, overwrite_x=True)
-        out[some] = filtered[:, guard_out : guard_out + hop_out]
+        out[first : first + count] = filtered[:, guard_out : guard_out + hop_out]
     return out.reshape(-1)[:num_out]
+
+
+def _stretch(
+    samples: NDArray[np.float32], start: int, length: int, guard: int
+) -> NDArray[np.float32]:
+    """[length] samples from `start` on: a view inside the signal, extended where it ends."""
+    stop = start + length
+    if start >= 0 and stop <= len(samples):
+        return samples[start:stop]
+    return _extend(samples[max(0, start) : stop], max(0, -start), guard, length)
 
 
 def _whole(
@@ -192,9 +218,9 @@ def _whole(
     length, length_out = _matching_lengths(len(samples) + 2 * guard, rate_hz, target_hz)
     padded = np.roll(_extend(samples, guard, guard, length), -guard)
     num_bins = min(length, length_out) // 2 + 1
-    frequency_hz = np.arange(num_bins, dtype=np.float64) * (rate_hz / length)
-    gain = _gains(frequency_hz, rate_hz, target_hz, band, length_out / length)
-    spectrum = scipy.fft.rfft(padded)[:num_bins] * gain
+    gain = _gains(num_bins, rate_hz / length, rate_hz, target_hz, band, length_out / length)
+    spectrum = scipy.fft.rfft(padded)[:num_bins]
+    spectrum *= gain
     filtered = scipy.fft.irfft(spectrum, length_out, overwrite_x=True)
     return np.asarray(filtered[:num_out], dtype=np.float32)
 
@@ -229,26 +255,54 @@ def spo2_to_1hz(
 
     Faster channels are averaged over each second, slower ones held. Readings outside the
     physiological range are no data: what they leave empty is bridged by straight lines and false
-    in `measured`. All values are 0 when nothing was measured. Fractions (0..1) become percent.
+    in `measured`. All values are 0 when nothing was measured. Fractions (0..1) and tenths of a
+    percent (0..1000) become percent.
     """
     low, high = SPO2_RANGE_PERCENT
-    plausible = percent[percent > 0]
-    if len(plausible) and np.median(plausible[:: 1 + len(plausible) // 100_000]) <= 1.0:
+    sparse = percent[:: 1 + len(percent) // 10_000]  # to tell fractions, these are plenty
+    plausible = sparse[sparse > 0] if (sparse > 0).any() else percent[percent > 0]
+    typical = float(np.median(plausible)) if len(plausible) else high
+    if typical <= 1.0:
         percent = percent * np.float32(100)
-    valid = (percent >= low) & (percent <= high)
+    elif 10 * low <= typical <= 10 * high:
+        percent = percent * np.float32(0.1)
     if rate_hz >= 1:
-        starts = np.ceil(np.arange(num_seconds) * rate_hz - 1e-6).astype(np.int64)
-        stop = int(np.ceil(num_seconds * rate_hz - 1e-6))
-        sums = np.add.reduceat(np.where(valid, percent, np.float32(0))[:stop], starts)
-        counts = np.add.reduceat(valid[:stop], starts, dtype=np.int64)
-        measured = counts > 0
-        per_second = np.asarray(sums / np.maximum(counts, 1), dtype=np.float32)
+        per_second, measured = _means_per_second(percent, rate_hz, num_seconds)
     else:
         held = (np.arange(num_seconds) * rate_hz + 1e-6).astype(np.int64)
-        held = np.minimum(held, len(percent) - 1)
-        per_second, measured = percent[held], valid[held]
+        per_second = percent[np.minimum(held, len(percent) - 1)]
+        measured = (per_second >= low) & (per_second <= high)
     if not measured.any():
         return np.zeros(num_seconds, dtype=np.float32), measured
     seconds = np.arange(num_seconds)
     bridged = np.interp(seconds, seconds[measured], per_second[measured])
     return np.minimum(bridged, 100.0).astype(np.float32), measured
+
+
+def _means_per_second(
+    percent: NDArray[np.float32], rate_hz: float, num_seconds: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(mean of each second's readings within the range, 0 without any; whether there is any).
+
+    A fast channel repeats its readings hundreds of times, so only seconds whose extremes leave the
+    range are looked at sample by sample.
+    """
+    low, high = SPO2_RANGE_PERCENT
+    cuts = np.ceil(np.arange(num_seconds + 1) * rate_hz - 1e-6).astype(np.int64)
+    starts, lengths = cuts[:-1], np.diff(np.minimum(cuts, len(percent)))
+    used = percent[: cuts[-1]]
+    with np.errstate(over="ignore", invalid="ignore"):  # of seconds that are done again below
+        means = np.add.reduceat(used, starts) / lengths.astype(np.float32)
+        inside = np.minimum.reduceat(used, starts) >= low
+        inside &= np.maximum.reduceat(used, starts) <= high
+    again = np.flatnonzero(~inside)
+    if len(again):
+        ends = np.cumsum(lengths[again])
+        firsts = ends - lengths[again]
+        readings = used[np.repeat(starts[again] - firsts, lengths[again]) + np.arange(ends[-1])]
+        valid = (readings >= low) & (readings <= high)
+        counts = np.add.reduceat(valid, firsts, dtype=np.int64)
+        sums = np.add.reduceat(np.where(valid, readings, np.float32(0)), firsts)
+        means[again] = sums / np.maximum(counts, 1)
+        inside[again] = counts > 0
+    return means, inside

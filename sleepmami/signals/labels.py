@@ -1,252 +1,285 @@
-"""EDF labels and units read as words: what was recorded, from where, and against what.
+"""EDF labels read as words: what was recorded, from where, and against what.
 
 A label is a sentence without grammar: `EEG C4-A1`, `C4M1`, `THOR RES`, `Leg/L`, `SpO2.1s`. It is
-cut into words, and the words decide; no table of exact labels is kept, because public cohorts alone
-hold hundreds of spellings. Electrodes A1 and A2 are called M1 and M2 (AASM names).
+cut into words (`label_words.py`), and the words decide; no table of exact labels is kept, because
+public cohorts alone hold hundreds of spellings. Electrodes A1 and A2 are called M1 and M2 (AASM
+names). Breathing and oxygen are in `label_breath.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import re
-import unicodedata
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from sleepmami.psg import Modality
+from sleepmami.psg import Confidence, Modality
+from sleepmami.signals.label_breath import breathing, saturation
+from sleepmami.signals.label_privacy import NO_LABEL, safe_label
+from sleepmami.signals.label_words import ELECTRODE, Meaning, meaning_of, words
+from sleepmami.signals.parsed_label import ALONE, DERIVED_GAIN, ParsedLabel, Sensor, Words
+from sleepmami.signals.units import safe_unit, unit_kind, volt_scale
 
-# Ranks order the channels of one modality; lower is preferred. Within a body site, a recorded
-# derivation comes first, then one we derive (DERIVED_GAIN better than the lone electrode).
-DERIVED_GAIN = 3
-_ALONE = 6
+__all__ = [
+    "DERIVED_GAIN",
+    "NO_LABEL",
+    "UNKNOWN",
+    "ParsedLabel",
+    "Sensor",
+    "parse_label",
+    "safe_label",
+    "safe_unit",
+    "unit_kind",
+    "volt_scale",
+    "words",
+]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParsedLabel:
-    """What one label says.
-
-    Attributes:
-        what: the channel in a technician's words.
-        modality: None when the channel is not one of our signals.
-        rank: order of preference within the modality, 0 first.
-        electrode: name of a lone electrode (`C4`, `M1`, `chin 1`), else empty.
-        partners: electrodes whose subtraction makes a derivation of a lone electrode, best first.
-    """
-
-    what: str
-    modality: Modality | None = None
-    rank: int = 0
-    electrode: str = ""
-    partners: tuple[str, ...] = ()
-
-
-# ------------------------------------------------------------------------------------------ words
-
-_SCALP = r"(?:(?:fp|af|ft|fc|tp|cp|[fctpo])(?:z|10|[1-9])|po[z3478]|iz)"
-_MASTOID = r"[am][12]"
-_EYE = r"(?:e[12]|loc|roc)"
-_ELECTRODE = re.compile(rf"{_SCALP}|{_MASTOID}|{_EYE}")
-_LINKED = ("cle", "ler", "le", "ar", "avg", "av", "car")  # a computed reference: derived already
-_GLUED_PAIR = re.compile(
-    rf"({_SCALP}|{_EYE}|{_MASTOID})({_SCALP}|{_EYE}|{_MASTOID}|{'|'.join(_LINKED)}|ref)"
-)
-_GLUED_WORD = re.compile(r"([a-z]{0,5}?)(eeg|eog|emg|ecg|ekg)(.*)|([lrc]|sub)?(chin)(.*)")
-_SAME_ELECTRODE = {"a1": "m1", "a2": "m2", "loc": "e1", "roc": "e2"}
-
-
-def readable(text: str) -> str:
-    """Text as ASCII: UTF-8 bytes that were read as Latin-1 repaired, accents dropped."""
-    with contextlib.suppress(UnicodeError):  # it was Latin-1, or Unicode, in the first place
-        text = text.encode("latin-1").decode("utf-8")
-    decomposed = unicodedata.normalize("NFKD", text)
-    return decomposed.encode("ascii", "ignore").decode()
-
-
-def words(label: str) -> list[str]:
-    """The label's lower-case words: `EEG(sec)` -> eeg, sec; `C3M2` -> c3, m2."""
-    text = re.sub(r"\b([A-Za-z])\.([A-Za-z])\b\.?", r"\1\2", readable(label))  # H.R. -> HR
-    text = re.sub(r"(?<=[a-z]{2})(?=[A-Z])", " ", text)  # LegL, RespRate; but not SpO2
-    text = re.sub(r"(?<=[A-Za-z0-9])(?=[A-Z][a-z]{2})", " ", text)  # RIPFlow, SpO2Status
-    return [word for glued in re.findall(r"[a-z0-9]+", text.lower()) for word in _unglue(glued)]
-
-
-def _unglue(word: str) -> list[str]:
-    if pair := _GLUED_PAIR.fullmatch(word):
-        return [pair[1], pair[2]]
-    if glued := _GLUED_WORD.fullmatch(word):
-        before, stem, after = glued.groups()[:3] if glued[2] else glued.groups()[3:]
-        return [*(_unglue(before) if before else []), stem, *(_unglue(after) if after else [])]
-    if numbered := re.fullmatch(r"([a-z]{3,}?(?<!o))(\d+)", word):  # leg1, but not spo2 or etco2
-        return [numbered[1], numbered[2]]
-    if numbered := re.fullmatch(r"(\d+)([a-z].*)", word):
-        return [numbered[1], *_unglue(numbered[2])]
-    return [word]
-
-
-# ---------------------------------------------------------------------------------------- sensors
+UNKNOWN = "label not known as one of our signals"
 
 # Numbers a device computes, whatever signal they are about.
 _DERIVED_NUMBERS = {
-    r"off|stat|status|qual\w*|sqi|art[ei]fact": "signal status, not a waveform",
-    r"imp|imped\w*": "electrode impedance",
-    r"d?hr|hrate|h?rate|bpm|rr|rri|pr|prr|frequenz|herzfreq\w*": "a rate computed by the device",
-    r"events?|evt|marker|marca|trig\w*|annotations?|stim": "event marker",
-    r"hypno\w*|stages?|staging": "hypnogram",
-    r"crc|date|time|battery|batt?|akku|video|counter": "device bookkeeping",
+    Meaning.STATUS: "signal status, not a waveform",
+    Meaning.IMPEDANCE: "electrode impedance",
+    Meaning.RATE: "a rate computed by the device",
+    Meaning.EVENT: "event marker",
+    Meaning.HYPNOGRAM: "hypnogram",
+    Meaning.BOOKKEEPING: "device bookkeeping",
 }
 _OTHER_SENSORS = {
-    r"snor\w*|schnarch\w*|ronq\w*|ronco|ronfl\w*|russ\w*|mic\w*|mikro\w*|audio|sound": "snoring",
-    r"pleth\w*|plet|ppg|ptt|pwa?v?": "pulse waveform (plethysmogram)",
-    r"pos|posit\w*|posic\w*|body|lage|korperlage|elevation|angle": "body position",
-    r"\w*co2\w*|capno\w*|kapno\w*|cap": "carbon dioxide",
-    r"temp\w*": "temperature",
-    r"light|lux|licht|luz|lumin\w*|ambient": "light",
-    r"acc\w*|acti\w*|aktiv\w*|gravity|imu|axis|gyro\w*|movement|motion": "movement sensor",
-    r"leak\w*|epr|tid|tidal|vol|volume|min|lim|limit\w*|ti|te|ie|ratio": "ventilator setting",
-    r"sum|phase|vibration|ph": "a computed or gastric signal",
+    Meaning.SNORE: "snoring",
+    Meaning.PLETH: "pulse waveform (plethysmogram)",
+    Meaning.POSITION: "body position",
+    Meaning.GAS: "partial pressure of a gas",
+    Meaning.TEMPERATURE: "temperature or humidity",
+    Meaning.LIGHT: "light",
+    Meaning.MOVEMENT: "movement sensor",
+    Meaning.VENTILATOR: "ventilator setting",
+    Meaning.CIRCULATION: "blood pressure or gastric signal",
+    Meaning.PULSE: "pulse",
 }
-_PULSE = re.compile(r"pulse?|puls\w*|pols\w*|heart|herz|beat|\w*puls")
-_LIMB = re.compile(
-    r"[lrx]?legs?[lr]?|[lr]?tib\w*|[lr]at|[lr]?ta|plm\w*|lm|pierna\w*|perna\w*|beine?|jambe\w*|gamb\w*"
-    r"|[lr]?arms?|fds|edc|flex\w*|extens\w*|masseter\w*|deltoid\w*|intercost\w*|diaphr\w*"
+_NOT_ON_THE_SCALP = (
+    Meaning.FLOW,
+    Meaning.NASAL,
+    Meaning.THERMISTOR,
+    Meaning.AIR,
+    Meaning.PRESSURE,
+    Meaning.DEVICE,
+    Meaning.GAS,
+    Meaning.THORAX,
+    Meaning.ABDOMEN,
+    Meaning.EFFORT,
+    Meaning.BREATHING,
+    Meaning.VENTILATOR,
 )
-_CHIN = re.compile(r"chin|(sub)?ment(al\w*|o\w*)?|kinn\w*|queixo|m[iy]lo\w*|geniogl\w*")
-_SATURATION = re.compile(
-    r"spo2?\w*|sa[o0]2\w*|o2sat\w*|osat|sato2|sat|satur\w*|satt\w*|saett\w*|ox[iy]m\w*"
-)
-_LEFT = {"l", "left", "li", "links", "lt", "sx", "sin", "sinistra", "izq", "gauche", "g", "esq"}
-_RIGHT = {"r", "right", "re", "rechts", "rt", "dx", "dex", "destra", "der", "droit", "d", "dir"}
-
-_FLOW = re.compile(r"[a-z]{0,3}flow|[a-z]*fluss\w*|fluxo?|flujo|debit|stroom|flo")
-_THERMISTOR = re.compile(r"therm\w*|termi\w*|termo\w*|ther|oral|oro\w*|mouth|air|airflow|naf")
-_NASAL = re.compile(r"nasal\w*|nas[eo]?|cann?ul\w*|kanule|ptaf|npt|npaf|npv?|pnasal")
-_PRESSURE = re.compile(r"press?|pressure|druck|presion|pressao|pression")
-_DEVICE = re.compile(r"[a-z]{0,3}pap|mask\w*|device|ventil\w*|ipap|epap")
-_THORAX = re.compile(r"tho|thor\w*|tora\w*|chest\w*|brust\w*|borst\w*|rib|ribcage|rc")
-_ABDOMEN = re.compile(r"ab|abd\w*|addom\w*|addd?om\w*|bauch\w*|buik\w*|belly")
-_BREATHING = re.compile(r"resp\w*|atmung\w*|effort|belts?|breath\w*|rip|sangle")
-
-
-def _any(pattern: re.Pattern[str], found: list[str]) -> bool:
-    return any(pattern.fullmatch(word) for word in found)
-
-
-def _first(table: dict[str, str], found: list[str]) -> str | None:
-    return next((w for p, w in table.items() if any(re.fullmatch(p, word) for word in found)), None)
+_AIR_MOVES = (Meaning.NASAL, Meaning.FLOW, Meaning.AIR)
+_SAME_ELECTRODE = {"a1": "m1", "a2": "m2", "loc": "e1", "roc": "e2", "pg1": "e1", "pg2": "e2"}
+_MASTOIDS = ("m1", "m2")
+_EYES = {"e1": "left", "e2": "right"}
+_SIGN = re.compile(r"[^-+]*[^-+\s]\s*([-+])\s*")  # EMG+ and EMG-: the two ends of a pair
 
 
 def parse_label(label: str, unit: str = "") -> ParsedLabel:
     """What the label says; the unit settles words that mean two things (`O2`, `Pressure`)."""
-    found = words(label)
-    kind = unit_kind(unit)
-    if not found:
+    return _parse(label, unit_kind(unit))
+
+
+@functools.lru_cache(maxsize=8192)
+def _parse(label: str, kind: str) -> ParsedLabel:
+    found = Words(words(label))
+    if not found.words:
         return ParsedLabel(what="a channel without a readable name")
-    derived = _first(_DERIVED_NUMBERS, found)
-    if derived:
-        return ParsedLabel(what=derived)
+    for meaning, what in _DERIVED_NUMBERS.items():
+        pressure = "pr" in found.words and any(map(found.has, _AIR_MOVES))  # else a pulse rate
+        if found.has(meaning) and not (meaning is Meaning.RATE and pressure):
+            return ParsedLabel(what=what)
     if kind == "rate":
         return ParsedLabel(what="a rate computed by the device")
+    sign = _SIGN.fullmatch(label)
     return (
-        _limb_or_muscle(found)
-        or _heart_or_eye(found)
-        or _saturation(found, kind)
-        or _scalp(found)
+        _limb_or_muscle(found, sign[1] if sign else "")
+        or _heart_or_eye(found, sign[1] if sign else "")
+        or saturation(found, kind)
+        or _scalp(found, kind)
         or _not_ours(found)
-        or _breathing(found, kind)
-        or _generic(found)
-        or ParsedLabel(what="label not known as one of our signals")
+        or breathing(found, kind)
+        or _generic(found, sign[1] if sign else "")
+        or ParsedLabel(what=UNKNOWN)
     )
 
 
-# ------------------------------------------------------------------------------------ biopotentials
+# ------------------------------------------------------------------------------------------ parts
 
 
-def _side(found: list[str]) -> str:
-    if _LEFT & set(found):
-        return "left"
-    return "right" if _RIGHT & set(found) else ""
+def _side(found: Words) -> str:
+    left, right = found.has(Meaning.LEFT), found.has(Meaning.RIGHT)
+    return "" if left == right else "left" if left else "right"
 
 
-def _numbers(found: list[str]) -> list[str]:
-    return [word for word in found if word.isdigit()]
+def _numbers(found: Words) -> list[str]:
+    return [word for word in found.words if word.isdigit()]
 
 
-def _limb_or_muscle(found: list[str]) -> ParsedLabel | None:
-    if _any(_LIMB, found):
+def _electrodes(found: Words) -> list[str]:
+    """Electrodes in the label's order; `C3-A22` and `Cz2-A1`, second ones, as C3-A2 and Cz-A1."""
+    electrodes: list[str] = []
+    for place, word in enumerate(found.words):
+        if re.fullmatch(r"[am][12]\d|[cfpo]z[2-9]" if electrodes else r"[cfpo]z[2-9]", word):
+            word = word[:2]
+        elif word in ("01", "02") and any(
+            map(ELECTRODE.fullmatch, (*found.words[:place][-1:], *found.words[place + 1 :]))
+        ):
+            word = "o" + word[1]  # a zero for an O
+        if ELECTRODE.fullmatch(word):
+            electrodes.append(_SAME_ELECTRODE.get(word, word))
+    return electrodes
+
+
+def _places(found: Words) -> list[str]:
+    """`1`, `2`, `l`, `r`, `c`: which of several electrodes of one kind the label means."""
+    places = []
+    for word in found.words:
+        if word in ("1", "2", "3"):
+            places.append(word)
+        elif word in ("c", "ctr", "center", "centre"):
+            places.append("c")
+        elif meaning_of(word) in (Meaning.LEFT, Meaning.RIGHT):
+            places.append("l" if meaning_of(word) is Meaning.LEFT else "r")
+    return places
+
+
+def _side_of_place(place: str) -> str:
+    return {"l": "left", "r": "right"}.get(place, "")
+
+
+def _limb_or_muscle(found: Words, sign: str) -> ParsedLabel | None:
+    trunk = found.has(Meaning.THORAX) or found.has(Meaning.ABDOMEN)
+    if found.has(Meaning.LIMB) or (found.has(Meaning.EMG) and trunk):
         return ParsedLabel(what="limb or breathing-muscle EMG, not the chin")
-    if not _any(_CHIN, found):
+    if not found.has(Meaning.CHIN):
         return None
-    numbers = _numbers(found)
-    if found.count("chin") > 1 or len(numbers) > 1:
-        return ParsedLabel(what="chin EMG", modality=Modality.EMG)
-    if "chin" not in found or (not numbers and not {"l", "r", "c"} & set(found)):
-        return ParsedLabel(what="chin EMG", modality=Modality.EMG)
-    if "emg" in found:  # a lead the recorder calls an EMG is bipolar already
-        rank = int(numbers[0]) if numbers else 1
-        return ParsedLabel(what="chin EMG", modality=Modality.EMG, rank=min(rank, 2))
-    place = numbers[0] if numbers else next(w for w in found if w in ("l", "r", "c"))
-    others = [p for p in (("1", "2", "3") if numbers else ("l", "r", "c")) if p != place]
+    chin = ParsedLabel(what="chin EMG", modality=Modality.EMG)
+    places = _places(found)
+    if sign and not places:
+        return _one_of_pair("chin", sign, chin, 0)
+    if found.count(Meaning.CHIN) > 1 or len(places) != 1:
+        return chin
+    place = places[0]
+    if found.has(Meaning.EMG):  # a lead the recorder calls an EMG is bipolar already
+        rank = min(int(place), 2) if place.isdigit() else 1
+        return ParsedLabel(
+            what="chin EMG", modality=Modality.EMG, rank=rank, side=_side_of_place(place)
+        )
+    others = [p for p in (("1", "2", "3") if place.isdigit() else ("l", "r", "c")) if p != place]
     return ParsedLabel(
         what=f"chin electrode {place.upper()}",
         modality=Modality.EMG,
-        rank=_ALONE,
+        rank=ALONE,
         electrode=f"chin {place}",
         partners=tuple(f"chin {other}" for other in others),
+        side=_side_of_place(place),
+        confidence=Confidence.LIKELY,
     )
 
 
-def _heart_or_eye(found: list[str]) -> ParsedLabel | None:
+def _one_of_pair(name: str, sign: str, whole: ParsedLabel, base: int) -> ParsedLabel:
+    other = "-" if sign == "+" else "+"
+    return ParsedLabel(
+        what=f"{whole.what}, {sign} electrode",
+        modality=whole.modality,
+        rank=base + ALONE + (sign == "-"),
+        electrode=f"{name} {sign}",
+        partners=(f"{name} {other}",),
+        confidence=Confidence.LIKELY,
+    )
+
+
+def _heart_or_eye(found: Words, sign: str) -> ParsedLabel | None:
+    if found.has(Meaning.ECG):
+        return _heart(found, sign)
     electrodes = _electrodes(found)
-    if {"ecg", "ekg"} & set(found):
-        return _heart(found)
-    if "eog" in found or any(e in ("e1", "e2") for e in electrodes):
+    active = next((e for e in electrodes if e not in _MASTOIDS), "")
+    oculogram = found.has(Meaning.EYE) or bool({"vog", "hog"} & set(found.words))
+    if oculogram or active in _EYES:
         return _eye(found, electrodes)
     return None
 
 
-def _heart(found: list[str]) -> ParsedLabel:
-    places = [w for w in found if w in ("1", "2", "3", "l", "r", "left", "right")]
-    leads = found[1:] if len(found) > 1 and found[1] in ("ecg", "ekg") else found  # ECG EKG2-EKG
-    if len(places) != 1 or sum(w in ("ecg", "ekg") for w in leads) > 1:
-        return ParsedLabel(what="ECG", modality=Modality.ECG)
-    place = places[0][0]
+def _heart(found: Words, sign: str) -> ParsedLabel:
+    whole = ParsedLabel(what="ECG", modality=Modality.ECG)
+    places = [place for place in _places(found) if place != "c"]
+    hearts = [meaning_of(word) is Meaning.ECG for word in found.words]
+    repeated = sum(hearts) > 1 and not (sum(hearts) == 2 and all(hearts[:2]))  # ECG EKG2
+    if sign and not places:
+        return _one_of_pair("ecg", sign, whole, 0)
+    if len(places) != 1 or repeated:
+        return whole
+    place = places[0]
     others = [p for p in (("1", "2", "3") if place.isdigit() else ("l", "r")) if p != place]
     return ParsedLabel(
         what=f"ECG electrode {place.upper()}",
         modality=Modality.ECG,
-        rank=_ALONE + (place in ("2", "3", "r")),
+        rank=ALONE + (place in ("2", "3", "r")),
         electrode=f"ecg {place}",
         partners=tuple(f"ecg {other}" for other in others),
+        side=_side_of_place(place),
+        confidence=Confidence.LIKELY,
     )
 
 
-def _eye(found: list[str], electrodes: list[str]) -> ParsedLabel:
-    eyes = [e for e in electrodes if e in ("e1", "e2")]
-    side = {"e1": "left", "e2": "right"}[eyes[0]] if eyes else _side(found)
-    if not side and not electrodes and _numbers(found):
+def _eye(found: Words, electrodes: list[str]) -> ParsedLabel:
+    eyes = [e for e in electrodes if e in _EYES]
+    guessed = {"pg1", "pg2"} & set(found.words)  # below the eyes, or at the pharynx
+    sure = Confidence.GUESS if guessed else Confidence.CERTAIN
+    side = _EYES[eyes[0]] if eyes else _side(found)
+    if not side and "e" in found.words:  # Portuguese: esquerdo
+        side = "left"
+    if not side and _numbers(found):
         side = {"1": "left", "2": "right"}.get(_numbers(found)[0], "")
-    horizontal = len(set(eyes)) == 2 or {"h", "horiz", "horizontal", "heog"} & set(found)
-    if len(set(eyes)) == 2 or (horizontal and not side):
-        return ParsedLabel(what="horizontal EOG", modality=Modality.EOG, rank=10)
-    if {"v", "vert", "vertical"} & set(found):
-        return ParsedLabel(what="vertical EOG", modality=Modality.EOG, rank=30)
-    base = {"left": 0, "": 11, "right": 20}[side]
+        sure = Confidence.LIKELY
+    both = len(set(eyes)) == 2 or (found.has(Meaning.LEFT) and found.has(Meaning.RIGHT))
+    if both or (found.has(Meaning.HORIZONTAL) and not side):
+        return ParsedLabel(what="horizontal EOG", modality=Modality.EOG, rank=10, confidence=sure)
+    if found.has(Meaning.VERTICAL):
+        return ParsedLabel(what="vertical EOG", modality=Modality.EOG, rank=30, confidence=sure)
+    base = {"left": 0, "": 11, "right": 20}[side] + 3 * bool(guessed)
     what = f"{side} EOG".strip()
-    if len(electrodes) > len(eyes) or set(_LINKED) & set(found):
-        return ParsedLabel(what=what, modality=Modality.EOG, rank=base)
+    if len(electrodes) > len(eyes) or found.has(Meaning.LINKED):
+        reference = _reference(found, [e for e in electrodes if e not in _EYES])
+        return ParsedLabel(
+            what=what,
+            modality=Modality.EOG,
+            rank=base,
+            side=side,
+            reference=reference,
+            confidence=sure,
+            inverted=electrodes[:1] not in ([e] for e in _EYES) and bool(eyes),
+        )
     if eyes:
         near, far = ("M2", "M1") if side == "left" else ("M1", "M2")
         return ParsedLabel(
             what=f"{what}, electrode {eyes[0].upper()}",
             modality=Modality.EOG,
-            rank=base + _ALONE,
+            rank=base + ALONE,
             electrode=eyes[0].upper(),
             partners=(near, far),
+            side=side,
+            confidence=Confidence.GUESS if guessed else Confidence.LIKELY,
         )
-    return ParsedLabel(what=what, modality=Modality.EOG, rank=base + 1)
+    if not side:
+        sure = Confidence.LIKELY
+    return ParsedLabel(what=what, modality=Modality.EOG, rank=base + 1, side=side, confidence=sure)
 
 
-def _electrodes(found: list[str]) -> list[str]:
-    return [_SAME_ELECTRODE.get(w, w) for w in found if _ELECTRODE.fullmatch(w)]
+# ------------------------------------------------------------------------------------------ scalp
+
+
+def _reference(found: Words, references: Sequence[str]) -> str:
+    """How the label's reference is shown: `M2`, `M1+M2`, `Cz`, `CLE`."""
+    if {"m1", "m2"} <= set(references):
+        return "M1+M2"
+    if references:
+        return references[0].upper() if references[0] in _MASTOIDS else references[0].capitalize()
+    linked = next((w for w in found.words if meaning_of(w) is Meaning.LINKED), "")
+    return linked.upper()
 
 
 def _site(active: str, reference: str) -> int:
@@ -257,121 +290,103 @@ def _site(active: str, reference: str) -> int:
     return {"c": 2, "f": 12, "fp": 13, "af": 13, "o": 22}.get(letters, 42)
 
 
-def _scalp(found: list[str]) -> ParsedLabel | None:
+def _scalp_side(active: str) -> str:
+    return "" if not active[-1].isdigit() else "left" if int(active[-1]) % 2 else "right"
+
+
+def _behind_the_unknown(found: Words) -> bool:
+    """Whether the label's first word is not known, or says nothing alone."""
+    return meaning_of(found.words[0]) in (None, Meaning.LETTER)
+
+
+def _scalp(found: Words, kind: str) -> ParsedLabel | None:
     electrodes = _electrodes(found)
     if not electrodes:
         return None
+    inverted = electrodes[0] in _MASTOIDS and not set(electrodes) <= set(_MASTOIDS)
+    if inverted:  # A1:O2 is O2-A1 upside down
+        at = next(place for place, e in enumerate(electrodes) if e not in _MASTOIDS)
+        electrodes = [electrodes[at], *electrodes[:at], *electrodes[at + 1 :]]
     active, *references = electrodes
-    name = active.capitalize()
-    linked = next((word for word in found if word in _LINKED), "")
-    if active in ("m1", "m2"):
-        if all(e in ("m1", "m2") for e in references) and references:
+    if active in _MASTOIDS and _behind_the_unknown(found):
+        return None  # DX1-A2: against a mastoid, but it is not the mastoid
+    elsewhere = any(found.has(meaning) for meaning in _NOT_ON_THE_SCALP)
+    if elsewhere and active == "o2" and not references:
+        return ParsedLabel(what="oxygen given to the patient, or a gas")
+    if elsewhere and not found.has(Meaning.EEG):
+        return None
+    if active in _MASTOIDS and found.has(Meaning.EEG) and _numbers(found):
+        return None  # EEG1-A2: against a mastoid, but which site is not said
+    if active in _MASTOIDS:
+        if references and set(electrodes) != {active}:
             return ParsedLabel(what="two reference electrodes against each other")
         return ParsedLabel(what=f"reference electrode {active.upper()}", electrode=active.upper())
-    if references or linked:
-        reference = references[0] if references else linked
-        pair = (active, reference)
-        rank = {("c4", "m1"): 0, ("c3", "m2"): 1}.get(pair, _site(active, reference))
-        shown = reference.upper() if reference[0] == "m" or linked else reference.capitalize()
-        return ParsedLabel(what=f"EEG {name}-{shown}", modality=Modality.EEG, rank=rank)
+    name, side = active.capitalize(), _scalp_side(active)
+    reference = _reference(found, references)
+    if reference:
+        pair = (active, references[0] if references else "")
+        rank = {("c4", "m1"): 0, ("c3", "m2"): 1}.get(pair, _site(*pair))
+        if inverted and active == "cz":
+            rank = 40  # M1-Cz: everything is recorded against Cz, the mastoid too
+        elif pair[1] and pair[1] not in (*_MASTOIDS, "cz") and pair[0] not in ("fpz", "pz"):
+            rank += 3  # two sites near each other: C3-P3
+        return ParsedLabel(
+            what=f"EEG {name}-{reference}" + (", recorded upside down" if inverted else ""),
+            modality=Modality.EEG,
+            rank=rank,
+            side=side,
+            reference=reference,
+            inverted=inverted,
+        )
     rank = {"c4": 0, "c3": 1}.get(active, _site(active, ""))
-    left = active[-1] in "13579"
+    ambiguous = active == "o2" and kind != "volt" and not found.has(Meaning.EEG)
     return ParsedLabel(
         what=f"EEG electrode {name}",
         modality=Modality.EEG,
-        rank=rank + _ALONE,
+        rank=rank + ALONE,
         electrode=name,
-        partners=("M2", "M1") if left else ("M1", "M2"),
+        partners=("M2", "M1") if side == "left" else ("M1", "M2"),
+        side=side,
+        confidence=Confidence.GUESS if ambiguous else Confidence.LIKELY,
     )
 
 
-# ----------------------------------------------------------------------------- breath and oxygen
-
-
-def _saturation(found: list[str], kind: str) -> ParsedLabel | None:
-    known = _any(_SATURATION, found) or (kind == "percent" and "o2" in found)
-    if not known or _first(_OTHER_SENSORS, found) or (_any(_PULSE, found) and kind != "percent"):
-        return None
-    beat_to_beat = found.count("b") > 1 or "bb" in found
-    return ParsedLabel(what="oxygen saturation", modality=Modality.SPO2, rank=int(beat_to_beat))
-
-
-def _not_ours(found: list[str]) -> ParsedLabel | None:
-    other = _first(_OTHER_SENSORS, found)
-    if other:
-        return ParsedLabel(what=other)
-    return ParsedLabel(what="pulse") if _any(_PULSE, found) else None
-
-
-def _breathing(found: list[str], kind: str) -> ParsedLabel | None:
-    flow, nasal = _any(_FLOW, found), _any(_NASAL, found)
-    if _any(_PRESSURE, found) and not nasal and (kind == "pressure" or _any(_DEVICE, found)):
-        return ParsedLabel(what="pressure set by the breathing device")
-    if _any(_DEVICE, found) or {"c", "flow"} <= set(found):
-        if flow:
-            return ParsedLabel(what="CPAP flow", modality=Modality.RESP, rank=2)
-        return ParsedLabel(what="pressure set by the breathing device")
-    if {"rip", "crip", "x", "xflow"} & set(found):
-        if flow:
-            return ParsedLabel(what="flow from the belts", modality=Modality.RESP, rank=15)
-    elif "".join(found).startswith(("newair", "newaf")):  # SHHS: it replaced AIRFLOW
-        return ParsedLabel(what="airflow thermistor", modality=Modality.RESP, rank=9)
-    elif _any(_THERMISTOR, found):
-        return ParsedLabel(what="airflow thermistor", modality=Modality.RESP, rank=10)
-    elif flow or nasal or _any(_PRESSURE, found):
-        what = "respiratory flow" if flow else "nasal pressure"
-        return ParsedLabel(what=what, modality=Modality.RESP, rank=0 if flow else 1)
-    if _any(_THORAX, found):
-        return ParsedLabel(what="thorax effort", modality=Modality.RESP, rank=20)
-    if _any(_ABDOMEN, found):
-        return ParsedLabel(what="abdomen effort", modality=Modality.RESP, rank=30)
-    if _any(_BREATHING, found):
-        return ParsedLabel(what="breathing", modality=Modality.RESP, rank=40)
+def _not_ours(found: Words) -> ParsedLabel | None:
+    for meaning, what in _OTHER_SENSORS.items():
+        if found.has(meaning):
+            return ParsedLabel(what=what)
+    belts = (Meaning.EFFORT, Meaning.INDUCTANCE, Meaning.BREATHING)
+    if found.has(Meaning.SUM) and not any(found.has(meaning) for meaning in belts):
+        return ParsedLabel(what="a computed signal")
     return None
 
 
-def _generic(found: list[str]) -> ParsedLabel | None:
+def _generic(found: Words, sign: str) -> ParsedLabel | None:
     """`EEG`, `EEG2`, `EEG(sec)`, `EMG1`: the modality without a place."""
     number = int(next(iter(_numbers(found)), "1")[:2])
-    if "eeg" in found:
-        rank = 80 if "sec" in found else 49 + min(max(number, 1), 20)
-        return ParsedLabel(what="EEG", modality=Modality.EEG, rank=rank)
-    if "emg" in found:
-        rank = 39 if _side(found) and found.count("emg") == 1 else 9 + min(max(number, 1), 20)
-        return ParsedLabel(what="EMG of unstated muscle", modality=Modality.EMG, rank=rank)
+    if found.has(Meaning.EEG):
+        rank = 80 if "sec" in found.words else 49 + min(max(number, 1), 20)
+        return ParsedLabel(
+            what="EEG", modality=Modality.EEG, rank=rank, confidence=Confidence.LIKELY
+        )
+    if found.count(Meaning.VERTICAL) == 2 and _side(found):  # Lower.Left-Upper: of the chin
+        return ParsedLabel(
+            what="chin EMG, two of its electrodes",
+            modality=Modality.EMG,
+            rank=8,
+            side=_side(found),
+            confidence=Confidence.GUESS,
+        )
+    if found.has(Meaning.EMG):
+        muscle = ParsedLabel(what="EMG of unstated muscle", modality=Modality.EMG)
+        if sign and not _places(found):
+            return _one_of_pair("emg", sign, muscle, 30)
+        sided = bool(_side(found)) and found.count(Meaning.EMG) == 1
+        return ParsedLabel(
+            what=muscle.what,
+            modality=Modality.EMG,
+            rank=39 if sided else 9 + min(max(number, 1), 20),
+            side=_side(found) if sided else "",
+            confidence=Confidence.GUESS if sided else Confidence.LIKELY,
+        )
     return None
-
-
-# ------------------------------------------------------------------------------------------ units
-
-_VOLTS = {"v": 1e6, "mv": 1e3, "uv": 1.0, "nv": 1e-3}
-_VOLT_WORDS = {"volt": "v", "millivolt": "mv", "microvolt": "uv", "mcv": "uv", "nanovolt": "nv"}
-_KINDS = {
-    "percent": r"%|percent|perc|pct|prozent|%\s*sat\w*|% ?spo2",
-    "rate": r"bpm|/min|1/min|b/min|beats/min|min-1|hz",
-    "temperature": r"deg ?c|c|degrees? ?c\w*|celsius|f|deg ?f|k",
-    "pressure": r"cm ?h2o|h2o|hpa|mbar|kpa|pa|mmhg|psi",
-    "flow": r"l/s|l/min|ml/s|lpm|l|ml|ml/min",
-    "other": r"g|m/s\^?2|deg|deg/s|lux|lx|s|ms|min\.?|minutes|hrs|a|ma|ua|na|ohm|kohm|db|rpm",
-}
-
-
-def _plain_unit(unit: str) -> str:
-    text = unit.strip()
-    for micro in ("\u00c2\u00b5", "\u00ce\u00bc", "\u00b5", "\u03bc", "\u00e6", "\ufffd", "?"):
-        text = text.replace(micro, "u")  # UTF-8 read as Latin-1, micro, mu, code page 437, lost
-    plain = readable(text).lower().strip(" .[]()")
-    return _VOLT_WORDS.get(plain.removesuffix("s"), plain)
-
-
-def volt_scale(unit: str) -> float | None:
-    """Factor from the unit to microvolts; None when the unit is not a voltage."""
-    return _VOLTS.get(_plain_unit(unit))
-
-
-def unit_kind(unit: str) -> str:
-    """volt, percent, rate, temperature, pressure, flow, other, or empty when not known."""
-    plain = _plain_unit(unit)
-    if plain in _VOLTS:
-        return "volt"
-    return next((kind for kind, p in _KINDS.items() if re.fullmatch(p, plain)), "")

@@ -7,9 +7,11 @@ the raw integers, kept out of the moments, and bridged before the filter so that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +24,29 @@ MAX_CLIPPED_SHARE: Mapping[Modality, float] = {
     Modality.EOG: 0.05,
     Modality.EMG: 0.05,
     Modality.ECG: 0.05,
+    Modality.IBI: 0.05,
     Modality.RESP: 0.5,  # belts and thermistors clip at every breath and still show the breathing
+    Modality.FLOW: 0.5,
+    Modality.BELT: 0.5,
 }
-MIN_MEASURED_SHARE = 0.5  # of an epoch's seconds with an oximeter reading
+MIN_MEASURED_SHARE = 0.5  # of an epoch's seconds with an oximeter reading, or within heart beats
 MAX_STD_RATIO = 100.0  # to the night's median epoch: an electrode that came off, not a movement
+# Standard deviation of an epoch in uV: below is an amplifier's noise, above no body's voltage.
+STD_LIMITS_UV: Mapping[Modality, tuple[float, float]] = {
+    Modality.EEG: (0.5, 2000.0),
+    Modality.EOG: (0.1, 4000.0),
+    Modality.EMG: (0.02, 10_000.0),  # a chin without tone shows the amplifier's noise
+    Modality.ECG: (1.0, 20_000.0),
+}
+# A night whose typical epoch is this many times above the limit has a wrong unit, not no electrode.
+WRONG_UNIT_RATIO = 2.5
+
+FLAT_SECOND_RATIO = 1e-3  # of a filtered second's deviation to the typical second's
+MAX_FLAT_SHARE = 1 / 3  # of an epoch's seconds; a filter rings for a few of them
+# Where a held value means that there is no signal: breath stops, and so does the tone of a chin.
+NEVER_STILL = frozenset({Modality.EEG, Modality.EOG, Modality.ECG})
+
+_EPOCHS_AT_ONCE = 64
 
 Integers = NDArray[np.int16] | NDArray[np.int32]
 
@@ -36,6 +57,10 @@ class Fault(StrEnum):
     FLAT = "flat"
     CLIPPED = "clipped"
     OUT_OF_RANGE = "out of range"
+    SENTINEL = "sentinel"  # one number that stands for no reading
+    DISCONNECTED = "disconnected"  # only hum, or only an amplifier's noise
+    FEW_BEATS = "few heart beats"
+    GAP = "gap"  # of a discontinuous recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +83,14 @@ class EpochQuality:
 
     @property
     def share(self) -> float:
-        """Share of usable epochs."""
-        return float(self.usable.mean())
+        """Share of usable epochs among those that no gap touches; 0 when a gap touches all."""
+        recorded = len(self.usable) - int(self.faults.get(Fault.GAP, np.zeros(1)).sum())
+        return float(self.usable.sum()) / recorded if recorded else 0.0
+
+    def adding(self, fault: Fault, epochs: NDArray[np.bool_]) -> EpochQuality:
+        """The same with more epochs of that fault, where the others left them usable."""
+        known = self.faults.get(fault, np.zeros_like(epochs))
+        return replace(self, faults={**self.faults, fault: known | (epochs & self.usable)})
 
     def counts(self) -> dict[Fault, int]:
         """Epochs per fault, faults that never occur left out."""
@@ -78,8 +109,8 @@ def merged(qualities: Iterable[EpochQuality]) -> EpochQuality:
     """The quality of a combination of signals: any fault of one is a fault of all."""
     parts = list(qualities)
     faults = {
-        fault: np.logical_or.reduce([part.faults[fault] for part in parts])
-        for fault in parts[0].faults
+        fault: np.logical_or.reduce([part.faults[fault] for part in parts if fault in part.faults])
+        for fault in dict.fromkeys(fault for part in parts for fault in part.faults)
     }
     return EpochQuality(faults, np.logical_or.reduce([part.clipped_seconds for part in parts]))
 
@@ -107,15 +138,36 @@ def raw_quality(
     lowest = np.minimum.reduceat(used, starts[:-1])
     low, high = min(rails[0], int(lowest.min())), max(rails[1], int(highest.max()))
     flat = _flat(used, starts, highest.astype(np.int64) - lowest)
-    clipped = np.zeros(num_epochs, dtype=bool)
-    clipped_seconds = np.zeros(num_epochs * EPOCH_S, dtype=bool)
-    for epoch in np.flatnonzero((highest == high) | (lowest == low)):
-        samples = used[starts[epoch] : starts[epoch + 1]]
-        at_rail = np.flatnonzero((samples == high) | (samples == low))
-        clipped[epoch] = len(at_rail) > MAX_CLIPPED_SHARE[modality] * lengths[epoch]
-        second = np.minimum((at_rail / rate_hz).astype(int), EPOCH_S - 1)
-        clipped_seconds[epoch * EPOCH_S + second] = True
+    touched = np.flatnonzero((highest == high) | (lowest == low))
+    num_clipped, clipped_seconds = _at_rails(used, starts, touched, (low, high), rate_hz)
+    clipped = num_clipped > MAX_CLIPPED_SHARE[modality] * lengths
     return EpochQuality({Fault.FLAT: flat, Fault.CLIPPED: clipped & ~flat}, clipped_seconds)
+
+
+def _at_rails(
+    used: Integers,
+    starts: NDArray[np.int64],
+    touched: NDArray[np.intp],
+    rails: tuple[int, int],
+    rate_hz: float,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(samples at a rail per epoch, which seconds have one), looking only around touched epochs.
+
+    A few at once to bound the memory, from the first touched one of them to the last.
+    """
+    counts = np.zeros(len(starts) - 1, dtype=np.int64)
+    seconds = np.zeros(len(counts) * EPOCH_S, dtype=bool)
+    apart = np.diff(touched // _EPOCHS_AT_ONCE) > 0
+    for group in np.split(touched, np.flatnonzero(apart) + 1) if len(touched) else ():
+        first, stop = group[0], group[-1] + 1
+        cuts = starts[first : stop + 1]
+        samples = used[cuts[0] : cuts[-1]]
+        places = np.flatnonzero((samples == rails[0]) | (samples == rails[1])) + cuts[0]
+        row = np.searchsorted(cuts, places, side="right") - 1
+        counts[first:stop] = np.bincount(row, minlength=stop - first)
+        second = np.minimum(((places - cuts[row]) / rate_hz).astype(np.int64), EPOCH_S - 1)
+        seconds[(first + row) * EPOCH_S + second] = True
+    return counts, seconds
 
 
 def _cuts(num: int, step: float, limit: int) -> NDArray[np.int64]:
@@ -139,19 +191,121 @@ def _flat(
     return flat
 
 
-def measured_quality(measured: NDArray[np.bool_]) -> EpochQuality:
-    """SpO2 epochs from bool[num_epochs * EPOCH_S]: enough seconds with a plausible reading."""
+def measured_quality(
+    measured: NDArray[np.bool_], fault: Fault = Fault.OUT_OF_RANGE
+) -> EpochQuality:
+    """Epochs from bool[num_epochs * EPOCH_S]: enough seconds with a plausible reading."""
     share = measured.reshape(-1, EPOCH_S).mean(axis=1)
-    return EpochQuality({Fault.OUT_OF_RANGE: share < MIN_MEASURED_SHARE}, ~measured)
+    return EpochQuality({fault: share < MIN_MEASURED_SHARE}, ~measured)
 
 
-def with_outliers(quality: EpochQuality, filtered: NDArray[np.float32]) -> EpochQuality:
-    """The quality with epochs of impossible amplitude added, judged on the filtered signal."""
+def oximeter_quality(
+    percent: NDArray[np.float32],
+    rate_hz: float,
+    measured: NDArray[np.bool_],
+    range_percent: tuple[float, float],
+) -> EpochQuality:
+    """SpO2 epochs; where all implausible readings are one number, that is a sentinel.
+
+    Args:
+        percent: the raw readings [n].
+        rate_hz: their rate.
+        measured: bool[num_epochs * EPOCH_S]: the second has a plausible reading.
+        range_percent: what is plausible.
+    """
+    quality = measured_quality(measured)
+    starts = _cuts(len(quality.usable), EPOCH_S * rate_hz, len(percent))
+    sentinel = np.zeros(len(quality.usable), dtype=bool)
+    for epoch in np.flatnonzero(~quality.usable):
+        readings = percent[starts[epoch] : starts[epoch + 1]]
+        outside = readings[(readings < range_percent[0]) | (readings > range_percent[1])]
+        sentinel[epoch] = len(outside) > 0 and outside.min() == outside.max()
+    outside_range = quality.faults[Fault.OUT_OF_RANGE] & ~sentinel
+    faults = {Fault.OUT_OF_RANGE: outside_range, Fault.SENTINEL: sentinel}
+    return EpochQuality(faults, quality.clipped_seconds)
+
+
+def with_gaps(quality: EpochQuality, gaps: Iterable[tuple[float, float]]) -> EpochQuality:
+    """The quality with every epoch that a gap touches as GAP, and as nothing else."""
+    gap = np.zeros_like(quality.usable)
+    for start_s, stop_s in gaps:
+        first = int((start_s + 1e-6) // EPOCH_S)
+        gap[first : math.ceil((stop_s - 1e-6) / EPOCH_S)] = True
+    if not gap.any():
+        return quality
+    faults = {fault: epochs & ~gap for fault, epochs in quality.faults.items()}
+    return replace(quality, faults={**faults, Fault.GAP: gap})
+
+
+class SecondSums(NamedTuple):
+    """Sum and sum of squares of each second of a signal, float64[num_epochs * EPOCH_S]."""
+
+    sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+def second_sums(filtered: NDArray[np.float32], num_epochs: int) -> SecondSums:
+    """What outliers and moments are found from; filtered is [num_epochs * samples]."""
+    per_second = filtered.reshape(num_epochs * EPOCH_S, -1)
+    return SecondSums(
+        np.einsum("ij->i", per_second).astype(np.float64),
+        np.einsum("ij,ij->i", per_second, per_second).astype(np.float64),
+    )
+
+
+def with_outliers(
+    quality: EpochQuality,
+    filtered: NDArray[np.float32],
+    limits: tuple[float, float] | None = None,
+    *,
+    per_second: SecondSums | None = None,
+) -> EpochQuality:
+    """The quality with epochs of impossible amplitude added, judged on the filtered signal.
+
+    Args:
+        quality: what the raw signal showed.
+        filtered: the signal, [num_epochs * samples].
+        limits: least and greatest standard deviation of an epoch; None when the unit is not known.
+            Without effect where the night's typical epoch says that the unit is wrong.
+        per_second: the signal's second_sums, where they are known already.
+    """
     usable = quality.usable
-    epoch_std = filtered.reshape(len(usable), -1).std(axis=1)
+    epoch_std = _epoch_std(filtered, per_second or second_sums(filtered, len(usable)))
     typical = float(np.median(epoch_std[usable])) if usable.any() else 0.0
-    outlier = usable & (epoch_std > MAX_STD_RATIO * typical)
-    return EpochQuality({**quality.faults, Fault.OUT_OF_RANGE: outlier}, quality.clipped_seconds)
+    least, most = 0.0, MAX_STD_RATIO * typical
+    if limits and limits[0] <= typical <= WRONG_UNIT_RATIO * limits[1]:
+        least, most = max(limits[0], typical / MAX_STD_RATIO), min(limits[1], most)
+    found = quality.adding(Fault.OUT_OF_RANGE, epoch_std > most)
+    return found.adding(Fault.DISCONNECTED, epoch_std < least)
+
+
+def with_flat_seconds(
+    quality: EpochQuality, per_second: SecondSums, samples_per_second: int
+) -> EpochQuality:
+    """The quality with epochs FLAT of which too many seconds are, though the rest is alive."""
+    mean = per_second.sums / samples_per_second
+    variance = per_second.squares / samples_per_second - mean**2
+    counted = np.repeat(quality.usable, EPOCH_S)
+    if not counted.any():
+        return quality
+    still = variance < FLAT_SECOND_RATIO**2 * np.median(variance[counted])
+    share = still.reshape(-1, EPOCH_S).mean(axis=1)
+    return quality.adding(Fault.FLAT, share > MAX_FLAT_SHARE)
+
+
+def _epoch_std(filtered: NDArray[np.float32], per_second: SecondSums) -> NDArray[np.float64]:
+    """Standard deviation of each epoch, from sums over seconds: less than half the time of std().
+
+    Where a mean far from 0 would drown the difference of the sums, std() it is after all.
+    """
+    num_epochs = len(per_second.sums) // EPOCH_S
+    count = len(filtered) // num_epochs
+    mean = per_second.sums.reshape(num_epochs, EPOCH_S).sum(axis=1) / count
+    mean_square = per_second.squares.reshape(num_epochs, EPOCH_S).sum(axis=1) / count
+    std = np.sqrt(np.maximum(0.0, mean_square - mean**2))
+    drowned = std**2 < 1e-4 * mean_square
+    std[drowned] = filtered.reshape(num_epochs, -1)[drowned].std(axis=1)
+    return np.asarray(std)
 
 
 def bridge(samples: NDArray[np.float32], rate_hz: float, usable: NDArray[np.bool_]) -> None:
@@ -174,21 +328,30 @@ def bridge(samples: NDArray[np.float32], rate_hz: float, usable: NDArray[np.bool
             samples[begin:end] = line
 
 
-def moments(filtered: NDArray[np.float32], quality: EpochQuality) -> tuple[float, float]:
+def moments(
+    filtered: NDArray[np.float32],
+    quality: EpochQuality,
+    *,
+    per_second: SecondSums | None = None,
+) -> tuple[float, float]:
     """Mean and standard deviation over the seconds that are usable and free of clipping.
 
     Where clipping is so common that less than half of the usable seconds would remain, all of them
     count. Without any usable second, (0, 0).
+
+    Args:
+        filtered: the signal, [num_epochs * samples].
+        quality: which seconds count.
+        per_second: the signal's second_sums, where they are known already.
     """
     usable = np.repeat(quality.usable, EPOCH_S)
     chosen = usable & ~quality.clipped_seconds
     if 2 * chosen.sum() < usable.sum():
         chosen = usable
-    per_second = filtered.reshape(len(chosen), -1)
     if not chosen.any():
         return 0.0, 0.0
-    sums = np.einsum("ij->i", per_second)[chosen].astype(np.float64)
-    squares = np.einsum("ij,ij->i", per_second, per_second)[chosen].astype(np.float64)
-    count = len(sums) * per_second.shape[1]
-    mean = float(sums.sum() / count)
-    return mean, float(np.sqrt(max(0.0, squares.sum() / count - mean**2)))
+    per_second = per_second or second_sums(filtered, len(quality.usable))
+    sums, squares = (every[chosen].sum() for every in per_second)
+    count = int(chosen.sum()) * (len(filtered) // len(chosen))
+    mean = float(sums / count)
+    return mean, float(np.sqrt(max(0.0, squares / count - mean**2)))

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from xml.etree import ElementTree  # writes only; reading untrusted XML is signals.annotations
+from xml.etree import ElementTree  # writes only; reading untrusted XML is signals.scoring_xml
 
 import numpy as np
 from numpy.typing import NDArray

@@ -31,7 +31,7 @@ class StoredNight:
     subject_id: str
     cohort: str
     split: str
-    source_sha256: str | None
+    source_hash: str | None
     modality_valid: NDArray[np.bool_]  # [L, M]
     age_years: float | None
     sex: Sex | None
@@ -66,7 +66,7 @@ def micro_night_row(
     subject_id: str,
     cohort: str,
     split: str,
-    source_sha256: str | None,
+    source_hash: str | None,
     micro: NDArray[np.floating[Any]],
     modality_valid: NDArray[np.bool_],
     demographics: Demographics | None,
@@ -85,7 +85,7 @@ def micro_night_row(
         "subject_id": subject_id,
         "cohort": cohort,
         "split": split,
-        "source_sha256": source_sha256,
+        "source_hash": source_hash,
         "num_epochs": length,
         "dim": dim,
         "micro": _finite(recording_id, "micro", micro, np.float16),
@@ -102,7 +102,7 @@ def night_embedding_row(
     subject_id: str,
     cohort: str,
     split: str,
-    source_sha256: str | None,
+    source_hash: str | None,
     micro: NDArray[np.floating[Any]],
     macro: NDArray[np.floating[Any]],
     night: NDArray[np.floating[Any]],
@@ -130,7 +130,7 @@ def night_embedding_row(
         "subject_id": subject_id,
         "cohort": cohort,
         "split": split,
-        "source_sha256": source_sha256,
+        "source_hash": source_hash,
         "num_epochs": length,
         "micro_dim": micro_dim,
         "macro_dim": macro_dim,
@@ -208,7 +208,7 @@ _COMMON = (
     "subject_id",
     "cohort",
     "split",
-    "source_sha256",
+    "source_hash",
     "age_years",
     "sex",
     "bmi",

@@ -11,7 +11,8 @@ fork-safe: start worker processes by spawn.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import lance
 import pyarrow as pa
@@ -23,6 +24,8 @@ from sleepmami import storage
 from sleepmami.errors import TableError
 
 IDENTITY_KEYS = ("schema_name", "schema_version")
+DATA_FOLDER = "data"
+HISTORY_FOLDERS = ("_versions", "_transactions", "_deletions")  # of what a commit writes itself
 METADATA_KEYS = (*IDENTITY_KEYS, "config", "code_version", "source_versions")
 
 
@@ -49,7 +52,11 @@ def write_fragments(table: pa.Table, uri: str, schema: pa.Schema) -> list[str]:
     for mode in modes:
         try:
             fragments = lance_write_fragments(
-                rows, place, schema=schema, mode=mode, max_rows_per_file=rows.num_rows
+                rows,
+                place,
+                schema=schema,
+                mode=mode,
+                max_rows_per_file=rows.num_rows,
             )
         except OSError as error:
             if mode == "create" and exists(uri):  # another writer was first
@@ -155,6 +162,70 @@ def take_rows(
         raise _failure(uri, "has no such rows", error) from error
 
 
+def iter_rows(
+    uri: str,
+    columns: Sequence[str] | None = None,
+    *,
+    batch_rows: int,
+    without: Collection[str] = (),
+) -> Iterator[pa.Table]:
+    """Rows in the order they were committed, a few at a time.
+
+    Args:
+        uri: the table.
+        columns: columns to read; the others are not touched on disk.
+        batch_rows: at most this many at once.
+        without: files (`files_in_use`) that are not to be read, nor the rows that need them.
+
+    Raises:
+        TableError: no such table, or data that cannot be read.
+    """
+    dataset = _open(uri)
+    names = None if columns is None else list(columns)
+    for fragment in dataset.get_fragments():
+        if set(without) & set(_fragment_files(fragment)):
+            continue
+        try:
+            for batch in fragment.to_batches(columns=names, batch_size=batch_rows):
+                yield pa.Table.from_batches([batch])
+        except (OSError, ValueError) as error:
+            raise _failure(uri, "could not be read", error) from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # what Lance says of bytes it never wrote
+                raise
+            raise _failure(uri, "could not be read", Exception(error)) from None
+
+
+def files_in_use(uri: str) -> list[str]:
+    """Data and deletion files of the newest version, by their paths below the table."""
+    return [file for part in _open(uri).get_fragments() for file in _fragment_files(part)]
+
+
+def written_files(fragments: Sequence[str]) -> list[str]:
+    """Data files of fragments from `write_fragments`, by their paths below the table."""
+    files = [file for text in fragments for file in json.loads(text)["files"]]
+    return [f"{DATA_FOLDER}/{file['path']}" for file in files]
+
+
+def discard(uri: str, fragments: Sequence[str]) -> None:
+    """Delete what `write_fragments` wrote; for fragments that will never be committed."""
+    for file in written_files(fragments):
+        storage.delete(storage.join(uri, file))
+
+
+def was_compacted(uri: str, versions: Iterable[int]) -> bool:
+    """Whether one of some versions moved rows to other files (Lance's compaction)."""
+    dataset = _open(uri)
+    for number in versions:
+        try:
+            operation = dataset.read_transaction(number).operation
+        except (OSError, ValueError, RuntimeError):  # cleaned up since
+            continue
+        if isinstance(operation, lance.LanceOperation.Rewrite):
+            return True
+    return False
+
+
 def count_rows(uri: str, filter: str | None = None) -> int:
     """Number of rows, or of those a condition holds for."""
     try:
@@ -204,6 +275,12 @@ def is_one_of(column: str, values: Iterable[str]) -> str:
     """The condition that a text column holds one of some values, whatever characters they have."""
     quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
     return f"{column} IN ({quoted})" if quoted else "false"
+
+
+def _fragment_files(fragment: Any) -> list[str]:  # Any: Lance's own, untyped
+    data = [f"{DATA_FOLDER}/{file.path}" for file in fragment.data_files()]
+    deletions = fragment.deletion_file()
+    return [*data, deletions] if deletions else data
 
 
 class _MissingTableError(TableError):

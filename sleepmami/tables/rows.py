@@ -14,17 +14,22 @@ import pyarrow as pa
 
 from sleepmami.errors import TableError
 from sleepmami.psg import (
-    MODALITIES,
+    LAYOUTS,
     SEGMENT_EPOCHS,
     ChannelDecision,
     ChannelStatistics,
+    Confidence,
     Decision,
+    EventKind,
+    Layout,
     Modality,
     Night,
+    ScoredEvent,
     segment_start_epochs,
 )
 from sleepmami.tables.arrays import fixed_size_values
-from sleepmami.tables.demographics import Demographics, demographic_cells
+from sleepmami.tables.checksums import row_checksums, segment_checksums, signals_digest
+from sleepmami.tables.demographics import Demographics, person_cells
 from sleepmami.tables.embedding_rows import (
     EmbeddedNight,
     MicroNight,
@@ -33,7 +38,13 @@ from sleepmami.tables.embedding_rows import (
     read_micro_nights,
     read_night_embeddings,
 )
-from sleepmami.tables.schemas import RECORDINGS, SEGMENTS, Row, rows_table, segment_column
+from sleepmami.tables.schemas import (
+    RECORDINGS,
+    Row,
+    rows_table,
+    segment_column,
+    segments_schema,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +59,7 @@ __all__ = [
     "read_micro_nights",
     "read_night_embeddings",
     "recording_row",
+    "recordings_table",
     "rows_table",
     "segment_usable",
     "segments_table",
@@ -67,9 +79,11 @@ def segments_table(night: Night) -> pa.Table:
         pa.array(np.arange(rows, dtype=np.int32)),
         pa.array(starts),
     ]
+    layout = LAYOUTS[night.layout]
+    schema = segments_schema(layout)
     usable_SME = segment_usable(night, starts)
-    for index, modality in enumerate(MODALITIES):
-        kind = SEGMENTS.field(segment_column(modality)).type
+    for index, modality in enumerate(layout.modalities):
+        kind = schema.field(segment_column(modality)).type
         if modality not in night.signals:
             columns.append(pa.nulls(rows, kind))
             continue
@@ -86,16 +100,20 @@ def segments_table(night: Night) -> pa.Table:
                 mask=pa.array(~usable_SME[:, index].any(axis=1)),
             )
         )
-    kind = SEGMENTS.field("usable").type
+    kind = schema.field("usable").type
     columns.append(pa.FixedSizeListArray.from_arrays(pa.array(usable_SME.reshape(-1)), type=kind))
-    return pa.Table.from_arrays(columns, schema=SEGMENTS)
+    columns.append(pa.nulls(rows, pa.uint64()))
+    table = pa.Table.from_arrays(columns, names=schema.names)
+    columns[-1] = pa.array(segment_checksums(table))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def segment_usable(night: Night, starts: Sequence[int] | NDArray[np.int32]) -> NDArray[np.bool_]:
     """Usable epochs of the segments that start at some epochs: [segments, modalities, epochs]."""
     epochs = np.asarray(starts, dtype=np.int32)[:, None] + np.arange(SEGMENT_EPOCHS)
     never = np.zeros(night.num_epochs, np.bool_)
-    return np.stack([night.usable.get(m, never)[epochs] for m in MODALITIES], axis=1)
+    modalities = LAYOUTS[night.layout].modalities
+    return np.stack([night.usable.get(m, never)[epochs] for m in modalities], axis=1)
 
 
 def recording_row(
@@ -105,7 +123,9 @@ def recording_row(
     subject_id: str,
     cohort: str,
     split: str,
-    source_sha256: str,
+    source_hash: str,
+    source_stamp: str = "",
+    segments: pa.Table | None = None,
     rejected_code: str | None = None,
     rejected_reason: str | None = None,
     demographics: Demographics | None,
@@ -118,7 +138,9 @@ def recording_row(
         subject_id: who it is; all nights of one person share it.
         cohort: the study.
         split: from `splits.split_of`.
-        source_sha256: of the EDF's bytes; empty when it could not be read.
+        source_hash: of the EDF's bytes; empty when it could not be read.
+        source_stamp: of the file's size and time of change; empty when not known.
+        segments: the night's `segments_table`, exactly when there is a night.
         rejected_code: a RecordingCode, exactly when there is no night.
         rejected_reason: text free of anything the file's header says.
         demographics: None when nothing is known.
@@ -128,34 +150,50 @@ def recording_row(
             f"{recording_id}: found {'a' if night else 'no'} night and rejected_code="
             f"{rejected_code!r}; expected either a night or a code"
         )
+    if (night is None) != (segments is None):
+        raise TableError(f"{recording_id}: found a night or its segments; expected both or none")
     row: Row = dict.fromkeys(RECORDINGS.names)
     row |= {
         "recording_id": recording_id,
         "subject_id": subject_id,
         "cohort": cohort,
         "split": split,
-        "source_sha256": source_sha256 or None,
-        **demographic_cells(demographics),
+        "source_hash": source_hash or None,
+        "source_stamp": source_stamp or None,
+        **person_cells(demographics),
         "rejected_code": rejected_code,
         "rejected_reason": rejected_reason,
     }
-    if night is not None:
+    if night is not None and segments is not None:
         row |= _night_cells(night)
+        row["signals_digest"] = signals_digest(segments)
     return row
 
 
+def recordings_table(rows: Sequence[Row]) -> pa.Table:
+    """Rows of `recording_row` as a table, with the checksum of each."""
+    table = rows_table([{**row, "checksum": 0} for row in rows], RECORDINGS)
+    place = RECORDINGS.get_field_index("checksum")
+    return table.set_column(place, RECORDINGS.field(place), pa.array(row_checksums(table)))
+
+
 def _night_cells(night: Night) -> Row:
+    modalities = LAYOUTS[night.layout].modalities
     return {
         "num_epochs": night.num_epochs,
         "hypnogram": None if night.hypnogram is None else night.hypnogram.tolist(),
+        "events": None
+        if night.events is None
+        else [{**dataclasses.asdict(event), "kind": event.kind.value} for event in night.events],
+        "gaps": [{"start_s": start_s, "stop_s": stop_s} for start_s, stop_s in night.gaps],
         "usable": [
             {"modality": m.value, "epochs": night.usable[m].tolist()}
-            for m in MODALITIES
+            for m in modalities
             if m in night.usable
         ],
         "statistics": [
             {"modality": m.value, **dataclasses.asdict(night.statistics[m])}
-            for m in MODALITIES
+            for m in modalities
             if m in night.statistics
         ],
         "channels": [
@@ -163,6 +201,7 @@ def _night_cells(night: Night) -> Row:
                 **dataclasses.asdict(channel),
                 "modality": channel.modality and channel.modality.value,
                 "decision": channel.decision.value,
+                "confidence": channel.confidence and channel.confidence.value,
             }
             for channel in night.channels
         ],
@@ -195,7 +234,8 @@ def night_from_rows(recording: Mapping[str, Any], segments: pa.Table) -> Night:
     statistics = {Modality(s["modality"]): s for s in recording["statistics"]}
     signals: dict[Modality, NDArray[np.int16]] = {}
     kept_usable: dict[Modality, NDArray[np.bool_]] = {}
-    for modality in MODALITIES:
+    layout = _layout_of(segments)
+    for modality in layout.modalities:
         values, valid = fixed_size_values(ordered.column(segment_column(modality)))
         if valid.any():
             covered = np.zeros(num_epochs, np.bool_)
@@ -215,7 +255,19 @@ def night_from_rows(recording: Mapping[str, Any], segments: pa.Table) -> Night:
         },
         channels=tuple(_channel(cells) for cells in recording["channels"]),
         hypnogram=None if hypnogram is None else np.asarray(hypnogram, np.int8),
+        events=None
+        if recording["events"] is None
+        else tuple(ScoredEvent(**{**e, "kind": EventKind(e["kind"])}) for e in recording["events"]),
+        gaps=tuple((gap["start_s"], gap["stop_s"]) for gap in recording["gaps"]),
+        layout=layout.name,
     )
+
+
+def _layout_of(segments: pa.Table) -> Layout:
+    for layout in LAYOUTS.values():
+        if segments.column_names == segments_schema(layout).names:
+            return layout
+    raise TableError(f"found segments of columns {segments.column_names}; expected a layout's")
 
 
 def _ordered_segments(recording_id: str, num_epochs: int, segments: pa.Table) -> pa.Table:
@@ -236,11 +288,12 @@ def _ordered_segments(recording_id: str, num_epochs: int, segments: pa.Table) ->
 
 
 def _channel(cells: Mapping[str, Any]) -> ChannelDecision:
-    modality, decision = cells["modality"], cells["decision"]
+    modality, confidence = cells["modality"], cells["confidence"]
     return ChannelDecision(
         **{
             **cells,
             "modality": None if modality is None else Modality(modality),
-            "decision": Decision(decision),
+            "decision": Decision(cells["decision"]),
+            "confidence": None if confidence is None else Confidence(confidence),
         }
     )

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from sleepmami import __version__
 from sleepmami.errors import TableError
-from sleepmami.psg import MODALITIES, SEGMENT_EPOCHS, SEGMENT_S, STORED_RATE_HZ, Modality
+from sleepmami.psg import LAYOUTS, SEGMENT_EPOCHS, SEGMENT_S, Layout, Modality
 
 Row = dict[str, Any]  # Any: one value per column of a schema
 
-SCHEMA_VERSION = "1"  # raised when a column is added, removed, renamed or changes its meaning
+SCHEMA_VERSION = "2"  # raised when a column is added, removed, renamed or changes its meaning
 
 
 def _schema(name: str, fields: list[pa.Field]) -> pa.Schema:
@@ -36,7 +36,7 @@ _IDENTITY = [
     _required("subject_id", pa.string()),
     _required("cohort", pa.string()),
     _required("split", pa.string()),
-    pa.field("source_sha256", pa.string()),  # of the EDF's bytes; null when it could not be read
+    pa.field("source_hash", pa.string()),  # of the EDF's bytes; null when it could not be read
 ]
 _DEMOGRAPHICS = [
     pa.field("age_years", pa.float32()),
@@ -44,13 +44,34 @@ _DEMOGRAPHICS = [
     pa.field("bmi", pa.float32()),
 ]
 
+_OUTCOME = pa.struct(
+    [
+        ("name", pa.string()),
+        ("event", pa.bool_()),
+        ("time_days", pa.float64()),
+        ("prevalent", pa.bool_()),
+    ]
+)
+_EVENT = pa.struct([("start_s", pa.float64()), ("duration_s", pa.float64()), ("kind", pa.string())])
+
 RECORDINGS = _schema(
     "recordings",
     [
         *_IDENTITY,
+        pa.field("source_stamp", pa.string()),  # of the file's size and time of change
+        pa.field(
+            "signals_digest", pa.string()
+        ),  # of what segments.lance holds; null when rejected, but for copies
         *_DEMOGRAPHICS,
+        pa.field("age_top_coded", pa.bool_()),  # age_years stands for all older ages, too
+        pa.field("ahi", pa.float32()),
+        pa.field("outcomes", pa.list_(_OUTCOME)),
         pa.field("num_epochs", pa.int32()),
         pa.field("hypnogram", pa.list_(pa.int8())),
+        pa.field("events", pa.list_(_EVENT)),
+        pa.field(
+            "gaps", pa.list_(pa.struct([("start_s", pa.float64()), ("stop_s", pa.float64())]))
+        ),
         pa.field(
             "usable",
             pa.list_(pa.struct([("modality", pa.string()), ("epochs", pa.list_(pa.bool_()))])),
@@ -80,6 +101,8 @@ RECORDINGS = _schema(
                         ("decision", pa.string()),
                         ("reason", pa.string()),
                         ("reference", pa.string()),
+                        ("side", pa.string()),
+                        ("confidence", pa.string()),
                     ]
                 )
             ),
@@ -87,23 +110,32 @@ RECORDINGS = _schema(
         pa.field("missing", pa.list_(pa.string())),
         pa.field("rejected_code", pa.string()),
         pa.field("rejected_reason", pa.string()),
+        _required("checksum", pa.uint64()),  # of the row: tables/checksums.py
     ],
 )
 
-SEGMENTS = _schema(
-    "segments",
-    [
-        _required("recording_id", pa.string()),
-        _required("segment_index", pa.int32()),
-        _required("start_epoch", pa.int32()),
-        *(
-            pa.field(segment_column(m), pa.list_(pa.int16(), SEGMENT_S * STORED_RATE_HZ[m]))
-            for m in MODALITIES
-        ),
-        # [modality, epoch] flattened: the other epoch of a stored segment may hold only zeros
-        _required("usable", pa.list_(pa.bool_(), len(MODALITIES) * SEGMENT_EPOCHS)),
-    ],
-)
+
+def segments_schema(layout: Layout) -> pa.Schema:
+    """segments.lance of one layout; a table of another layout is refused by its name."""
+    suffix = "" if layout.name == "sleepmami" else f"_{layout.name}"
+    return _schema(
+        f"segments{suffix}",
+        [
+            _required("recording_id", pa.string()),
+            _required("segment_index", pa.int32()),
+            _required("start_epoch", pa.int32()),
+            *(
+                pa.field(segment_column(m), pa.list_(pa.int16(), SEGMENT_S * rate_hz))
+                for m, rate_hz in layout.rate_hz.items()
+            ),
+            # [modality, epoch] flattened: the other epoch of a stored segment may hold only zeros
+            _required("usable", pa.list_(pa.bool_(), len(layout.rate_hz) * SEGMENT_EPOCHS)),
+            _required("checksum", pa.uint64()),
+        ],
+    )
+
+
+SEGMENTS = segments_schema(LAYOUTS["sleepmami"])
 
 
 def micro_nights_schema() -> pa.Schema:

@@ -74,7 +74,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     tiny = ["--preset", "tiny"]
     small = settings(num_subjects=NUM_NIGHTS, duration_h=0.3)
     walk.run("simulate", walk.simulated, *tiny, *small)
-    walk.run("ingest", f"{walk.simulated}/edf", walk.corpus, "--cohort", "simulated",
+    walk.run("ingest", f"{walk.simulated}/edf", walk.corpus, "--cohort", "simulated", "--keep-names",
              "--metadata", f"{walk.simulated}/metadata.csv",
              "--annotations", f"{walk.simulated}/annotations")  # fmt: skip
     few = settings(

@@ -50,7 +50,7 @@ def edfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def complete(ray_cluster: object, edfs: Path) -> str:
     corpus = str(edfs.parent / "corpus")
-    ingest(str(edfs), corpus, IngestConfig())
+    ingest(str(edfs), corpus, IngestConfig(recording_ids="file_name"))
     return corpus
 
 
@@ -141,7 +141,7 @@ def test_only_what_is_missing_or_has_learnt_something_is_embedded(
     lance_io.delete_recordings(micro_nights(run), ALL[:2])  # as a run leaves it that was stopped
     people = tmp_path / "people.csv"
     people.write_text(f"recording_id,subject_id,age_years,sex,bmi\n{ALL[3]},s,44.5,female,\n")
-    ingest(str(edfs), str(corpus), IngestConfig(), metadata=str(people))
+    ingest(str(edfs), str(corpus), IngestConfig(recording_ids="file_name"), metadata=str(people))
     account = {"already there": NUM_NIGHTS - 3, "embedded": 2, "embedded again": 1}
     assert embed(corpus, run) == account
     assert names(micro_nights(run)) == ALL

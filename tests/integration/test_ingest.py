@@ -8,18 +8,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import ray
 
 from pipelines import ingest_edf, ray_data
 from pipelines.ingest_edf import ingest
-from pipelines.ingest_file import IngestItem, IngestResult, ingest_file
-from sleepmami.config import IngestConfig
+from pipelines.ingest_file import IngestResult, ingest_file
+from pipelines.ingest_plan import IngestItem
+from sleepmami.config import IngestConfig, PreprocessConfig
 from sleepmami.errors import ConfigError, TableError
 from sleepmami.psg import Night
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
@@ -30,6 +31,7 @@ from sleepmami.simulation.subjects import Subject, simulate_subject
 from sleepmami.tables import lance_io
 from sleepmami.tables.rows import night_from_rows
 from sleepmami.tables.splits import split_of
+from tests.noise_nights import recordings, segments, write_noise
 from tests.unit.tables.nights import assert_same_night
 
 pytestmark = pytest.mark.ray
@@ -37,7 +39,7 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 5
 DURATION_H = 0.1
-CONFIG = IngestConfig(cohort="sim", nights_per_commit=2)
+CONFIG = IngestConfig(cohort="sim", nights_per_commit=2, recording_ids="file_name")
 HEADER = "recording_id,subject_id,age_years,sex,bmi\n"
 
 
@@ -49,18 +51,6 @@ def write(folder: Path, index: int, duration_h: float = DURATION_H) -> Path:
     """A simulated night beside its scoring; the path of its EDF."""
     write_night(folder, subject(index), simulate_night(subject(index), duration_h, SEED))
     return folder / f"{subject(index).subject_id}.edf"
-
-
-def recordings(corpus: Path) -> dict[str, dict[str, Any]]:
-    rows = lance_io.read_table(str(corpus / "recordings.lance")).to_pylist()
-    found = {row["recording_id"]: row for row in rows}
-    assert len(found) == len(rows)
-    return found
-
-
-def segments(corpus: Path) -> pa.Table:
-    order = [("recording_id", "ascending"), ("segment_index", "ascending")]
-    return lance_io.read_table(str(corpus / "segments.lance")).sort_by(order)
 
 
 def stored_night(corpus: Path, recording_id: str) -> Night:
@@ -176,19 +166,40 @@ def test_a_second_run_adds_what_is_new_and_replaces_what_changed(
 # ------------------------------------------------------------------------------------- what is killed
 
 
+def test_a_channel_file_brings_in_what_was_rejected_without_it(
+    ray_cluster: object, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    lead = WriteChannel(
+        label="Lead 7",
+        unit="uV",
+        sample_rate_hz=100.0,
+        samples=rng.normal(0, 30, 12_000),
+        physical_min=-500.0,
+        physical_max=500.0,
+    )
+    (tmp_path / "edfs").mkdir()
+    write_edf(tmp_path / "edfs" / "night.edf", [lead])
+    edfs, corpus = str(tmp_path / "edfs"), str(tmp_path / "corpus")
+    assert ingest(edfs, corpus, CONFIG).outcomes == {"rejected": 1}
+    named = replace(CONFIG, preprocess=PreprocessConfig(channels=(("lead *", "EEG C4-M1"),)))
+    assert ingest(edfs, corpus, named).outcomes == {"rejected earlier": 1}
+    assert ingest(edfs, corpus, named, retry=True).outcomes == {"ingested": 1}
+    assert recordings(tmp_path / "corpus")["night"]["missing"] == ["EOG", "EMG", "ECG", "RESP", "SPO2"]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("many")
-    first = write(base, 0)
-    for number in range(14):
-        shutil.copy(first, base / f"night{number:02}.edf")
+    for number in range(15):
+        write_noise(base / f"night{number:02}.edf", seed=number)
     return base
 
 
 def test_a_driver_killed_midway_and_run_again_is_as_one_never_killed(
     ray_cluster: object, many: Path, tmp_path: Path
 ) -> None:
-    config = IngestConfig(nights_per_commit=1)
+    config = IngestConfig(nights_per_commit=1, recording_ids="file_name")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     run_until_killed(many, killed, after_rows=3)
     there = len(recordings(killed))
@@ -202,6 +213,7 @@ def test_a_driver_killed_midway_and_run_again_is_as_one_never_killed(
 def run_until_killed(folder: Path, corpus: Path, after_rows: int) -> None:
     """`sleepmami ingest` in a process group of its own that ends by SIGKILL."""
     command = ["ingest", str(folder), str(corpus), "--set", "nights_per_commit=1"]
+    command += ["--set", "recording_ids=file_name"]
     command += ["--set", "num_cpus_per_task=6"]  # one file after another
     command += ["--address", ray.get_runtime_context().gcs_address]
     process = subprocess.Popen(
@@ -236,17 +248,16 @@ def ingest_or_die(item: IngestItem, *, deadly: str, dies: int, **settings: Any) 
 def test_a_file_that_kills_its_worker_costs_itself_at_most(
     ray_cluster: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: int, code: str | None
 ) -> None:  # fmt: skip
-    first = write(tmp_path / "edfs", 0)
-    for name in ("deadly", "other"):
-        shutil.copy(first, first.with_name(f"{name}.edf"))
+    for seed, name in enumerate(("deadly", "other", "third")):
+        write_noise(tmp_path / "edfs" / f"{name}.edf", seed)
     task = functools.partial(ingest_or_die, deadly="deadly", dies=dies)
     monkeypatch.setattr(ingest_edf, "ingest_file", task)
     monkeypatch.setattr(ray_data, "MAX_RETRIES", 1)
     ingest(str(tmp_path / "edfs"), str(tmp_path / "corpus"), CONFIG)
     rows = recordings(tmp_path / "corpus")
     assert {name: row["rejected_code"] for name, row in rows.items()} == {
-        first.stem: None,
         "other": None,
+        "third": None,
         "deadly": code,
     }
     firsts = segments(tmp_path / "corpus").column("recording_id").value_counts().to_pylist()
@@ -270,6 +281,6 @@ def test_a_table_error_in_a_worker_is_raised_as_itself(
 def test_a_task_that_no_node_can_hold_is_refused(
     ray_cluster: object, many: Path, tmp_path: Path
 ) -> None:
-    config = IngestConfig(num_cpus_per_task=64)
+    config = IngestConfig(num_cpus_per_task=64, recording_ids="file_name")
     with pytest.raises(ConfigError, match=r"expected room for 1: lower num_cpus_per_task"):
         ingest(str(many), str(tmp_path / "corpus"), config)

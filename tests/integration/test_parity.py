@@ -109,7 +109,9 @@ def cohort(
 
     folder = tmp_path_factory.mktemp("cohort")
     corpus = str(folder / "corpus")
-    ingest(str(next(iter(recordings.values())).parent), corpus, IngestConfig())
+    ingest(
+        str(next(iter(recordings.values())).parent), corpus, IngestConfig(recording_ids="file_name")
+    )
     table = embed_cohort(
         corpus, bundle_folder, str(folder / "out"), EmbedConfig(windows_per_batch=5)
     )

@@ -92,7 +92,9 @@ def test_a_stage_that_uses_ray_runs_on_the_head(head: Head, tmp_path: Path) -> N
     (tmp_path / "edf").mkdir()
     write_edf(tmp_path / "edf" / "night.edf", [channel])
     corpus = tmp_path / "corpus"
-    done = head.submit("ingest", str(tmp_path / "edf"), str(corpus), "--cohort", "c")
+    done = head.submit(
+        "ingest", str(tmp_path / "edf"), str(corpus), "--cohort", "c", "--keep-names"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "ingest: 1 ingested" in done.stdout
     assert "succeeded" in done.stdout.splitlines()[-1]
@@ -119,7 +121,9 @@ def test_a_stage_that_uses_ray_runs_on_the_head(head: Head, tmp_path: Path) -> N
 
 
 def test_a_command_that_fails_is_one_line_and_exit_code_1(head: Head, tmp_path: Path) -> None:
-    done = head.submit("ingest", str(tmp_path / "no such folder"), str(tmp_path / "corpus"))
+    done = head.submit(
+        "ingest", str(tmp_path / "no such folder"), str(tmp_path / "corpus"), "--keep-names"
+    )
     assert done.returncode == 1
     assert f"error: {tmp_path}/no such folder: found no folder there" in done.stdout
     assert "found status FAILED; expected SUCCEEDED" in only_line(done.stderr)

@@ -169,6 +169,12 @@ def test_listing_a_missing_folder_says_what_is_missing(folder: str) -> None:
         storage.list_files(folder, (".edf",))
 
 
+def test_a_file_in_place_of_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "a.edf").touch()
+    with pytest.raises(ConfigError, match="found a file; expected a folder"):
+        storage.list_files(str(tmp_path / "a.edf"), (".edf",))
+
+
 def test_a_file_name_that_fits_no_table_is_refused_by_name(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/caf\xe9.edf"
     try:

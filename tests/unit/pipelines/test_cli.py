@@ -15,6 +15,9 @@ COMMANDS = [
     ["simulate"],
     ["inspect"],
     ["ingest"],
+    ["ids"],
+    ["verify"],
+    ["deid"],
     ["pretrain", "micro"],
     ["pretrain", "macro"],
     ["embed", "micro"],
@@ -67,9 +70,20 @@ def test_inspect_answers_json_for_good_and_bad_files_alike(tmp_path: Path) -> No
     bad.write_bytes(b"%PDF-1.7 " * 100)
     result = CliRunner().invoke(cli.app, ["inspect", str(bad), "--json"])
     (report,) = json.loads(result.output)
-    assert set(report) == {"file", "ok", "code", "reason", "duration_s", "channels"}
+    keys = {"file", "ok", "code", "reason", "duration_s", "gaps", "modalities", "channels"}
+    assert set(report) == keys
     assert (report["ok"], report["code"]) == (False, "not_an_edf")
     assert result.exit_code == 65
+
+
+def test_inspect_counts_a_folder_and_lists_it_as_one_json_text(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.edf").write_bytes(b"no")
+    result = CliRunner().invoke(cli.app, ["inspect", str(tmp_path), "--json"])
+    files = [Path(report["file"]).name for report in json.loads(result.output)]
+    assert files == ["a.edf", "b.edf"]
+    result = CliRunner().invoke(cli.app, ["inspect", str(tmp_path), "--json", "--summary"])
+    assert json.loads(result.output)["codes"] == {"not_an_edf": 2}
 
 
 def test_an_empty_folder_is_said_to_hold_no_recordings(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +13,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import ingest_edf, ingest_file
-from pipelines.ingest_edf import IngestSummary, ingest, plan, recording_ids
+from pipelines import ingest_file
+from pipelines.ingest_commit import IngestSummary
+from pipelines.ingest_edf import ingest
+from pipelines.ingest_plan import IngestItem, Names, plan, recording_names
 from sleepmami import storage
 from sleepmami.config import IngestConfig, PreprocessConfig, SplitConfig
 from sleepmami.errors import TableError
 from sleepmami.psg import Stage
-from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from sleepmami.signals.preprocess import load_night
 from sleepmami.simulation.night_files import nsrr_xml
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics
 from sleepmami.tables.rows import night_from_rows
+from tests.noise_nights import (
+    StoppedError,
+    in_process,
+    recordings,
+    stop_at,
+    whole,
+    write_noise,
+)
 from tests.unit.tables.nights import assert_same_night
 
-CONFIG = IngestConfig(cohort="here", nights_per_commit=2)
-Items = Sequence[ingest_file.IngestItem]
+CONFIG = IngestConfig(cohort="here", nights_per_commit=2, recording_ids="file_name")
+NAMES = Names(key=None)
+Items = Sequence[IngestItem]
 
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files are read in this process, one after another."""
-
-    def map_each(items: Items, function: Callable[..., Any], **_: object) -> Iterator[Any]:
-        return map(function, items)
-
-    monkeypatch.setattr(ingest_edf, "map_each", map_each)
-    monkeypatch.setattr(ingest_edf, "require_cluster", lambda *_, **__: None)
+    in_process(monkeypatch)
 
 
 @pytest.fixture
@@ -51,23 +55,6 @@ def folder(tmp_path: Path) -> Path:
     write_noise(edfs / "b.edf", seed=2)
     (edfs / "c.edf").write_text("patient JANE-DOE slept well")
     return edfs
-
-
-def write_noise(path: Path, seed: int, seconds: int = 120) -> None:
-    samples = np.random.default_rng(seed).normal(0, 30, 100 * seconds)
-    write_edf(
-        path,
-        [
-            WriteChannel(
-                label="C4-M1",
-                unit="uV",
-                sample_rate_hz=100.0,
-                samples=samples,
-                physical_min=-500.0,
-                physical_max=500.0,
-            )
-        ],
-    )
 
 
 def scoring(*stages: Stage) -> bytes:
@@ -84,33 +71,17 @@ def summary(
     return ingest(str(folder), str(corpus), config, **more)
 
 
-def recordings(corpus: Path) -> dict[str, dict[str, Any]]:
-    rows = lance_io.read_table(str(corpus / "recordings.lance")).to_pylist()
-    found = {row["recording_id"]: row for row in rows}
-    assert len(found) == len(rows)
-    return found
-
-
-def segments(corpus: Path) -> pa.Table:
-    order = [("recording_id", "ascending"), ("segment_index", "ascending")]
-    return lance_io.read_table(str(corpus / "segments.lance")).sort_by(order)
-
-
-def whole(corpus: Path) -> tuple[dict[str, dict[str, Any]], pa.Table]:
-    return recordings(corpus), segments(corpus)
-
-
 # ------------------------------------------------------------------------------------------ names
 
 
 def test_a_recording_is_called_by_its_path_below_the_folder() -> None:
     files = ["/data/a.edf", "/data/x/a.REC", "/data/x/shhs1.200001.edf"]
-    assert list(recording_ids(files, "/data/").values()) == ["a", "x/a", "x/shhs1.200001"]
+    assert list(recording_names(files, "/data/").values()) == ["a", "x/a", "x/shhs1.200001"]
 
 
 def test_of_two_formats_of_a_night_the_edf_has_the_short_name() -> None:
     files = ["s3://b/p/night.bdf", "s3://b/p/night.edf", "s3://b/p/other.bdf"]
-    ids = recording_ids(files, "s3://b/p")
+    ids = recording_names(files, "s3://b/p")
     assert list(ids.values()) == ["night.bdf", "night", "other"]
 
 
@@ -121,7 +92,7 @@ last = st.sampled_from([".edf", ".bdf", ".rec", ".EDF"])
 
 @given(st.lists(st.builds("/d/{}{}{}".format, names, endings, last), unique=True))
 def test_every_file_has_a_name_of_its_own(files: list[str]) -> None:
-    ids = recording_ids(files, "/d")
+    ids = recording_names(files, "/d")
     assert list(ids) == files
     assert len(set(ids.values())) == len(files)
 
@@ -132,7 +103,9 @@ def test_every_file_has_a_name_of_its_own(files: list[str]) -> None:
 def test_a_file_that_scores_a_recording_is_none_itself(tmp_path: Path) -> None:
     for name in ("n.edf", "n_hypnogram.edf", "m.bdf", "m.xml", "._n.edf"):
         (tmp_path / name).touch()
-    items = {item.recording_id: item for item in plan(str(tmp_path), None, {}, {})}
+    items = {
+        item.recording_id: item for item in plan(str(tmp_path), None, lambda name: None, {}, NAMES)
+    }
     assert set(items) == {"n", "m"}
     assert items["n"].annotation == str(tmp_path / "n_hypnogram.edf")
     assert items["m"].annotation == str(tmp_path / "m.xml")
@@ -142,9 +115,10 @@ def test_both_formats_of_a_night_are_of_the_same_person(tmp_path: Path) -> None:
     person = Demographics(subject_id="s", age_years=40.0)
     for name in ("n.edf", "n.bdf", "n.1.edf"):
         (tmp_path / name).touch()
-    items = plan(str(tmp_path), None, {"n": person}, {})
-    found = {item.recording_id: item.demographics for item in items}
-    assert found == {"n": person, "n.bdf": person, "n.1": None}
+    items = plan(str(tmp_path), None, {"n": person}.get, {}, NAMES)
+    found = {item.recording_id: (item.subject_id, item.demographics) for item in items}
+    same = Demographics(age_years=40.0)  # whose name is the subject_id
+    assert found == {"n": ("s", same), "n.bdf": ("s", same), "n.1": ("n.1", None)}
 
 
 # --------------------------------------------------------------------------------------- one file
@@ -358,24 +332,6 @@ def test_a_folder_without_recordings_is_an_error(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------- stopped
-
-
-class StoppedError(Exception):
-    """Stands for a killed process: nothing after it happens."""
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
-    """Stop just before the given one of all changes to tables."""
-    calls = iter(range(1, 1000))
-    for name in ("commit", "delete_recordings"):
-        real = getattr(lance_io, name)
-
-        def change(*args: Any, real: Callable[..., Any] = real, **more: Any) -> Any:
-            if next(calls) == call:
-                raise StoppedError
-            return real(*args, **more)
-
-        monkeypatch.setattr(lance_io, name, change)
 
 
 def test_a_run_stopped_anywhere_and_run_again_is_as_one_never_stopped(folder: Path) -> None:

@@ -1,11 +1,15 @@
+from collections.abc import Sequence
+
 import pytest
 
-from sleepmami.psg import Decision, Modality
-from sleepmami.signals.channels import ChannelPlan, plan_channels
+from sleepmami.config import PreprocessConfig
+from sleepmami.psg import MODALITIES, Confidence, Decision, Modality
+from sleepmami.signals.channels import ChannelPlan, SignalSource, plan_channels
 from sleepmami.signals.edf import EdfChannel
 from sleepmami.signals.labels import parse_label, unit_kind, volt_scale, words
+from tests.unit.signals.montages import MONTAGES, SHHS_LABELS
 
-EEG, EOG, EMG, ECG, RESP, SPO2 = Modality
+EEG, EOG, EMG, ECG, RESP, SPO2 = MODALITIES
 
 
 def channel(
@@ -17,108 +21,46 @@ def channel(
     )  # fmt: skip
 
 
-def plan(*channels: str | tuple[str, str] | tuple[str, str, float]) -> ChannelPlan:
+def plan(
+    *channels: str | tuple[str, str] | tuple[str, str, float],
+    config: PreprocessConfig | None = None,
+) -> ChannelPlan:
     rows = [(c,) if isinstance(c, str) else c for c in channels]
-    return plan_channels([channel(index, *row) for index, row in enumerate(rows)])
+    return plan_channels([channel(index, *row) for index, row in enumerate(rows)], config)
 
 
 def used(*labels: str) -> dict[Modality, str]:
     return {modality: source.label for modality, source in plan(*labels).sources.items()}
 
 
-MONTAGES = {
-    "SHHS1": (
-        ["SaO2", "H.R.", "EEG(sec)", "ECG", "EMG", "EOG(L)", "EOG(R)", "EEG", "SOUND", "AIRFLOW", "THOR RES",
-         "ABDO RES", "POSITION", "LIGHT", "OX stat"],
-        {EEG: "EEG", EOG: "EOG(L)", EMG: "EMG", ECG: "ECG", RESP: "AIRFLOW", SPO2: "SaO2"},
-    ),
-    "SHHS spellings": (["EEG2", "EEG", "NEW A/F", "AIRFLOW", "PR"], {EEG: "EEG", RESP: "NEW A/F"}),
-    "MESA": (
-        ["EKG", "EOG-L", "EOG-R", "EMG", "EEG1", "EEG2", "EEG3", "Pres", "Flow", "Snore", "Thor", "Abdo", "Leg",
-         "Therm", "Pos", "EKG_Off", "EEG1_Off", "Pleth", "OxStatus", "SpO2", "HR", "DHR"],
-        {EEG: "EEG3", EOG: "EOG-L", EMG: "EMG", ECG: "EKG", RESP: "Flow", SPO2: "SpO2"},
-    ),
-    "MrOS visit 1": (
-        ["C3", "C4", "A1", "A2", "LOC", "ROC", "ECG L", "ECG R", "L Chin", "R Chin", "Leg L", "Leg R",
-         "Thoracic", "Abdominal", "Cannula Flow", "Airflow", "SaO2", "HR", "Position"],
-        {EEG: "C4 - A1", EOG: "LOC - A2", EMG: "L Chin - R Chin", ECG: "ECG L - ECG R",
-         RESP: "Cannula Flow", SPO2: "SaO2"},
-    ),
-    "MrOS visit 2": (
-        ["C3", "C4", "M1", "M2", "E1", "E2", "LegL", "LegR", "Chest", "ABD", "SpO2"],
-        {EEG: "C4 - M1", EOG: "E1 - M2", RESP: "Chest", SPO2: "SpO2"},
-    ),
-    "MrOS in Table 7": (["EMG (L)-EMG (R)", "ECG1-ECG2"], {EMG: "EMG (L)-EMG (R)", ECG: "ECG1-ECG2"}),
-    "KISS": (
-        ["C3-M2", "C4-M1", "O1-M2", "E1-M2", "E2-M1", "LAT", "RAT", "Chin EMG", "ECG", "Thermistor", "Flow",
-         "Thorax", "Abdomen", "Snore", "Saturation", "Pleth"],
-        {EEG: "C4-M1", EOG: "E1-M2", EMG: "Chin EMG", ECG: "ECG", RESP: "Flow", SPO2: "Saturation"},
-    ),
-    "CinC 2018": (
-        ["F3-M2", "F4-M1", "C3-M2", "C4-M1", "O1-M2", "O2-M1", "E1-M2", "Chin1-Chin2", "ABD", "CHEST", "AIRFLOW",
-         "SaO2", "ECG"],
-        {EEG: "C4-M1", EOG: "E1-M2", EMG: "Chin1-Chin2", ECG: "ECG", RESP: "AIRFLOW", SPO2: "SaO2"},
-    ),
-    "Sleep-EDF": (
-        ["EEG Pz-Oz", "EEG Fpz-Cz", "EOG horizontal", "Resp oro-nasal", "EMG submental", "Temp rectal", "Event marker"],
-        {EEG: "EEG Fpz-Cz", EOG: "EOG horizontal", EMG: "EMG submental", RESP: "Resp oro-nasal"},
-    ),
-    "HMC": (
-        ["EEG F4-M1", "EEG C4-M1", "EEG O2-M1", "EEG C3-M2", "EMG chin", "EOG E1-M2", "EOG E2-M2", "ECG"],
-        {EEG: "EEG C4-M1", EOG: "EOG E1-M2", EMG: "EMG chin", ECG: "ECG"},
-    ),
-    "DOD": (
-        ["F3_F4", "C3_M2", "F4_M1", "FP1_M2", "EOG2", "EOG1", "EMG", "ECG"],
-        {EEG: "C3_M2", EOG: "EOG1", EMG: "EMG", ECG: "ECG"},
-    ),
-    "ISRUC": (
-        ["LOC-A2", "ROC-A1", "F3-A2", "C3-A2", "O1-A2", "F4-A1", "C4-A1", "O2-A1", "X1", "X2", "X3", "SaO2", "DC8"],
-        {EEG: "C4-A1", EOG: "LOC-A2", EMG: "X1", ECG: "X2", SPO2: "SaO2"},
-    ),
-    "MASS": (
-        ["EOG Right Horiz", "EOG Left Horiz", "EEG F3-CLE", "EEG C3-CLE", "EEG A2-CLE", "EMG Chin1", "EMG Chin2",
-         "EMG Ant Tibial L", "ECG ECGI", "Resp Belt Thor"],
-        {EEG: "EEG C3-CLE", EOG: "EOG Left Horiz", EMG: "EMG Chin1", ECG: "ECG ECGI", RESP: "Resp Belt Thor"},
-    ),
-    "MASS LER": (["EEG O1-LER", "EEG C3-LER"], {EEG: "EEG C3-LER"}),
-    "Nox": (
-        ["E1-M2", "F4-M1", "Chin 1-Chin 2", "Left Leg", "Right Leg", "Nasal Pressure", "RIP Sum", "cRIP Flow",
-         "SpO2 B-B", "SpO2", "Pulse", "PosAngle", "Audio Volume", "X Axis"],
-        {EEG: "F4-M1", EOG: "E1-M2", EMG: "Chin 1-Chin 2", RESP: "Nasal Pressure", SPO2: "SpO2"},
-    ),
-    "Alice and Embla": (
-        ["EEG C3-A2", "EOG LOC-A2", "EMG Chin", "Leg 1", "ECG II", "Flow Patient", "Effort THO", "Effort ABD",
-         "SpO2", "Body", "PulseRate", "CPAP Press"],
-        {EEG: "EEG C3-A2", EOG: "EOG LOC-A2", EMG: "EMG Chin", ECG: "ECG II", RESP: "Flow Patient", SPO2: "SpO2"},
-    ),
-    "Natus": (
-        ["EEG C3-Ref", "EEG C4-Ref", "EEG A1-Ref", "EEG A2-Ref", "EEG CHIN1-CHIN2", "ECG EKG2-EKG", "RESP PTAF",
-         "POL X1", "OSAT", "ETCO2", "CAPNO", "TRIG"],
-        {EEG: "EEG C4-Ref - EEG A1-Ref", EMG: "EEG CHIN1-CHIN2", ECG: "ECG EKG2-EKG", RESP: "RESP PTAF", SPO2: "OSAT"},
-    ),
-    "STAGES": (
-        ["C3M2", "C4M1", "E1M2", "Lchin", "Cchin", "LEMG", "EKG", "PTAF", "Therm", "Chest", "Abd", "PLMl"],
-        {EEG: "C4M1", EOG: "E1M2", EMG: "Lchin - Cchin", ECG: "EKG", RESP: "PTAF"},
-    ),
-    "German": (
-        ["EEG C3:A2", "Kinn", "EKG", "Atemfluss", "Brust", "Bauch", "S\u00e4ttigung", "Schnarchen", "Lage", "Puls"],
-        {EEG: "EEG C3:A2", EMG: "Kinn", ECG: "EKG", RESP: "Atemfluss", SPO2: "S\u00e4ttigung"},
-    ),
-    "Italian": (
-        ["ROC-LOC", "TERMISTORE", "TORACE", "ADDOME", "SAO2", "tib sin", "MIC"],
-        {EOG: "ROC-LOC", RESP: "TERMISTORE", SPO2: "SAO2"},
-    ),
-    "BIDS": (
-        ["PSG_F4", "PSG_C3", "PSG_EOG", "PSG_EMG", "PSG_THER", "PSG_THOR", "PSG_ABD", "PSG_PULSE", "PSG_SPO2"],
-        {EEG: "PSG_C3", EOG: "PSG_EOG", EMG: "PSG_EMG", RESP: "PSG_THER", SPO2: "PSG_SPO2"},
-    ),
-}  # fmt: skip
+def written(source: SignalSource, channels: Sequence[EdfChannel]) -> str:
+    """The source in the file's own labels."""
+    labels = [channels[source.index].label]
+    if source.reference_index is not None:
+        labels.append(channels[source.reference_index].label)
+    return " - ".join(labels)
 
 
-@pytest.mark.parametrize(("labels", "expected"), MONTAGES.values(), ids=MONTAGES)
-def test_public_montages_resolve(labels: list[str], expected: dict[Modality, str]) -> None:
-    assert used(*labels) == expected
-    assert used(*(label.lower() for label in labels)).keys() == expected.keys()
+def chosen(rows: Sequence[tuple[str, str, float]]) -> dict[Modality, str]:
+    channels = [
+        channel(index, label, unit, rate_hz, 100.0 if unit == "%" else 500.0)
+        for index, (label, unit, rate_hz) in enumerate(rows)
+    ]
+    return {m: written(s, channels) for m, s in plan_channels(channels).sources.items()}
+
+
+@pytest.mark.parametrize(("rows", "expected"), MONTAGES.values(), ids=MONTAGES)
+def test_public_montages_resolve(
+    rows: list[tuple[str, str, float]], expected: dict[Modality, str]
+) -> None:
+    assert chosen(rows) == expected
+    for same in (str.lower, str.upper):
+        assert chosen([(same(label), unit, rate) for label, unit, rate in rows]).keys() == expected.keys()  # fmt: skip
+
+
+@pytest.mark.parametrize(("modality", "labels"), SHHS_LABELS.items(), ids=str)
+def test_every_spelling_of_shhs_is_understood(modality: Modality, labels: tuple[str, ...]) -> None:
+    assert {label: parse_label(label).modality for label in labels} == dict.fromkeys(labels, modality)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -265,3 +207,138 @@ def test_utf8_read_as_latin1_is_repaired() -> None:
 )  # fmt: skip
 def test_units_of_other_quantities_are_told_apart(unit: str, kind: str) -> None:
     assert unit_kind(unit) == kind
+
+
+# ------------------------------------------------------------------------- side, confidence, units
+
+
+def test_side_and_confidence_say_what_the_label_says() -> None:
+    rows = ["C4-M1", "C3", "EEG", "EOG(L)", "E2", "PG1", "L Chin", "EMG", "LEMG", "Flow", "Resp"]
+    found = {label: plan(label).decisions[0] for label in rows}
+    assert {label: (d.side, d.confidence) for label, d in found.items()} == {
+        "C4-M1": ("right", Confidence.CERTAIN),
+        "C3": ("left", Confidence.LIKELY),  # no reference
+        "EEG": ("", Confidence.LIKELY),
+        "EOG(L)": ("left", Confidence.CERTAIN),
+        "E2": ("right", Confidence.LIKELY),
+        "PG1": ("left", Confidence.GUESS),
+        "L Chin": ("left", Confidence.LIKELY),
+        "EMG": ("", Confidence.LIKELY),
+        "LEMG": ("left", Confidence.GUESS),  # may be the leg
+        "Flow": ("", Confidence.CERTAIN),
+        "Resp": ("", Confidence.LIKELY),
+    }
+
+
+def test_a_lone_electrode_with_its_reference_is_certain() -> None:
+    assert plan("C3", "M2").decisions[0].confidence is Confidence.CERTAIN
+
+
+def test_a_channel_of_no_modality_has_no_confidence() -> None:
+    assert plan("Snore").decisions[0].confidence is None
+
+
+def test_what_only_the_montage_tells_is_a_guess() -> None:
+    rows = ["EKG", "EEG1", "EEG2", "EEG3", "Thor", "Abdo"]
+    assert plan(*rows).decisions[3].confidence is Confidence.GUESS
+
+
+def test_a_derivation_recorded_with_its_reference_first_is_turned_over() -> None:
+    source = plan("A1:O2").sources[EEG]
+    assert (source.unit_scale, source.reference_index) == (-1.0, None)
+    assert "upside down" in source.note
+    assert plan("O2:A1").sources[EEG].unit_scale == 1.0
+
+
+def test_a_reversed_derivation_is_no_reference_electrode() -> None:
+    assert plan("C4", "A1:O2").sources[EEG].reference_index is None
+
+
+@pytest.mark.parametrize("label", ["tcpO2", "tcpCO2", "etCO2", "PtcCO2", "PtcO2", "pO2", "PaO2", "O2 Flow", "Oral-CO2"])  # fmt: skip
+@pytest.mark.parametrize("unit", ["", "mmHg", "%", "uV"])
+def test_gases_are_no_scalp_electrode_and_no_saturation(label: str, unit: str) -> None:
+    assert parse_label(label, unit).modality is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "low", "high", "used"),
+    [("V", -0.5, 0.5, False), ("V", 0.0, 1.0, True), ("V", 0.0, 100.0, True), ("mV", -3200.0, 3200.0, False),
+     ("uV", -3276.8, 3276.7, True), ("uV", -50.0, 50.0, False), ("%", 0.0, 100.0, True), ("", 0.0, 100.0, True)],
+)  # fmt: skip
+def test_a_saturation_in_volts_is_judged_by_its_range(
+    unit: str, low: float, high: float, used: bool
+) -> None:
+    found = plan_channels([EdfChannel(0, "SpO2", unit, 1.0, 1, low, high, -32768, 32767)])
+    assert (SPO2 in found.sources) is used
+
+
+# --------------------------------------------------------------------------------- sleep2vec layout
+
+SLEEP2VEC = PreprocessConfig(layout="sleep2vec")
+FLOW, BELT, IBI = Modality.FLOW, Modality.BELT, Modality.IBI
+
+
+def sleep2vec(*labels: str) -> dict[Modality, str]:
+    return {m: s.label for m, s in plan(*labels, config=SLEEP2VEC).sources.items()}
+
+
+def test_sleep2vec_reads_effort_from_the_belt_and_beats_from_the_ecg() -> None:
+    rows = ["EEG C4-M1", "ECG", "Thermistor", "Nasal Pressure", "Thorax", "Abdomen", "SpO2"]
+    assert sleep2vec(*rows) == {
+        EEG: "EEG C4-M1", ECG: "ECG", FLOW: "Nasal Pressure", BELT: "Abdomen", SPO2: "SpO2", IBI: "ECG",
+        RESP: "Abdomen",
+    }  # fmt: skip
+
+
+def test_sleep2vec_reads_effort_from_airflow_where_there_is_no_belt() -> None:
+    assert sleep2vec("Therm", "Flow") == {FLOW: "Flow", RESP: "Flow"}
+    assert sleep2vec("Therm") == {FLOW: "Therm", RESP: "Therm"}
+
+
+def test_sleep2vec_takes_no_belt_for_airflow() -> None:
+    assert sleep2vec("Thorax", "cRIP Flow") == {BELT: "Thorax", RESP: "Thorax"}
+
+
+def test_a_channel_of_several_modalities_shows_its_main_one_and_names_the_others() -> None:
+    ecg, belt = plan("ECG", "Abdomen", config=SLEEP2VEC).decisions
+    assert (ecg.modality, belt.modality) == (ECG, BELT)
+    assert "also used for IBI" in ecg.reason
+    assert "also used for RESP" in belt.reason
+
+
+def test_sleep2vec_electrodes_keep_their_references() -> None:
+    found = plan("ECG1", "ECG2", config=SLEEP2VEC)
+    assert [(s.index, s.reference_index) for s in (found.sources[ECG], found.sources[IBI])] == [(0, 1)] * 2  # fmt: skip
+
+
+# ------------------------------------------------------------------------------- user channel files
+
+
+def with_rules(*rules: tuple[str, str]) -> PreprocessConfig:
+    return PreprocessConfig(channels=rules)
+
+
+def test_the_channel_file_comes_before_the_words_of_a_label() -> None:
+    config = with_rules(("aux  3", "EOG left"), ("Flow", "ignore"))
+    found = plan("Aux 3", "Flow", "Thorax", config=config)
+    assert {m: s.label for m, s in found.sources.items()} == {EOG: "Aux 3", RESP: "Thorax"}
+    eye, ignored, _ = found.decisions
+    assert (eye.confidence, eye.side) == (Confidence.CERTAIN, "left")
+    assert "by your channel file" in eye.reason
+    assert (ignored.decision, ignored.modality) == (Decision.IGNORED, None)
+    assert "by your channel file" in ignored.reason
+
+
+def test_an_exact_rule_beats_one_with_a_star() -> None:
+    config = with_rules(("Aux *", "ignore"), ("Aux 3", "ECG"))
+    assert list(plan("AUX 3", "Aux 4", config=config).sources) == [ECG]
+
+
+def test_brackets_in_a_rule_are_brackets() -> None:
+    assert list(plan("C3[1]", "C31", config=with_rules(("c3[1]", "EMG chin"))).sources) == [EMG]
+
+
+def test_a_meaning_that_is_not_understood_leaves_the_channel_out() -> None:
+    found = plan("Flow", config=with_rules(("Flow", "the usual thing")))
+    assert found.sources == {}
+    assert "not understood" in found.decisions[0].reason

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from sleepmami.config import PreprocessConfig
-from sleepmami.psg import Modality
+from sleepmami.psg import MODALITIES, Modality
 from sleepmami.signals.filters import (
     Band,
     _by_blocks,
@@ -68,7 +68,7 @@ def test_the_notch_removes_its_frequency_and_is_half_power_at_its_width() -> Non
 
 
 def test_bands_of_section_3_3_and_a_notch_of_zero() -> None:
-    bands = {modality: band_of(modality, CONFIG) for modality in Modality}
+    bands = {modality: band_of(modality, CONFIG) for modality in MODALITIES}
     edges = {m.value: (b.highpass_hz, b.lowpass_hz, b.notch_hz) for m, b in bands.items()}
     assert edges == {
         "EEG": (0.3, 40.0, 60.0),
@@ -119,6 +119,14 @@ def test_blocks_equal_one_filter_over_the_whole_recording(
     np.testing.assert_allclose(blocks, whole, atol=1e-5)
 
 
+def test_a_second_night_is_filtered_like_the_first() -> None:
+    samples = noise(128.0, 700)  # gains are kept between nights: nothing may write to them
+    first = filter_resample(samples, 128.0, 100, EEG, 70_000)
+    wide = filter_resample(samples, 128.0, 100, Band(), 70_000)
+    np.testing.assert_array_equal(filter_resample(samples, 128.0, 100, EEG, 70_000), first)
+    assert np.abs(wide - first).max() > 1
+
+
 def test_steeper_filters_get_longer_guards() -> None:
     assert guard_seconds(EEG, 100) == 16
     assert guard_seconds(Band(highpass_hz=0.1, order=2), 100) == 48
@@ -151,7 +159,7 @@ def test_a_large_offset_or_slope_leaves_the_band_untouched() -> None:
     assert np.abs(clean - offset).max() < 2e-3
 
 
-@pytest.mark.parametrize("duration_s", [1, 20, 60, 479, 480, 481, 961])
+@pytest.mark.parametrize("duration_s", [1, 20, 60, 1151, 1152, 1153, 2305])  # blocks of 1152 s
 def test_any_duration_gives_the_samples_asked_for(duration_s: int) -> None:
     samples = np.full(duration_s * 10, 3.0, dtype=np.float32)
     filtered = filter_resample(samples, 10.0, 50, band_of(Modality.RESP, CONFIG), duration_s * 50)
@@ -160,8 +168,8 @@ def test_any_duration_gives_the_samples_asked_for(duration_s: int) -> None:
 
 def test_an_impulse_stays_where_it_was() -> None:
     samples = np.zeros(256 * 700, dtype=np.float32)
-    samples[256 * 480] = 1.0  # where two blocks meet
-    assert np.argmax(filter_resample(samples, 256.0, 100, EEG, 70_000)) == 48_000
+    samples[256 * 288] = 1.0  # where two blocks meet
+    assert np.argmax(filter_resample(samples, 256.0, 100, EEG, 70_000)) == 28_800
 
 
 def test_spo2_is_averaged_held_or_kept_to_one_per_second() -> None:
@@ -170,6 +178,19 @@ def test_spo2_is_averaged_held_or_kept_to_one_per_second() -> None:
     assert spo2_to_1hz(fast, 2.0, 3)[0].tolist() == [91, 94, 96]
     assert spo2_to_1hz(np.float32([90, 95]), 0.5, 4)[0].tolist() == [90, 90, 95, 95]
     assert spo2_to_1hz(np.float32([90, 95]), 1.0, 2)[0].tolist() == [90, 95]
+
+
+def test_spo2_sentinels_within_a_second_are_left_out_of_its_mean() -> None:
+    fast = np.float32([90, 0, 94, 255, -1, 127, 0, 0, 91, 95, 93, 97])
+    values, measured = spo2_to_1hz(fast, 4.0, 3)
+    assert values.tolist() == [92, 93, 94]
+    assert measured.tolist() == [True, False, True]
+
+
+def test_spo2_tenths_of_a_percent_become_percent() -> None:
+    values, measured = spo2_to_1hz(np.float32([905, 0, 965, 1270]), 1.0, 4)
+    assert values == pytest.approx([90.5, 93.5, 96.5, 96.5])
+    assert measured.tolist() == [True, False, True, False]
 
 
 @pytest.mark.parametrize("sentinel", [-1, 0, 101, 127, 255])

@@ -1,4 +1,5 @@
 import tracemalloc
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,12 +9,12 @@ from numpy.typing import NDArray
 
 from sleepmami.config import PreprocessConfig
 from sleepmami.errors import RecordingError
-from sleepmami.psg import Decision, Modality, Night
+from sleepmami.psg import MODALITIES, Decision, Night
 from sleepmami.signals.edf import EdfChannel
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from sleepmami.signals.preprocess import load_night, preprocess
 
-EEG, EOG, EMG, ECG, RESP, SPO2 = Modality
+EEG, EOG, EMG, ECG, RESP, SPO2 = MODALITIES
 CONFIG = PreprocessConfig()
 GAIN, OFFSET = 0.1, 5.0  # uV per step, uV at digital 0
 
@@ -24,6 +25,7 @@ class FakeEdf:
 
     signals: dict[str, NDArray[np.int16]]
     duration_s: float = 300.0
+    gaps: tuple[tuple[float, float], ...] = ()
     unit: str = "uV"
     name: str = "fake.edf"
     gain: float = GAIN
@@ -45,6 +47,9 @@ class FakeEdf:
             for index, (label, samples) in enumerate(self.signals.items())
         )
 
+    def will_read(self, channels: Iterable[EdfChannel]) -> None:
+        pass
+
     def digital(self, channel: EdfChannel) -> NDArray[np.int16]:
         return self.signals[channel.label].copy()
 
@@ -57,9 +62,11 @@ def noise(duration_s: float = 300, rate_hz: int = 200, std: float = 300, seed: i
     return np.random.default_rng(seed).normal(0, std, size).astype(np.int16)
 
 
-def run(signals: dict[str, NDArray[np.int16]], **options: object) -> Night:
+def run(
+    signals: dict[str, NDArray[np.int16]], config: PreprocessConfig = CONFIG, **options: object
+) -> Night:
     edf = FakeEdf(signals, **options)  # type: ignore[arg-type]  # FakeEdf checks them
-    return preprocess(edf, CONFIG, recording_id="n1")  # type: ignore[arg-type]  # a fake EdfFile
+    return preprocess(edf, config, recording_id="n1")  # type: ignore[arg-type]  # a fake EdfFile
 
 
 def decisions(night: Night) -> dict[str, Decision]:
@@ -193,6 +200,68 @@ def test_refusals_have_their_codes() -> None:
 def test_missing_channels_are_named_in_the_error() -> None:
     with pytest.raises(RecordingError, match=r"fake\.edf.*'Snore'.*channel of EEG"):
         run({"Snore": noise()})
+
+
+def hum(hz: float, amplitude: float, duration_s: float = 300, rate_hz: int = 200) -> NDArray[np.int16]:  # fmt: skip
+    time_s = np.arange(round(duration_s * rate_hz)) / rate_hz
+    return np.asarray(amplitude * np.sin(2 * np.pi * hz * time_s), dtype=np.int16)
+
+
+@pytest.mark.parametrize("mains_hz", [50.0, 60.0])
+def test_the_notch_goes_where_the_recording_hums(mains_hz: float) -> None:
+    signals = {"EEG C4-M1": noise() + hum(mains_hz, 300), "ECG": noise(seed=1)}
+    night = run(signals, PreprocessConfig(detect_mains=True, notch_hz=55))
+    wanted = run(signals, PreprocessConfig(notch_hz=mains_hz))
+    np.testing.assert_array_equal(night.signals[EEG], wanted.signals[EEG])
+    note = f"notch at {mains_hz:g} Hz, where it hums"
+    assert [d.reason for d in night.channels] == [f"EEG C4-M1; {note}", f"ECG; {note}"]
+
+
+def test_without_hum_the_notch_stays_where_it_is_set() -> None:
+    signals = {"EEG C4-M1": noise(), "Thorax": noise(rate_hz=32)}
+    night = run(signals, PreprocessConfig(detect_mains=True, notch_hz=50))
+    wanted = run(signals, PreprocessConfig(notch_hz=50))
+    np.testing.assert_array_equal(night.signals[EEG], wanted.signals[EEG])
+    found = [d.reason for d in night.channels]
+    assert found == ["EEG C4-M1; no hum at 50 or 60 Hz, notch at 50 Hz as set", "thorax effort"]
+
+
+def test_hum_is_looked_for_where_the_rate_can_show_it() -> None:
+    signals = {"EEG C4-M1": noise(rate_hz=100), "ECG": noise() + hum(50, 300)}
+    night = run(signals, PreprocessConfig(detect_mains=True))
+    assert "notch at 50 Hz" in night.channels[0].reason
+
+
+def test_an_electrode_that_hangs_in_the_air_is_disconnected() -> None:
+    off = noise()
+    off[:18_000] = hum(50, 20_000)[:18_000] + noise(seed=1, std=20)[:18_000]
+    night = run({"EEG C4-M1": off})
+    assert night.usable[EEG].tolist() == [False] * 3 + [True] * 7
+    assert "disconnected 3" in night.channels[0].reason
+    reference = run({"EEG C4-M1": noise()})
+    difference = night.signals[EEG][2:].astype(int) - reference.signals[EEG][2:]
+    assert np.abs(difference).max() < 150  # bridged before the filter: it neither rings nor scales
+
+
+def test_a_channel_that_hums_all_night_gives_way_to_a_spare() -> None:
+    night = run({"EEG C4-M1": hum(60, 20_000), "EEG C3-M2": noise()})
+    assert list(decisions(night).values()) == [Decision.REJECTED, Decision.USED]
+
+
+def test_an_amplifier_without_electrode_is_disconnected_when_the_unit_is_known() -> None:
+    off = noise(std=1000)  # 100 uV
+    off[:6000] = noise(std=2)[:6000]
+    assert not run({"EEG C4-M1": off}).usable[EEG][0]
+    assert run({"EEG C4-M1": off}, unit="").usable[EEG].all()
+
+
+def test_a_gap_is_a_fault_of_every_modality_and_of_no_channel() -> None:
+    signals = {"EEG C4-M1": noise(), "EEG C3-M2": noise(seed=1), "Thorax": noise(rate_hz=32)}
+    night = run(signals, gaps=((20.0, 240.5),))  # 9 of 10 epochs
+    assert night.gaps == ((20.0, 240.5),)
+    assert night.usable[EEG].tolist() == night.usable[RESP].tolist() == [False] * 9 + [True]
+    assert decisions(night)["EEG C4-M1"] is Decision.USED
+    assert "gap 9" in night.channels[0].reason
 
 
 def write(path: Path, *channels: WriteChannel) -> Path:

@@ -10,7 +10,11 @@ from sleepmami.signals.quality import (
     measured_quality,
     merged,
     moments,
+    oximeter_quality,
     raw_quality,
+    second_sums,
+    with_flat_seconds,
+    with_gaps,
     with_outliers,
 )
 
@@ -109,6 +113,85 @@ def test_an_epoch_a_hundred_times_the_typical_is_out_of_range() -> None:
     samples[EPOCH : 2 * EPOCH] *= 300
     quality = with_outliers(judge(night(6)), samples)
     assert np.flatnonzero(quality.faults[Fault.OUT_OF_RANGE]).tolist() == [1]
+
+
+def test_an_epoch_whose_signal_stops_for_long_is_flat_and_a_short_stop_is_not() -> None:
+    rng = np.random.default_rng(7)
+    seconds = rng.normal(0, 20, (4 * 30, 100)).astype(np.float32)
+    seconds[30:41] = 3.0  # 11 s of epoch 1: more than a third
+    seconds[60:70] = 3.0  # 10 s of epoch 2: a third
+    sums = second_sums(seconds.reshape(-1), 4)
+    whole = EpochQuality({Fault.FLAT: np.zeros(4, bool)}, np.zeros(120, bool))
+    found = with_flat_seconds(whole, sums, 100)
+    assert found.faults[Fault.FLAT].tolist() == [False, True, False, False]
+
+
+def test_limits_in_a_known_unit_find_dead_and_impossible_epochs() -> None:
+    samples = night(6).astype(np.float32)  # deviation 50
+    samples[:EPOCH] *= 0.001
+    samples[EPOCH : 2 * EPOCH] *= 20
+    quality = with_outliers(judge(night(6)), samples, (0.1, 800.0))
+    assert quality.counts() == {Fault.OUT_OF_RANGE: 1, Fault.DISCONNECTED: 1}
+    assert np.flatnonzero(quality.faults[Fault.DISCONNECTED]).tolist() == [0]
+    assert np.flatnonzero(quality.faults[Fault.OUT_OF_RANGE]).tolist() == [1]
+    assert with_outliers(judge(night(6)), samples).usable.all()  # unit not known
+
+
+@pytest.mark.parametrize("limits", [(0.1, 15.0), (60.0, 800.0)])
+def test_limits_have_no_say_when_the_whole_night_is_beyond_them(
+    limits: tuple[float, float],
+) -> None:
+    samples = night(6).astype(np.float32)  # deviation 50: the header's unit must be wrong
+    assert with_outliers(judge(night(6)), samples, limits).usable.all()
+
+
+def test_a_night_a_little_above_the_limit_is_out_of_range() -> None:
+    samples = night(6).astype(np.float32)
+    quality = with_outliers(judge(night(6)), samples, (0.1, 30.0))
+    assert quality.counts() == {Fault.OUT_OF_RANGE: 6}
+
+
+def test_an_epoch_that_a_gap_touches_has_no_other_fault() -> None:
+    samples = night(6)
+    samples[2 * EPOCH :] = 7  # what fills a gap is as flat as a dead channel
+    quality = with_gaps(judge(samples), [(59.99, 120.0), (179.5, 180.0)])
+    assert quality.faults[Fault.GAP].tolist() == [False, True, True, True, False, True]
+    assert quality.counts() == {Fault.FLAT: 1, Fault.GAP: 4}
+    assert quality.share == 0.5  # epoch 0 is good, epoch 4 flat: gaps are no channel's fault
+
+
+def test_gaps_at_the_borders_of_epochs_touch_no_neighbour() -> None:
+    quality = with_gaps(judge(night(6)), [(60.0, 90.0), (0.1 + 0.2 + 119.7, 150.0 + 1e-9)])
+    assert np.flatnonzero(~quality.usable).tolist() == [2, 4]
+    assert with_gaps(judge(night()), []).counts() == {}
+    assert with_gaps(judge(night(2)), [(10.0, 50.0)]).share == 0
+
+
+def test_one_repeated_implausible_reading_is_a_sentinel_and_others_are_not() -> None:
+    percent = np.full(120, 96, np.float32)
+    percent[:30] = -1
+    percent[30:60] = np.linspace(0, 25, 30)
+    percent[70] = 127  # isolated: the epoch stays
+    measured = (percent > 30) & (percent <= 100)
+    quality = oximeter_quality(percent, 1.0, measured, (30.0, 100.5))
+    assert quality.usable.tolist() == [False, False, True, True]
+    assert quality.counts() == {Fault.OUT_OF_RANGE: 1, Fault.SENTINEL: 1}
+    assert not quality.clipped_seconds[71]
+    assert quality.clipped_seconds[70]
+
+
+def test_a_slow_oximeter_without_reading_has_a_sentinel() -> None:
+    percent = np.array([-1, -1, -1, 96, 97, 96], np.float32)  # one reading in 10 s
+    measured = np.repeat(percent > 0, 10)
+    quality = oximeter_quality(percent, 0.1, measured, (30.0, 100.5))
+    assert quality.faults[Fault.SENTINEL].tolist() == [True, False]
+
+
+def test_a_fault_is_added_only_where_there_was_none() -> None:
+    samples = night()
+    samples[:EPOCH] = 7
+    quality = judge(samples).adding(Fault.DISCONNECTED, np.array([True, True, False, False]))
+    assert quality.counts() == {Fault.FLAT: 1, Fault.DISCONNECTED: 1}
 
 
 def test_bridges_join_the_levels_on_both_sides() -> None:

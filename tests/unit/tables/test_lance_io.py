@@ -14,6 +14,7 @@ from sleepmami.tables.rows import (
     night_from_rows,
     read_micro_nights,
     recording_row,
+    recordings_table,
     rows_table,
     segments_table,
 )
@@ -321,10 +322,11 @@ def store(tmp_path: Path, *nights: Night) -> None:
             subject_id="s",
             cohort="c",
             split="train",
-            source_sha256="ab",
+            source_hash="ab",
+            segments=segments_table(night),
             demographics=None,
         )
-        put(f"{tmp_path}/recordings.lance", rows_table([row], RECORDINGS), RECORDINGS)
+        put(f"{tmp_path}/recordings.lance", recordings_table([row]), RECORDINGS)
         put(f"{tmp_path}/segments.lance", segments_table(night), SEGMENTS)
 
 

@@ -18,11 +18,11 @@ from sleepmami.tables.rows import (
     read_micro_nights,
     read_night_embeddings,
     recording_row,
+    recordings_table,
     rows_table,
     segments_table,
 )
 from sleepmami.tables.schemas import (
-    RECORDINGS,
     SEGMENTS,
     micro_nights_schema,
     night_embeddings_schema,
@@ -43,7 +43,11 @@ def pairs(cells: list[Any]) -> pa.Array:
 
 def row_of(night: Night, **more: Any) -> dict[str, Any]:
     row = recording_row(
-        night, **{**WHO, "recording_id": night.recording_id}, source_sha256="ab", demographics=None
+        night,
+        **{**WHO, "recording_id": night.recording_id},
+        source_hash="ab",
+        segments=segments_table(night),
+        demographics=None,
     )
     return {**row, **more}
 
@@ -217,17 +221,19 @@ def test_a_rejected_recording_keeps_its_place_and_reason() -> None:
     row = recording_row(
         None,
         **WHO,
-        source_sha256="",
+        source_hash="",
         rejected_code="not_an_edf",
         rejected_reason="first bytes are not those of an EDF",
         demographics=person,
     )
-    stored = rows_table([row], RECORDINGS).to_pylist()[0]
+    stored = recordings_table([row]).to_pylist()[0]
     given = {name: value for name, value in stored.items() if value is not None}
     assert given == {
         **WHO,
         "age_years": 61.0,
+        "age_top_coded": False,
         "sex": "female",
+        "checksum": stored["checksum"],
         "rejected_code": "not_an_edf",
         "rejected_reason": "first bytes are not those of an EDF",
     }
@@ -239,7 +245,7 @@ def test_a_rejected_recording_keeps_its_place_and_reason() -> None:
 def test_a_recording_has_either_a_night_or_a_reason(has_night: bool, code: str | None) -> None:
     night = make_night(2) if has_night else None
     with pytest.raises(TableError, match="either a night or a code"):
-        recording_row(night, **WHO, source_sha256="", rejected_code=code, demographics=None)
+        recording_row(night, **WHO, source_hash="", rejected_code=code, demographics=None)
 
 
 # ----------------------------------------------------------------------- nights of embeddings
@@ -249,7 +255,7 @@ def micro_row(**changes: Any) -> dict[str, Any]:
     generator = np.random.default_rng(1)
     arguments: dict[str, Any] = {
         **WHO,
-        "source_sha256": "ab",
+        "source_hash": "ab",
         "micro": generator.standard_normal((5, len(MODALITIES), 4)).astype(np.float32),
         "modality_valid": generator.random((5, len(MODALITIES))) < 0.5,
         "demographics": Demographics(subject_id="s1", age_years=40.5, sex="male", bmi=27.0),
@@ -313,7 +319,7 @@ def test_a_night_embedding_comes_back_bit_by_bit() -> None:
     }
     row = night_embedding_row(
         **WHO,
-        source_sha256="cd",
+        source_hash="cd",
         **arrays,
         demographics=None,
         hypnogram=None,
@@ -327,6 +333,6 @@ def test_a_night_embedding_comes_back_bit_by_bit() -> None:
         found = getattr(night, name)
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
-    assert (night.source_sha256, night.weights_sha256) == ("cd", "00ff")
+    assert (night.source_hash, night.weights_sha256) == ("cd", "00ff")
     assert night.channels_used == ("EEG=C3-A2",)
     assert night.modalities_missing == ("SPO2",)

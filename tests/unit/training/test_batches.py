@@ -173,7 +173,7 @@ def micro_night(num_epochs: int, **changes: object) -> MicroNight:
         "sex": "female",
         "bmi": 20.0,
         "hypnogram": None,
-        "source_sha256": None,
+        "source_hash": None,
         "model_id": "m",
     }
     return MicroNight(**(fields | changes))  # type: ignore[arg-type]  # fields by name

@@ -1,0 +1,83 @@
+"""Commands that serve, submit, show and check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.cli.options import (
+    EXIT_FAILURE,
+    AddressOption,
+    PresetOption,
+    PrintOption,
+    SetOption,
+    configured,
+    on_ray,
+    out,
+)
+from sleepmami.presets import preset
+
+
+def serve(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE")],
+    port: Annotated[int | None, typer.Option(help="0 takes a free one")] = None,
+    preset_name: PresetOption = "paper",
+    assignments: SetOption = [],  # noqa: B006
+    print_config: PrintOption = False,
+    address: AddressOption = None,
+) -> None:
+    """Answer embedding requests over HTTP until interrupted."""
+    if port is not None:
+        assignments = [*assignments, f"port={port}"]
+    config = configured(preset(preset_name).serve, assignments, print_config)
+    from serve_apps.embedding_app import run
+
+    with on_ray(address):
+        run(bundle, config, ready=lambda url: out.print(f"ready: {url}  (docs at {url}/docs)"))
+
+
+def submit(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="http://head:8265")],
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND...", help="any sleepmami command")
+    ],
+    runtime_env: Annotated[Path | None, typer.Option(help="Ray runtime environment YAML")] = None,
+) -> None:
+    """Run a command as a Ray job on a running head, and follow its log."""
+    from pipelines.submit import submit as start
+
+    def show(text: str) -> None:
+        print(text, end="", flush=True)
+
+    job = start(address, command, runtime_env=runtime_env, on_log=show)
+    out.print(f"job {job} succeeded")
+
+
+def doctor() -> None:
+    """Say what this machine can run."""
+    from pipelines.doctor import examine
+
+    findings = examine()
+    style = {"ok": "green", "note": "yellow", "fail": "red"}
+    table = Table("what", "state", "found", box=None, padding=(0, 2))
+    for finding in findings:
+        table.add_row(
+            finding.name, Text(finding.status, style[finding.status]), Text(finding.found)
+        )
+    out.print(table)
+    if any(finding.status == "fail" for finding in findings):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def demo(
+    folder: Annotated[str, typer.Argument(metavar="OUT")] = "demo-out",
+    edf: Annotated[Path | None, typer.Option(help="your own recording")] = None,
+) -> None:
+    """The whole walk on simulated nights, then one HTTP request and a report."""
+    from pipelines.demo import run_demo
+
+    run_demo(Path(folder), edf)

@@ -1,0 +1,115 @@
+"""Labels of breathing and of oxygen saturation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sleepmami.psg import Confidence, Modality
+from sleepmami.signals.label_words import Meaning
+from sleepmami.signals.parsed_label import ParsedLabel, Sensor, Words
+
+_NOT_SATURATION = (
+    Meaning.SNORE,
+    Meaning.PLETH,
+    Meaning.POSITION,
+    Meaning.GAS,
+    Meaning.TEMPERATURE,
+    Meaning.LIGHT,
+    Meaning.MOVEMENT,
+    Meaning.VENTILATOR,
+)
+_SECONDS = {"backup", "aux", "alt", "altflow"}  # beside the one that the scorer looks at
+_OXIMETERS = {"masimo", "nonin"}
+
+
+def saturation(found: Words, kind: str) -> ParsedLabel | None:
+    """Oxygen saturation; None when the label says something else."""
+    named = found.has(Meaning.SATURATION)
+    oxygen = found.has(Meaning.OXYGEN)
+    if oxygen and not named and {"ac", "dc"} & set(found.words):
+        return None  # the light that the oximeter measures
+    by_unit = "o2" in found.words and (kind == "percent" or bool(_OXIMETERS & set(found.words)))
+    if not (named or oxygen or by_unit) or any(found.has(other) for other in _NOT_SATURATION):
+        return None
+    if found.has(Meaning.PULSE) and kind != "percent":
+        if any(word.startswith(("s", "tc")) for word in found.words):  # `SpO2 pulse`
+            return None
+        named = False  # `Pulse Ox`: the oximeter, most likely its saturation
+    if not named and (found.has(Meaning.FLOW) or kind in ("flow", "pressure")):
+        return ParsedLabel(what="oxygen given to the patient, or its pressure")
+    second = bool(_SECONDS & set(found.words))
+    beat_to_beat = found.words.count("b") > 1 or "bb" in found.words
+    through_the_skin = any(word.startswith(("tc", "sentec")) for word in found.words)
+    return ParsedLabel(
+        what="oxygen saturation",
+        modality=Modality.SPO2,
+        rank=2 if through_the_skin or second else int(beat_to_beat),
+        confidence=Confidence.CERTAIN if named else Confidence.LIKELY,
+    )
+
+
+def breathing(found: Words, kind: str) -> ParsedLabel | None:
+    """Air flow or breathing effort; None when the label says something else."""
+    said = _device(found, kind) or _airflow(found, kind) or _effort(found)
+    if said and said.modality and _SECONDS & set(found.words):
+        return replace(said, rank=said.rank + 4)
+    return said
+
+
+def _resp(
+    what: str, rank: int, sensor: Sensor, confidence: Confidence = Confidence.CERTAIN
+) -> ParsedLabel:
+    return ParsedLabel(
+        what=what, modality=Modality.RESP, rank=rank, sensor=sensor, confidence=confidence
+    )
+
+
+def _device(found: Words, kind: str) -> ParsedLabel | None:
+    flow = found.has(Meaning.FLOW) or found.has(Meaning.AIR)
+    if found.has(Meaning.DEVICE) or {"c", "flow"} <= set(found.words):
+        if flow:
+            return _resp("CPAP flow", 2, Sensor.FLOW)
+        return ParsedLabel(what="pressure set by the breathing device")
+    pressure = found.has(Meaning.PRESSURE) and not flow and not found.has(Meaning.NASAL)
+    if pressure and (kind == "pressure" or "c" in found.words):
+        return ParsedLabel(what="pressure set by the breathing device")
+    return None
+
+
+def _airflow(found: Words, kind: str) -> ParsedLabel | None:
+    flow, nasal = found.has(Meaning.FLOW), found.has(Meaning.NASAL)
+    if found.has(Meaning.INDUCTANCE):
+        flow = flow or "xflow" in found.words
+        return _resp("flow from the belts", 15, Sensor.BELT_FLOW) if flow else None
+    if "".join(found.words) == "newa" or "".join(found.words).startswith(
+        ("newair", "newaf")
+    ):  # SHHS: it replaced AIRFLOW
+        return _resp("airflow thermistor", 9, Sensor.THERMISTOR)
+    belts = found.has(Meaning.THORAX) or found.has(Meaning.ABDOMEN) or found.has(Meaning.EFFORT)
+    if found.has(Meaning.THERMISTOR) or ("th" in found.words and flow):
+        return _resp("airflow thermistor", 10, Sensor.THERMISTOR)
+    if found.has(Meaning.AIR):
+        if nasal or "pr" in found.words:
+            return _resp("nasal airflow", 2, Sensor.FLOW)
+        return _resp("airflow thermistor", 10, Sensor.THERMISTOR, Confidence.LIKELY)
+    if flow and not belts:
+        return _resp("respiratory flow", 0, Sensor.FLOW)
+    if nasal:
+        return _resp("nasal pressure", 1, Sensor.FLOW)
+    if found.has(Meaning.PRESSURE) and not belts:
+        return _resp("nasal pressure", 3, Sensor.FLOW, Confidence.GUESS)
+    return None
+
+
+def _effort(found: Words) -> ParsedLabel | None:
+    if found.has(Meaning.THORAX) or ("th" in found.words and found.has(Meaning.EFFORT)):
+        return _resp("thorax effort", 20, Sensor.THORAX)
+    if found.has(Meaning.ABDOMEN):
+        return _resp("abdomen effort", 30, Sensor.ABDOMEN)
+    if found.has(Meaning.SUM):
+        return _resp("sum of the belts", 45, Sensor.EFFORT, Confidence.LIKELY)
+    if found.has(Meaning.EFFORT) or (found.has(Meaning.INDUCTANCE) and found.words != ("x",)):
+        return _resp("breathing effort", 38, Sensor.EFFORT, Confidence.LIKELY)
+    if found.has(Meaning.BREATHING):
+        return _resp("breathing", 40, Sensor.UNSTATED, Confidence.LIKELY)
+    return None
