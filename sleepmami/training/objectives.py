@@ -59,7 +59,6 @@ class MicroObjective(Objective):
         masks = self.draw_masks(batch.num_rows, step, micro_batch).to(signal_SBT.device)
         modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
         output = self.model(signal_SBT, modality_S, masks, batch.valid_SB)
-        self._count_experts(output.expert_counts)
 
         smooth_SBT = smooth_target(signal_SBT, config.smoothing_points)
         target_SBPT = torch.unflatten(smooth_SBT, -1, (NUM_PATCHES, PATCH_SAMPLES))
@@ -74,6 +73,7 @@ class MicroObjective(Objective):
 
         loss, parts = reconstruction, {"loss/reconstruction": reconstruction}
         if self._config.model.shared_depth:
+            self._count_experts(output.expert_counts)
             parts |= self._compare_slots(output, valid_SBE)
             loss = loss + config.lambda_cl * parts["loss/contrastive"]
             loss = loss + config.lambda_koleo * parts["loss/koleo"]
