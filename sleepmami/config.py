@@ -222,6 +222,7 @@ class MicroEncoderConfig:
     decoder_heads: int = 4
     merge_scheme: Literal["grid", "packed", "dense"] = "grid"  # micro_encoder.py says what each is
     shared_view: Literal["joint", "blocked"] = "joint"  # blocked: no attention across modalities
+    modality_embedding: bool = False  # a learned vector added to what enters the shared encoder
 
     def __post_init__(self) -> None:
         product = 1
@@ -259,7 +260,8 @@ class MicroEncoderConfig:
         for name in ("lower_depth", "higher_depth", "shared_depth", "fusion_depth"):
             require(getattr(self, name) >= 0, f"model.{name}", getattr(self, name), ">= 0")
         if self.shared_depth == 0:
-            for name, without in (("fusion_depth", 0), ("shared_view", "joint")):
+            missed = {"fusion_depth": 0, "shared_view": "joint", "modality_embedding": False}
+            for name, without in missed.items():
                 value, expected = getattr(self, name), f"{without!r} with model.shared_depth=0"
                 require(value == without, f"model.{name}", value, expected)
 
@@ -293,6 +295,7 @@ class MicroLossConfig:
     smoothing_points: int = 11  # Appendix C: moving average of the reconstruction target
     reconstruction_over: Literal["masked", "all"] = "masked"  # what the mean of eq. 1 runs over
     temporal_negatives: Literal["equation", "text"] = "equation"  # eq. 2 and its text disagree
+    own_segment_neighbours: bool = True  # KoLeo: also the other slot of the segment may be nearest
 
     def __post_init__(self) -> None:
         require(self.tau > 0, "loss.tau", self.tau, "> 0")

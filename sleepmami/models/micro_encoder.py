@@ -14,9 +14,10 @@ is not there (`valid_SB` False) is read as silence whatever its samples, is hidd
 encoder's attention, and is not counted by the experts: masking it gives what dropping it gives.
 
 Choices where the paper is silent: no modality embedding in the shared encoder, whose tokens are
-to be modality-agnostic; in fusion the private tokens ask (and carry the residual) and the shared
-tokens of the same modality answer, with one set of weights for all; a final RMSNorm after each
-pre-norm stack; the learned mask token replaces hidden positions after the decoder's embedding.
+to be modality-agnostic (`modality_embedding` adds one); in fusion the private tokens ask (and carry
+the residual) and the shared tokens of the same modality answer, with one set of weights for all; a
+final RMSNorm after each pre-norm stack; the learned mask token replaces hidden positions after the
+decoder's embedding.
 """
 
 from __future__ import annotations
@@ -120,6 +121,9 @@ class MicroEncoder(nn.Module):
             MoEBlock(high, heads, config.num_experts, config.num_active_experts)
             for _ in range(config.shared_depth)
         )
+        if config.modality_embedding:
+            self.modality_embedding = nn.Parameter(torch.empty(private, high))
+            nn.init.normal_(self.modality_embedding, std=INIT_STD)
         if config.shared_depth:
             self.shared_norm = RMSNorm(high, num_modalities=None)
         self.fusion = nn.ModuleList(
@@ -234,6 +238,9 @@ class MicroEncoder(nn.Module):
         counted = valid_SB[..., None].expand(-1, -1, num_merged)
         key_mask = None
         x = private_SBMD
+        if self.config.modality_embedding:
+            name_SD = self.modality_embedding.index_select(0, modality_S)
+            x = x + name_SD[:, None, None].to(x.dtype)
         if self.config.shared_view == "joint":
             x = x.transpose(0, 1).flatten(1, 2)  # [B, S * M, D]
             counted = counted.transpose(0, 1).flatten(1, 2)

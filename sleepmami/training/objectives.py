@@ -97,7 +97,8 @@ class MicroObjective(Objective):
             tau=config.tau,
             temporal_negatives=config.temporal_negatives,
         )
-        koleo = koleo_loss(shared_SND, valid_SN)
+        apart = 1 if config.own_segment_neighbours else SEGMENT_EPOCHS
+        koleo = koleo_loss(shared_SND, valid_SN, slots_per_segment=apart)
         with torch.no_grad():
             accuracy = retrieval_accuracy(all_shared_SND, all_valid_SN)
         return {

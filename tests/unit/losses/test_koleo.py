@@ -22,21 +22,33 @@ def test_two_opposite_slots_are_two_apart() -> None:
     assert koleo_loss(z, everyone(z)).item() == pytest.approx(-math.log(2))
 
 
-def test_equals_a_slow_loop() -> None:
+@pytest.mark.parametrize("slots", [1, 2])
+def test_equals_a_slow_loop(slots: int) -> None:
     torch.manual_seed(0)
-    z = torch.randn(3, 7, 4)
-    valid = torch.rand(3, 7) < 0.7
-    valid[2] = torch.arange(7) == 3  # a single slot has no neighbour
+    z = torch.randn(3, 8, 4)
+    valid = torch.rand(3, 8) < 0.7
+    valid[2] = torch.arange(8) == 3  # a single slot has no neighbour
     unit = z / z.norm(dim=-1, keepdim=True)
     losses = []
     for s in range(3):
-        slots = valid[s].nonzero()[:, 0].tolist()
-        for n in slots:
-            distances = [float((unit[s, n] - unit[s, m]).norm()) for m in slots if m != n]
+        present = valid[s].nonzero()[:, 0].tolist()
+        for n in present:
+            others = [m for m in present if m // slots != n // slots]
+            distances = [float((unit[s, n] - unit[s, m]).norm()) for m in others]
             if distances:
                 losses.append(-math.log(min(distances)))
     expected = sum(losses) / len(losses)
-    assert koleo_loss(z, valid).item() == pytest.approx(expected, rel=1e-5)
+    loss = koleo_loss(z, valid, slots_per_segment=slots)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_other_slot_of_a_segment_can_be_no_neighbour() -> None:
+    z = torch.tensor([[[1.0, 0.0], [1.0, 0.01], [-1.0, 0.0], [-1.0, 0.0]]])  # two alike twice
+    assert koleo_loss(z, everyone(z)).item() > 4
+    apart = koleo_loss(z, everyone(z), slots_per_segment=2).item()
+    assert apart == pytest.approx(-math.log(2), abs=1e-4)  # the nearest are now opposite
+    only = torch.tensor([[True, True, False, False]])  # one segment alone has no neighbours
+    assert koleo_loss(z, only, slots_per_segment=2) == 0
 
 
 def test_descent_pushes_nearest_neighbours_apart() -> None:

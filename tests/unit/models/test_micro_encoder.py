@@ -36,7 +36,7 @@ def test_defaults_are_table_8() -> None:
         "merge_kernel": 10, "merge_stride": 5, "higher_dim": 384, "higher_depth": 2, "num_heads": 8,
         "shared_depth": 4, "num_experts": 4, "num_active_experts": 2, "fusion_depth": 4, "upsample_dim": 128,
         "decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4, "shared_view": "joint",
-        "merge_scheme": "grid",
+        "merge_scheme": "grid", "modality_embedding": False,
     }  # fmt: skip
 
 
@@ -267,8 +267,24 @@ def test_joint_view_mixes_modalities_and_blocked_does_not() -> None:
         assert (not torch.equal(before, after)) is mixes
 
 
-def test_the_loss_reaches_every_parameter() -> None:
-    model, signal, masks = make_model(), signals(), masks_for()
+def test_a_modality_embedding_is_added_to_what_enters_the_shared_encoder() -> None:
+    model = make_model(modality_embedding=True)
+    with torch.no_grad():
+        before = model._encode(signals(), ALL, EVERY_STREAM, None)
+        caught: list[Tensor] = []
+        model.shared[0].register_forward_pre_hook(lambda _, call: caught.append(call[0]))
+        model.modality_embedding[2] += 1.0
+        after = model._encode(signals(), ALL, EVERY_STREAM, None)
+    assert torch.equal(before.private_SBMD, after.private_SBMD)
+    entering_SBMD = caught[0].unflatten(1, (6, -1)).transpose(0, 1)
+    name_SD = model.modality_embedding.detach()
+    assert_same(entering_SBMD, after.private_SBMD + name_SD[:, None, None])
+    assert (before.shared_SBMD - after.shared_SBMD).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_loss_reaches_every_parameter(named: bool) -> None:
+    model, signal, masks = make_model(modality_embedding=named), signals(), masks_for()
     total_loss(model(signal, ALL, masks, EVERY_STREAM), signal, masks, EVERY_STREAM).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

@@ -123,6 +123,18 @@ def test_an_unusable_epoch_beside_a_usable_one_is_no_target_and_no_slot() -> Non
     assert metrics["contrast/accuracy"] == retrieval_accuracy(slots[0], valid_SN)
 
 
+def test_koleo_can_look_past_the_other_slot_of_the_segment() -> None:
+    config = replace_at(MICRO, {"loss.own_segment_neighbours": False})
+    objective, batch = micro_objective(config=config), segments()
+    masks = objective.draw_masks(2, 0, 0)
+    output = objective.model(batch.signal_SBT, torch.arange(6), masks, batch.valid_SB)
+    _, metrics = objective(batch, step=0)
+    shared_SND, valid_SN = slot_means(output)[0], batch.valid_SBE.flatten(1)
+    expected = koleo_loss(shared_SND, valid_SN, slots_per_segment=2)
+    torch.testing.assert_close(metrics["loss/koleo"], expected)
+    assert expected < koleo_loss(shared_SND, valid_SN)
+
+
 def test_a_modality_no_segment_has_is_not_measured() -> None:
     batch = segments()
     batch.valid_SBE[5] = False
