@@ -220,6 +220,7 @@ class MicroEncoderConfig:
     decoder_dim: int = 64
     decoder_depth: int = 2
     decoder_heads: int = 4
+    merge_scheme: Literal["grid", "packed", "dense"] = "grid"  # micro_encoder.py says what each is
     shared_view: Literal["joint", "blocked"] = "joint"  # blocked: no attention across modalities
 
     def __post_init__(self) -> None:
@@ -255,6 +256,12 @@ class MicroEncoderConfig:
         )
         ok = 1 <= self.num_active_experts <= self.num_experts
         require(ok, "model.num_active_experts", self.num_active_experts, "in 1..num_experts")
+        for name in ("lower_depth", "higher_depth", "shared_depth", "fusion_depth"):
+            require(getattr(self, name) >= 0, f"model.{name}", getattr(self, name), ">= 0")
+        if self.shared_depth == 0:
+            for name, without in (("fusion_depth", 0), ("shared_view", "joint")):
+                value, expected = getattr(self, name), f"{without!r} with model.shared_depth=0"
+                require(value == without, f"model.{name}", value, expected)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -312,6 +319,14 @@ class MicroPretrainConfig:
     def __post_init__(self) -> None:
         require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
         require(self.shuffle_buffer >= 0, "shuffle_buffer", self.shuffle_buffer, ">= 0")
+        read = self.loss.lambda_cl > 0 or self.loss.lambda_koleo > 0
+        if self.model.shared_depth == 0:
+            found = (self.loss.lambda_cl, self.loss.lambda_koleo)
+            expected = "(0, 0) with model.shared_depth=0: both compare shared embeddings"
+            require(not read, "(loss.lambda_cl, loss.lambda_koleo)", found, expected)
+        expected = "0 where no fusion, contrast or KoLeo reads the shared encoder"
+        ok = read or self.model.shared_depth == 0 or self.model.fusion_depth > 0
+        require(ok, "model.shared_depth", self.model.shared_depth, expected)
         require_even_batch(
             "batch_size", self.batch_size, self.workers.num_workers, self.engine.micro_batch
         )

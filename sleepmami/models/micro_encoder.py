@@ -3,6 +3,12 @@
 Shapes: S streams, B segments, T samples (6000), P patches (120), V visible patches (60),
 W samples of a patch (50), M merged tokens (24, of 2.5 s each), E epochs per segment (2), D width.
 
+How the masks meet the merge of 5 patches is `merge_scheme`; at inference all three are the same:
+    grid    visible tokens return to the grid of 120 patches before they are merged: 24 tokens.
+    packed  visible tokens are merged side by side: 12 tokens of 5 s in pretraining (so M is 12).
+            Their slots are of 30 visible patches, within 1 s of 30 s.
+    dense   mask tokens stand for hidden patches from the lower encoder on: 24 tokens.
+
 A stream is one signal; `modality_S` says which modality's private weights it uses. A stream that
 is not there (`valid_SB` False) is read as silence whatever its samples, is hidden from the shared
 encoder's attention, and is not counted by the experts: masking it gives what dropping it gives.
@@ -25,7 +31,7 @@ from sleepmami.models.attention import CrossAttentionBlock, Rotary, SelfAttentio
 from sleepmami.models.layers import INIT_STD, Linear, RMSNorm
 from sleepmami.models.masking import NUM_PATCHES, Masks
 from sleepmami.models.moe import MoEBlock
-from sleepmami.models.patching import PatchEmbed, PatchMerge
+from sleepmami.models.patching import PatchEmbed, PatchMerge, put_on_grid
 from sleepmami.psg import MODALITIES, PATCH_SAMPLES, SEGMENT_EPOCHS
 
 
@@ -34,7 +40,7 @@ class MicroOutput(NamedTuple):
 
     Attributes:
         reconstruction_SBPT: float32 [S, B, 120, 50], every patch, hidden or not.
-        shared_SBMD: float32, output of the shared encoder.
+        shared_SBMD: float32, output of the shared encoder; without one, the private tokens.
         private_SBMD: float32, output of the higher private encoder.
         expert_counts: int64 [shared layers, experts], tokens of valid streams per expert.
     """
@@ -58,6 +64,7 @@ class Decoder(nn.Module):
     def __init__(self, config: MicroEncoderConfig) -> None:
         super().__init__()
         num_modalities, dim = len(MODALITIES), config.decoder_dim
+        self.packed = config.merge_scheme == "packed"
         self.head_dim = dim // config.decoder_heads
         self.embed = Linear(config.upsample_dim, dim, num_modalities=num_modalities, bias=True)
         self.mask_token = nn.Parameter(torch.empty(num_modalities, dim))
@@ -69,11 +76,15 @@ class Decoder(nn.Module):
         self.project = Linear(dim, PATCH_SAMPLES, num_modalities=num_modalities, bias=True)
         nn.init.normal_(self.mask_token, std=INIT_STD)
 
-    def forward(self, x_SBPD: Tensor, modality_S: Tensor, hidden_SBP: Tensor) -> Tensor:
-        """Tokens [S, B, 120, upsample_dim] -> samples [S, B, 120, 50]."""
+    def forward(self, x_SBPD: Tensor, modality_S: Tensor, masks: Masks) -> Tensor:
+        """Tokens [S, B, 120 or packed 60, upsample_dim] -> samples [S, B, 120, 50]."""
         x_SBPD = self.embed(x_SBPD, modality_S)
-        token_S11D = self.mask_token.index_select(0, modality_S)[:, None, None].to(x_SBPD.dtype)
-        x_SBPD = torch.where(hidden_SBP[..., None], token_S11D, x_SBPD)
+        token_SD = self.mask_token.index_select(0, modality_S)
+        if self.packed:
+            x_SBPD = put_on_grid(x_SBPD, masks.visible_SBV, NUM_PATCHES, token_SD)
+        else:
+            token_S11D = token_SD[:, None, None].to(x_SBPD.dtype)
+            x_SBPD = torch.where(masks.hidden_SBP[..., None], token_S11D, x_SBPD)
         angles = rotary(torch.arange(x_SBPD.shape[2], device=x_SBPD.device), self.head_dim)
         for block in self.blocks:
             x_SBPD = block(x_SBPD, modality_S, angles)
@@ -96,6 +107,9 @@ class MicroEncoder(nn.Module):
             SelfAttentionBlock(low, heads, num_modalities=private)
             for _ in range(config.lower_depth)
         )
+        if config.merge_scheme == "dense":
+            self.lower_mask_token = nn.Parameter(torch.empty(private, low))
+            nn.init.normal_(self.lower_mask_token, std=INIT_STD)
         self.merge = PatchMerge(low, high, config.merge_stride, num_modalities=private)
         self.higher = nn.ModuleList(
             SelfAttentionBlock(high, heads, num_modalities=private)
@@ -106,12 +120,14 @@ class MicroEncoder(nn.Module):
             MoEBlock(high, heads, config.num_experts, config.num_active_experts)
             for _ in range(config.shared_depth)
         )
-        self.shared_norm = RMSNorm(high, num_modalities=None)
+        if config.shared_depth:
+            self.shared_norm = RMSNorm(high, num_modalities=None)
         self.fusion = nn.ModuleList(
             CrossAttentionBlock(high, heads, num_modalities=None)
             for _ in range(config.fusion_depth)
         )
-        self.fusion_norm = RMSNorm(high, num_modalities=None)
+        if config.fusion_depth:
+            self.fusion_norm = RMSNorm(high, num_modalities=None)
         # A transposed convolution with kernel = stride is a linear map to stride tokens.
         self.upsample = Linear(
             high, config.merge_stride * config.upsample_dim, num_modalities=private, bias=True
@@ -132,7 +148,7 @@ class MicroEncoder(nn.Module):
         encoded = self._encode(signal_SBT, modality_S, valid_SB, masks.visible_SBV)
         fine_SBMD = self.upsample(encoded.fused_SBMD, modality_S)
         fine_SBPD = fine_SBMD.unflatten(-1, (self.config.merge_stride, -1)).flatten(2, 3)
-        reconstruction = self.decoder(fine_SBPD, modality_S, masks.hidden_SBP)
+        reconstruction = self.decoder(fine_SBPD, modality_S, masks)
         return MicroOutput(
             reconstruction.float(),
             encoded.shared_SBMD.float(),
@@ -163,10 +179,13 @@ class MicroEncoder(nn.Module):
     ) -> _Encoded:
         # Filled, not multiplied: an absent stream may hold NaN.
         signal_SBT = signal_SBT.masked_fill(~valid_SB[..., None], 0.0)
-        # The same positions for all streams: same time, no rotation between modalities.
-        num_merged = NUM_PATCHES // self.config.merge_stride
+        # The same positions for all streams: same time, no rotation between modalities. They count
+        # 2.5 s each, so packed tokens of the visible half count in twos.
+        num_merged, step = NUM_PATCHES // self.config.merge_stride, 1
+        if self.config.merge_scheme == "packed" and visible_SBV is not None:
+            step = NUM_PATCHES // visible_SBV.shape[2]
         angles = rotary(
-            torch.arange(num_merged, device=signal_SBT.device),
+            torch.arange(0, num_merged, step, device=signal_SBT.device),
             self.config.higher_dim // self.config.num_heads,
         )
         private_SBMD = self._encode_private(signal_SBT, modality_S, visible_SBV, angles)
@@ -174,7 +193,8 @@ class MicroEncoder(nn.Module):
         fused_SBMD = private_SBMD
         for block in self.fusion:
             fused_SBMD = block(fused_SBMD, shared_SBMD, modality_S, angles)
-        fused_SBMD = self.fusion_norm(fused_SBMD, modality_S)
+        if self.fusion:
+            fused_SBMD = self.fusion_norm(fused_SBMD, modality_S)
         return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, expert_counts)
 
     def _encode_private(
@@ -189,11 +209,16 @@ class MicroEncoder(nn.Module):
         if visible_SBV is not None:
             x = torch.take_along_dim(x, visible_SBV[..., None], dim=2)
             position = visible_SBV
-        angles = rotary(position, self.config.lower_dim // self.config.num_heads)
         x = self.patch_embed(x, modality_S)
+        if visible_SBV is not None and self.config.merge_scheme == "dense":
+            token_SD = self.lower_mask_token.index_select(0, modality_S)
+            x = put_on_grid(x, visible_SBV, NUM_PATCHES, token_SD)
+            position = torch.arange(NUM_PATCHES, device=x.device)
+        angles = rotary(position, self.config.lower_dim // self.config.num_heads)
         for block in self.lower:
             x = block(x, modality_S, angles)
-        x = self.merge(x, modality_S, visible_SBV, NUM_PATCHES)
+        on_grid = visible_SBV if self.config.merge_scheme == "grid" else None
+        x = self.merge(x, modality_S, on_grid, NUM_PATCHES)
         for block in self.higher:
             x = block(x, modality_S, merged_angles)
         private_SBMD: Tensor = self.higher_norm(x, modality_S)
@@ -203,6 +228,8 @@ class MicroEncoder(nn.Module):
         self, private_SBMD: Tensor, modality_S: Tensor, valid_SB: Tensor, angles: Rotary
     ) -> tuple[Tensor, Tensor]:
         """All streams of a segment attend to each other, or each to itself when blocked."""
+        if not self.shared:
+            return private_SBMD, valid_SB.new_zeros((0, self.config.num_experts), dtype=torch.int64)
         num_streams, _, num_merged, _ = private_SBMD.shape
         counted = valid_SB[..., None].expand(-1, -1, num_merged)
         key_mask = None

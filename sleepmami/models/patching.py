@@ -59,7 +59,8 @@ class PatchMerge(nn.Module):
     the taps are live under a 50 % mask; the RMSNorm right after removes that factor.
 
     Departures from the paper: merging the visible tokens side by side, as the text can be read,
-    would make a merged token 5 s long in pretraining and 2.5 s at inference.
+    makes a merged token 5 s long in pretraining and 2.5 s at inference. That reading is had by
+    leaving `visible_SBV` out (merge_scheme `packed`).
     """
 
     def __init__(self, dim_in: int, dim_out: int, stride: int, *, num_modalities: int) -> None:
@@ -76,12 +77,13 @@ class PatchMerge(nn.Module):
     def forward(
         self, x_SBVD: Tensor, modality_S: Tensor, visible_SBV: Tensor | None, num_patches: int
     ) -> Tensor:
-        """Tokens [S, B, V, dim_in] -> merged tokens [S, B, num_patches // stride, dim_out].
+        """Tokens [S, B, V, dim_in] -> merged tokens [S, B, M, dim_out].
 
         Args:
-            x_SBVD: tokens of the visible patches in time order.
+            x_SBVD: tokens in time order.
             modality_S: modality of each stream.
-            visible_SBV: patch index of each token; None when all patches are visible.
+            visible_SBV: patch index of each token, and M is num_patches // stride; None merges the
+                tokens as they are, side by side, and M is V // stride.
             num_patches: length P of the grid.
         """
         x_SBPD = self.expand(x_SBVD, modality_S)
@@ -105,8 +107,14 @@ class PatchMerge(nn.Module):
         return first_SBMD + second_SBMD
 
 
-def put_on_grid(x_SBVD: Tensor, visible_SBV: Tensor, num_patches: int) -> Tensor:
-    """Tokens back at their own patch index, zeros where no token is given: [S, B, P, D]."""
+def put_on_grid(
+    x_SBVD: Tensor, visible_SBV: Tensor, num_patches: int, fill_SD: Tensor | None = None
+) -> Tensor:
+    """Tokens back at their patch index [S, B, P, D]; elsewhere the stream's `fill`, else zeros."""
     num_streams, batch, _, dim = x_SBVD.shape
-    grid_SBPD = x_SBVD.new_zeros(num_streams, batch, num_patches, dim)
+    if fill_SD is None:
+        grid_SBPD = x_SBVD.new_zeros(num_streams, batch, num_patches, dim)
+    else:
+        fill_S11D = fill_SD[:, None, None].to(x_SBVD.dtype)
+        grid_SBPD = fill_S11D.expand(-1, batch, num_patches, -1)
     return grid_SBPD.scatter(2, visible_SBV[..., None].expand_as(x_SBVD), x_SBVD)

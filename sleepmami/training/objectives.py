@@ -34,6 +34,8 @@ from sleepmami.training.engine import Objective
 class MicroObjective(Objective):
     """Masked reconstruction, cross-modal contrast and KoLeo: eq. 3.
 
+    Without a shared encoder (model.shared_depth = 0) the reconstruction alone: Table 11, row 1.
+
     Args:
         model: the encoder to train.
         config: masks and weights of the losses.
@@ -57,7 +59,6 @@ class MicroObjective(Objective):
         masks = self.draw_masks(batch.num_rows, step, micro_batch).to(signal_SBT.device)
         modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
         output = self.model(signal_SBT, modality_S, masks, batch.valid_SB)
-        self._count_experts(output.expert_counts)
 
         smooth_SBT = smooth_target(signal_SBT, config.smoothing_points)
         target_SBPT = torch.unflatten(smooth_SBT, -1, (NUM_PATCHES, PATCH_SAMPLES))
@@ -70,6 +71,20 @@ class MicroObjective(Objective):
             over=config.reconstruction_over,
         ) * _share_of_workers(batch.valid_SB.sum())
 
+        loss, parts = reconstruction, {"loss/reconstruction": reconstruction}
+        if self._config.model.shared_depth:
+            self._count_experts(output.expert_counts)
+            parts |= self._compare_slots(output, valid_SBE)
+            loss = loss + config.lambda_cl * parts["loss/contrastive"]
+            loss = loss + config.lambda_koleo * parts["loss/koleo"]
+        with torch.no_grad():
+            by_modality = self._by_modality(output, target_SBPT, masks, valid_SBP)
+        metrics = {"loss/total": loss, **parts, **by_modality}
+        return loss, {name: value.detach() for name, value in metrics.items()}
+
+    def _compare_slots(self, output: MicroOutput, valid_SBE: Tensor) -> dict[str, Tensor]:
+        """The parts of eq. 3 that read the shared encoder, and what describes it."""
+        config = self._config.loss
         shared_SND, private_SND = slot_means(output)
         valid_SN = valid_SBE.flatten(1)
         both_SND = collectives.gather_rows(torch.cat([shared_SND, private_SND], dim=-1), dim=1)
@@ -83,18 +98,14 @@ class MicroObjective(Objective):
             temporal_negatives=config.temporal_negatives,
         )
         koleo = koleo_loss(shared_SND, valid_SN)
-        loss = reconstruction + config.lambda_cl * contrastive + config.lambda_koleo * koleo
         with torch.no_grad():
-            metrics = {
-                "loss/total": loss,
-                "loss/reconstruction": reconstruction,
-                "loss/contrastive": contrastive,
-                "loss/koleo": koleo,
-                "contrast/accuracy": retrieval_accuracy(all_shared_SND, all_valid_SN),
-                **_expert_shares(output.expert_counts),
-                **self._by_modality(output, target_SBPT, masks, valid_SBP),
-            }
-        return loss, {name: value.detach() for name, value in metrics.items()}
+            accuracy = retrieval_accuracy(all_shared_SND, all_valid_SN)
+        return {
+            "loss/contrastive": contrastive,
+            "loss/koleo": koleo,
+            "contrast/accuracy": accuracy,
+            **_expert_shares(output.expert_counts),
+        }
 
     def draw_masks(self, num_segments: int, step: int, micro_batch: int) -> Masks:
         """This worker's masks of one micro batch, a function of the seed and these numbers."""

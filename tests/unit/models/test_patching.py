@@ -35,11 +35,12 @@ def test_patch_embedding_equals_strided_convolutions() -> None:
         torch.testing.assert_close(out[stream], x_NCT.mT)
 
 
-def test_merging_equals_a_strided_depthwise_convolution() -> None:
+@pytest.mark.parametrize("num_tokens", [NUM_PATCHES, NUM_PATCHES // 2])  # all, or those visible
+def test_merging_side_by_side_equals_a_strided_depthwise_convolution(num_tokens: int) -> None:
     merge = make_merge()
-    x_SBPD = torch.randn(2, 3, NUM_PATCHES, 8)
+    x_SBPD = torch.randn(2, 3, num_tokens, 8)
     out = merge(x_SBPD, TWO_STREAMS, None, NUM_PATCHES)
-    assert out.shape == (2, 3, 24, 12)
+    assert out.shape == (2, 3, num_tokens // 5, 12)
     for stream, modality in enumerate(TWO_STREAMS.tolist()):
         x_BPD = x_SBPD[stream] @ merge.expand.weight[modality].T
         weight_D1K = merge.depthwise[modality].T.unsqueeze(1)
@@ -85,6 +86,12 @@ def test_grid_holds_tokens_at_their_index_and_zeros_elsewhere() -> None:
     x_SBVD = torch.tensor([5.0, 7.0]).view(1, 1, 2, 1)
     grid = put_on_grid(x_SBVD, torch.tensor([[[1, 3]]]), 5)
     assert grid.flatten().tolist() == [0, 5, 0, 7, 0]
+
+
+def test_grid_holds_each_streams_fill_where_no_token_is_given() -> None:
+    x_SBVD = torch.tensor([5.0, 7.0]).view(2, 1, 1, 1)
+    grid = put_on_grid(x_SBVD, torch.tensor([[[1]], [[2]]]), 3, torch.tensor([[-1.0], [-2.0]]))
+    assert grid.flatten().tolist() == [-1, 5, -1, -2, -2, 7]
 
 
 def test_a_flat_signal_does_not_blow_up_the_gradient() -> None:
