@@ -18,14 +18,22 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def started(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """The command in its own session; whatever of it is still there afterwards is killed."""
-    with subprocess.Popen(command, text=True, start_new_session=True, **options) as process:
+    """The command in its own session; whatever of it is still there afterwards is killed.
+
+    It hears Ctrl-C even when this suite was started as a shell's background job, which ignores it.
+    """
+    options |= {"text": True, "start_new_session": True, "preexec_fn": _hear_interrupts}
+    with subprocess.Popen(command, **options) as process:
         try:
             yield process
         finally:
             for pid in in_session(process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def in_session(session: int) -> list[int]:
