@@ -40,7 +40,8 @@ def test_amplitudes_of_an_eeg_are_not_remarked_on(unit: str, step: float) -> Non
 
 
 @pytest.mark.parametrize(
-    ("unit", "step", "deviation"), [("mV", 1.0, "2.4e+04"), ("uV", 1e-3, "0.024"), ("", 1e-6, "2.4e-05")]
+    ("unit", "step", "deviation"),
+    [("mV", 1.0, "2.4e+04"), ("uV", 1e-3, "0.024"), ("", 1e-6, "2.4e-05")],
 )
 def test_a_unit_that_cannot_be_right_is_remarked_on_and_the_night_kept(
     unit: str, step: float, deviation: str
