@@ -47,7 +47,8 @@ def run_demo(folder: Path, edf: Path | None = None) -> None:
     began = time.perf_counter()
     settings = preset("tiny")
     if edf is not None:
-        load_night(edf, settings.ingest.preprocess, recording_id=edf.stem)  # before minutes of work
+        alone = replace_at(settings.ingest.preprocess, {"truncated": "reject"})  # as embedding does
+        load_night(edf, alone, recording_id=edf.stem)  # before minutes of work
     folder.mkdir(parents=True, exist_ok=True)
     bundle = folder / "bundle"
     with ray_session():

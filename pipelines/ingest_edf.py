@@ -51,7 +51,8 @@ from sleepmami.tables.pseudonyms import require_outside, write_linkage
 MAX_PLACES = 5  # of odd cells, printed for each table of people
 MAX_NOTES = 50  # printed; a whole cohort may have the same oddity
 ONE_PER_CORPUS = ("preprocess", "split")  # settings that all nights of a corpus share
-ONE_PER_COHORT = ("channels",)  # what labels mean is known of a laboratory
+# ... but not what labels mean in a laboratory, nor which files are used at all
+PER_RUN = ("channels", "truncated", "min_duration_s", "max_duration_h")
 HINT = "`sleepmami ids EDF_DIR` says which file is which, `sleepmami inspect FILE` what was found"
 
 
@@ -196,7 +197,7 @@ def _require_same_settings(recordings_uri: str, config: IngestConfig, names: Nam
         f"{group}.{name}={stored[group].get(name)!r}"
         for group in ONE_PER_CORPUS
         for name, value in asked[group].items()
-        if stored[group].get(name) != value and name not in ONE_PER_COHORT
+        if stored[group].get(name) != value and name not in PER_RUN
     ]
     if stored["recording_ids"] != asked["recording_ids"]:
         changed.append(f"recording_ids={stored['recording_ids']!r}")

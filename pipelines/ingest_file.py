@@ -252,8 +252,9 @@ def _load(
     """The night, and what was unusual but harmless about its file."""
     config, shown = settings.preprocess, _shown(item.file, item, settings)
     night = load_night(content, config, recording_id=item.recording_id, name=shown)
-    notes = open_edf(content, name=shown, truncated=config.truncated).notes
-    return night, Problem(file=shown, code=NOTE, reason="; ".join(notes)) if notes else None
+    if not night.notes:
+        return night, None
+    return night, Problem(file=shown, code=NOTE, reason="; ".join(night.notes))
 
 
 def _with_scoring(

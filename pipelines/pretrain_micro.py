@@ -118,8 +118,10 @@ def train_worker(config: dict[str, Any]) -> None:
         bundle = Bundle(
             micro=settings,
             micro_state=objective.model.state_dict(),
-            # what one laboratory's labels mean is no part of a model
-            preprocess=replace(from_dict(PreprocessConfig, config["preprocess"]), channels=()),
+            # what one laboratory's labels mean, or its cut files are worth, is no part of a model
+            preprocess=replace(
+                from_dict(PreprocessConfig, config["preprocess"]), channels=(), truncated="reject"
+            ),
             lineage={"micro": {**config["lineage"], "steps": engine.step}},
         )
         save_bundle(config["output"], bundle)

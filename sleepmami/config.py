@@ -52,7 +52,9 @@ class PreprocessConfig:
     filter_order: int = 2  # Butterworth order of one of the two (zero-phase) passes
     min_duration_s: float = 60.0  # one segment
     max_duration_h: float = 72.0  # a longer file is refused as too large
-    truncated: Literal["reject", "keep"] = "reject"  # keep: use the whole data records there are
+    # keep: use the whole data records there are, as an ingest does; reject: a single file that is
+    # embedded or sent, which was most likely cut off on its way
+    truncated: Literal["reject", "keep"] = "reject"
     channels: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -94,7 +96,7 @@ class IngestConfig:
 
     cohort: str = "unnamed"
     recording_ids: Literal["pseudonym", "file_name"] = "pseudonym"  # tables/pseudonyms.py
-    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    preprocess: PreprocessConfig = field(default_factory=lambda: PreprocessConfig(truncated="keep"))
     split: SplitConfig = field(default_factory=SplitConfig)
     nights_per_commit: int = 16
     num_cpus_per_task: float = 1.0

@@ -209,6 +209,7 @@ class Night:
         events: by start; None when the scoring holds none, so that nobody knows whether there were.
         gaps: (start_s, stop_s) of stretches without data in a discontinuous recording.
         layout: which signals at which rates, a key of LAYOUTS.
+        notes: what was unusual but harmless about the file, free of what its header says.
     """
 
     recording_id: str
@@ -221,6 +222,7 @@ class Night:
     events: tuple[ScoredEvent, ...] | None = None
     gaps: tuple[tuple[float, float], ...] = ()
     layout: str = "sleepmami"
+    notes: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[Modality, ...]:

@@ -21,17 +21,23 @@ MAX_STRANGE_WORDS = 1
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[a-z]+")
-_APNEA = re.compile(r"apno?e(a|as|e|es|en|ia|ias|n|s)?|apnaea")
-_HYPOPNEA = re.compile(r"(hyp|hip|ip)o?a?pno?e(a|as|e|es|en|ia|ias|n|s)?|hypopnaea|hyp")
+_APNEA = re.compile(r"apno?e(a|as|e|es|en|ia|ias|n|s|u)?|apnaea|bezdech(y|ow)?")
+_HYPOPNEA = re.compile(
+    r"(hyp|hip|ip)o?a?pno?e(a|as|e|es|en|ia|ias|n|s|u)?|hypopnaea|hyp|sp.?ycenie"
+)
 _AROUSAL = re.compile(
     r"arous\w*|microarous\w*|weckreaktion(en)?|micro?eveils?|microdespertar(es)?|microrisvegli\w*"
+    r"|(mikro)?wybudzeni[ae]"
 )
 _DESATURATION = re.compile(r"desat\w*|dessat\w*|entsattigung(en)?|desats?")
 _RERA = re.compile(r"\breras?\b|\brespiratory effort[ -]*related arousals?\b")
 _TYPES = (
-    (re.compile(r"obs(tr\w*)?|ostru\w*|obt"), EventKind.OBSTRUCTIVE_APNEA),
+    (re.compile(r"obs(tr\w*)?|ostru\w*|obt|obturacyjn\w*"), EventKind.OBSTRUCTIVE_APNEA),
     (re.compile(r"cent(r\w*)?|zentr\w*"), EventKind.CENTRAL_APNEA),
-    (re.compile(r"mix\w*|gemischt\w*|mist[ao]|misch\w*"), EventKind.MIXED_APNEA),
+    (
+        re.compile(r"mix\w*|gemischt\w*|gemengd\w*|mist[ao]|misch\w*|mieszan\w*"),
+        EventKind.MIXED_APNEA,
+    ),
 )
 _LETTERS = {  # the type in one letter, as in APNEA-O
     "o": EventKind.OBSTRUCTIVE_APNEA,
@@ -51,7 +57,7 @@ _FILLER_WORDS = (
     "oxyhemoglobin hemoglobin haemoglobin spo sao o sat saturation sauerstoff asda adsa aasm aro "
     "res spont spontaneous spontan external cheshire limb plm plms lm leg movement snore snoring "
     "arousal ar standard sdo micro type unspecified respiratoria respiratoire respiratorisch "
-    "respiratorisches respiratorio alveolar unclassified nsrr min max sec bpm"
+    "respiratorisches respiratorio oddechu alveolar unclassified nsrr min max sec bpm"
 )
 _FILLERS = frozenset(_FILLER_WORDS.split())
 

@@ -18,6 +18,7 @@ _NOT_SATURATION = (
     Meaning.MOVEMENT,
     Meaning.VENTILATOR,
 )
+_WAVES = {"wave", "curve"}  # of an oximeter: the pulse, not the saturation
 _SECONDS = {"backup", "aux", "alt", "altflow"}  # beside the one that the scorer looks at
 _OXIMETERS = {"masimo", "nonin"}
 
@@ -31,8 +32,10 @@ def saturation(found: Words, kind: str) -> ParsedLabel | None:
     by_unit = "o2" in found.words and (kind == "percent" or bool(_OXIMETERS & set(found.words)))
     if not (named or oxygen or by_unit) or any(found.has(other) for other in _NOT_SATURATION):
         return None
+    if _WAVES & set(found.words) and kind != "percent":
+        return ParsedLabel(what="pulse waveform (plethysmogram)")
     if found.has(Meaning.PULSE) and kind != "percent":
-        if any(word.startswith(("s", "tc")) for word in found.words):  # `SpO2 pulse`
+        if not found.begins_with(Meaning.PULSE):  # `SpO2 pulse`, `Oxi pulse`
             return None
         named = False  # `Pulse Ox`: the oximeter, most likely its saturation
     if not named and (found.has(Meaning.FLOW) or kind in ("flow", "pressure")):
@@ -46,6 +49,24 @@ def saturation(found: Words, kind: str) -> ParsedLabel | None:
         rank=2 if through_the_skin or second else int(beat_to_beat),
         confidence=Confidence.CERTAIN if named else Confidence.LIKELY,
     )
+
+
+def supplied_oxygen(found: Words, kind: str) -> ParsedLabel | None:
+    """`O2 conc`, `O2 Pleth`: not the electrode O2, which stands alone or beside an electrode."""
+    if "o2" not in found.words or found.has(Meaning.EEG) or found.count(Meaning.ELECTRODE) > 1:
+        return None
+    plain = (Meaning.ELECTRODE, Meaning.FILLER, Meaning.LINKED, Meaning.NUMBER, Meaning.RIGHT)
+    said = [meaning for meaning in found.meanings if meaning not in plain]
+    if any(meaning is not None for meaning in said) or (said and kind != "volt"):
+        return ParsedLabel(what="oxygen given to the patient, or a gas")
+    return None
+
+
+def from_the_heart(found: Words) -> ParsedLabel | None:
+    """Breathing that somebody computed from an ECG: neither of the two."""
+    if found.has(Meaning.ECG) and found.has(Meaning.BREATHING):
+        return ParsedLabel(what="breathing computed from the ECG")
+    return None
 
 
 def breathing(found: Words, kind: str) -> ParsedLabel | None:
@@ -96,8 +117,9 @@ def _airflow(found: Words, kind: str) -> ParsedLabel | None:
         return _resp("respiratory flow", 0, Sensor.FLOW)
     if nasal:
         return _resp("nasal pressure", 1, Sensor.FLOW)
-    if found.has(Meaning.PRESSURE) and not belts:
-        return _resp("nasal pressure", 3, Sensor.FLOW, Confidence.GUESS)
+    if found.has(Meaning.PRESSURE) and not belts and not found.unknown:
+        # no better than the thermistor: it may as well be a mask's
+        return _resp("nasal pressure", 12, Sensor.FLOW, Confidence.GUESS)
     return None
 
 

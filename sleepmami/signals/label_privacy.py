@@ -12,7 +12,8 @@ NO_LABEL = "channel"
 _MAX_SAFE_DIGITS = 2
 _NUMBERED = re.compile(r"[a-z]{1,2}\d{1,2}|\d{1,2}m?s")  # X1, DC8, 2s: too short for a name
 # understood, but never told: family names, more often than words of a label
-_NOT_TOLD = frozenset(("sato", "son", "herz", "linker", "rechter"))
+_NOT_TOLD = {"sato", "son", "herz", "linker", "rechter", "lewy", "broda", "kiefer", "wade", "noga"}
+_NOT_TOLD |= {"power", "toi", "tsi", "fc", "hf"}  # and initials
 _RUN = re.compile(r"\b[A-Za-z]\.[A-Za-z]\b\.?|[^\W_]+")  # H.R., or letters and digits
 _SEPARATORS = frozenset("-_ ./:+()#,&%")
 _OPENING, _CLOSING = frozenset("(#"), frozenset("()+-%.")

@@ -61,6 +61,7 @@ class Meaning(Enum):
     VENTILATOR = auto()
     PULSE = auto()
     CIRCULATION = auto()
+    COMPUTED = auto()
     FILLER = auto()
 
 
@@ -74,17 +75,22 @@ _WORDS: dict[Meaning, str] = {
     Meaning.LEFT: (
         "l left li links linkes linker lks lt sx sin sinistro sinistra izq izquierdo izquierda"
         " izda gauche gau g esq esquerdo esquerda"
+        " lewe lewy lewa"
     ),
     Meaning.RIGHT: (
         "r right re rechts rechtes rechter rt dx dex destro destra der derecho derecha dcho"
         " dcha droit droite d dir direito direita"
+        " prawe prawy prawa"
     ),
     Meaning.HORIZONTAL: "h hor horiz horizontal horizontale hog",
     Meaning.VERTICAL: "v ver vert vertical vertikal vertic verticale vog upper lower",
-    Meaning.EEG: "eeg elektroenzephalogramm electroencefalograma",
+    Meaning.EEG: (
+        "eeg elektroenzephalogramm electroencefalograma elektroencephalogramm elettroencefalogramma"
+    ),
     Meaning.EYE: (
         "eog oog oeil yeux eye eyes auge augen ojo ojos olho olhos occhio occhi ogen oculo"
         " ocular oculogram okulogramm elektrookulogramm"
+        " oko oczu"
     ),
     Meaning.EMG: "emg elektromyogramm electromyogram muscle muskel musculo muscolo muskeltonus",
     Meaning.CHIN: (
@@ -92,8 +98,12 @@ _WORDS: dict[Meaning, str] = {
         " submentalis submentonian submentoniano submentoniere sottomentoniero subment subm kinn"
         " kin queixo barbilla mentum mylo mylohyoid milo milohioideo miloioideo genioglossus"
         " geniogloss suprahyoid"
+        " mentoniera houppe broda brodka podbrodek"
     ),
-    Meaning.ECG: "ecg ekg mlii mli cardio electrocardiogram elektrokardiogramm cardiogram",
+    Meaning.ECG: (
+        "ecg ekg mlii mli cardio electrocardiogram elektrokardiogramm cardiogram"
+        " electrocardiograma electrocardiogramme elettrocardiogramma cardiac"
+    ),
     Meaning.LIMB: (
         "leg legs leggs tib tibial tibialis tibia anterior ant ta lat rat plm plms bein beine"
         " beinen been benen jambe jambes pierna piernas perna pernas gamba gambe arm arms bras"
@@ -102,6 +112,8 @@ _WORDS: dict[Meaning, str] = {
         " diafragma scalene scm biceps triceps temporalis trapezius foot feet fuss hand wrist"
         " limb limbs neck should shoulder quadriceps gastroc gastrocnemius massete armle armri"
         " tible tibri tibd tibg"
+        " noga nogi piszczelowy wade unterschenkel mollet peroneus kiefer lips gesicht facial"
+        " gluteus soleus parasternal interkostal zwerchfell bizeps"
     ),
     Meaning.SATURATION: (
         "spo2 sao2 so2 sp02 sa02 s02 spo sao sato2 sat02 o2sat 02sat satsp sat sato satur"
@@ -110,6 +122,7 @@ _WORDS: dict[Meaning, str] = {
         " oximetrie oxymetrie oximetro oximetria ossimetro ossimetria ossimetry pulsox pulsoxi"
         " pulsoxy pulsoxymetrie pulsoximetrie pulsoximeter pulsoxymeter oxysat oxisat sentecspo2"
         " tcsao2 spo2bb"
+        " saturacja pulsoksymetr pulsoksymetria"
     ),
     Meaning.OXYGEN: (
         "oxygen oxygene oxigeno oxigenio ossigeno zuurstof sauerstoff sauerstoffsattigung"
@@ -118,20 +131,25 @@ _WORDS: dict[Meaning, str] = {
     Meaning.FLOW: (
         "flow flows flo fluss flux fluxo flujo flusso debit stroom stroming atemstrom pneumo"
         " pneumotach pneumotacho pneumotachograph pnt stromung stroemung altflow"
+        " przeplyw"
     ),
     Meaning.NASAL: (
         "nasal nasale nasaler nasales nas nase nasen naso nariz neus nez cannula canula cannule"
         " cann cnla canule kanule kanuele cannulas canulas nasenkanule nasenkanuele nasenbrille"
         " neusbril lunettes gafas prong prongs ptaf np npre npress npt npaf npv pnasal"
         " nasenstaudruck staudruck cannul canul nasalp nasalac nasaldc nasp nspres"
+        " kaniula"
     ),
     Meaning.THERMISTOR: (
         "therm thermo ther thermistor thermistors thermistance thermocouple thermoelement"
         " thermal thermisch thermic termistor termistore termistori termopar termocoppia termico"
         " termica termi termo oral orale oro oronasal buccal bucal boca bouche mund mond bocca"
         " mouth naf naf1 naf2 naf2p naf2n oralor nasor nasalor nasoral therms thermist oraltherm"
+        " thermistanz"
     ),
-    Meaning.AIR: "air airflow newair luft luftfluss luftstrom luchtstroom luchtstroming aire",
+    Meaning.AIR: (
+        "air airflow newair luft luftfluss luftstrom luchtstroom luchtstroming aire atemfluss"
+    ),
     Meaning.PRESSURE: "press pres pressure druck druk presion pressao pressione pression",
     Meaning.DEVICE: (
         "cpap bipap bpap apap autopap xpap pcpap ppap pap ppc mask maske masque maschera device"
@@ -142,11 +160,13 @@ _WORDS: dict[Meaning, str] = {
         " torac torace toracico toracica thoraco chest brust brustkorb thorx borst borstkas"
         " borstband rib ribcage rc vth pecho peito petto poitrine chestdc thoraxdc thordc"
         " thoracodc"
+        " klatka piersiowa"
     ),
     Meaning.ABDOMEN: (
         "abdomen abdominal abdominale abd abdm abdo abdom ab addome addominale abdomino bauch"
         " abdmn abdominell buik buikband ventre barriga belly vab pancia vientre addom abddc"
         " abdomendc abdodc"
+        " brzuch"
     ),
     Meaning.EFFORT: (
         "eff effort efforts belt belts gurt gurte gordel cinta banda fascia sangle sangles"
@@ -164,6 +184,7 @@ _WORDS: dict[Meaning, str] = {
     Meaning.RATE: (
         "hr dhr hrate hrt rate rates bpm rr rri pr prr frequenz herzfrequenz atemfrequenz freq"
         " frequency frequence frecuencia frequencia frequenza pulsfrequenz hrv"
+        " fc hf"
     ),
     Meaning.EVENT: (
         "event events evt evts marker marca trig trigger triggers annotation annotations stim"
@@ -176,10 +197,12 @@ _WORDS: dict[Meaning, str] = {
         " ronco ronflement ronflements russamento russare snurk snurken mic micro micr"
         " microphone mikro mikrofon mikrophon microfono microfone audio sound son phono voice"
         " noise nasalsn psnore"
+        " chrapanie dzwiek suono sonido bruit gerausch geluid trachea tracheal larynx"
     ),
     Meaning.PLETH: (
         "pleth plet plethy plethys plethysmo plethysmogram plethysmogramm pletismografia ppg"
         " ptt pat pwa pwv pwf plethwv pletismo pulswelle tcppg sentecppg infra infrared"
+        " plethysmograph"
     ),
     Meaning.POSITION: (
         "pos posn posit position positionsen posicion posicao posizione positie body lage"
@@ -190,6 +213,7 @@ _WORDS: dict[Meaning, str] = {
         " fio2 ptcpco2 ptcpo2 tcco tcpco capno capnography capnometry capnogram kapno"
         " kapnographie capnowave cap etco2w stco2 eto2 ptc endtidal co2et sco2 sto2 sentec tosca"
         " etpco2 oralco2"
+        " rso2 scto2 ctso2 scvo2 svo2 nirs tsi toi cerebral"
     ),
     Meaning.TEMPERATURE: (
         "temp temperature temperatur temperatura temps rectal rektal humidity hum humid tube"
@@ -205,12 +229,18 @@ _WORDS: dict[Meaning, str] = {
         "leak leaks leck leckage fuite fuga epr tid tidal tvol vol volume volumen xvolume min max"
         " lim limit limitation flowlim mass ti te ie itime etime ratio mode ramp blow blower set"
         " tgt"
+        " insp exp peak"
     ),
     Meaning.PULSE: (
         "pulse puls pulso pouls polso polsslag pols heart herz beat beats hartslag coeur cuore"
         " corazon coracao"
     ),
-    Meaning.CIRCULATION: "blood systolic diastolic arterial bp abp sv ph nibp",
+    Meaning.CIRCULATION: (
+        "blood systolic diastolic arterial bp abp sv ph nibp"
+        " arterielle arteriel arteriale esophagus esophageal oesophagus oesophageal esofageo eso"
+        " esoph pes poes gastric pgas epiglottic epi pharyngeal intracranial icp cvp barometric atm"
+    ),
+    Meaning.COMPUTED: "alpha beta gamma delta theta sigma power envelope spectral psd sef",
     Meaning.FILLER: (
         "ref reference psg pol alt dif diff new old sec primary secondary channel chan ch kanal"
         " canal canale lead leads patient aux unfiltered filtered filt cal raw sensor signal bb"
@@ -231,6 +261,7 @@ _NEVER_GLUED = {
     Meaning.VERTICAL,
     Meaning.VENTILATOR,
     Meaning.CIRCULATION,
+    Meaning.COMPUTED,
 }
 _NAMES = ("flores", "reyes")  # no `flo res`, no `r eyes`: common family names
 _SIDES = {Meaning.LEFT, Meaning.RIGHT}

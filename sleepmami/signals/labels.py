@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 
 from sleepmami.psg import Confidence, Modality
-from sleepmami.signals.label_breath import breathing, saturation
+from sleepmami.signals.label_breath import breathing, from_the_heart, saturation, supplied_oxygen
 from sleepmami.signals.label_privacy import NO_LABEL, safe_label
 from sleepmami.signals.label_words import ELECTRODE, Meaning, meaning_of, words
 from sleepmami.signals.parsed_label import ALONE, DERIVED_GAIN, ParsedLabel, Sensor, Words
@@ -43,17 +43,18 @@ _DERIVED_NUMBERS = {
     Meaning.EVENT: "event marker",
     Meaning.HYPNOGRAM: "hypnogram",
     Meaning.BOOKKEEPING: "device bookkeeping",
+    Meaning.COMPUTED: "computed from a signal",
 }
 _OTHER_SENSORS = {
     Meaning.SNORE: "snoring",
     Meaning.PLETH: "pulse waveform (plethysmogram)",
     Meaning.POSITION: "body position",
-    Meaning.GAS: "partial pressure of a gas",
+    Meaning.GAS: "a gas, or oxygen in tissue",
     Meaning.TEMPERATURE: "temperature or humidity",
     Meaning.LIGHT: "light",
     Meaning.MOVEMENT: "movement sensor",
     Meaning.VENTILATOR: "ventilator setting",
-    Meaning.CIRCULATION: "blood pressure or gastric signal",
+    Meaning.CIRCULATION: "pressure in the body or around it, or a gastric signal",
     Meaning.PULSE: "pulse",
 }
 _NOT_ON_THE_SCALP = (
@@ -95,9 +96,11 @@ def _parse(label: str, kind: str) -> ParsedLabel:
         return ParsedLabel(what="a rate computed by the device")
     sign = _SIGN.fullmatch(label)
     return (
-        _limb_or_muscle(found, sign[1] if sign else "")
+        from_the_heart(found)
+        or _limb_or_muscle(found, sign[1] if sign else "")
         or _heart_or_eye(found, sign[1] if sign else "")
         or saturation(found, kind)
+        or supplied_oxygen(found, kind)
         or _scalp(found, kind)
         or _not_ours(found)
         or breathing(found, kind)
@@ -382,11 +385,12 @@ def _generic(found: Words, sign: str) -> ParsedLabel | None:
         if sign and not _places(found):
             return _one_of_pair("emg", sign, muscle, 30)
         sided = bool(_side(found)) and found.count(Meaning.EMG) == 1
+        doubtful = sided or found.unknown  # `EMG R` and `EMG Wobble` may be of a leg
         return ParsedLabel(
             what=muscle.what,
             modality=Modality.EMG,
-            rank=39 if sided else 9 + min(max(number, 1), 20),
+            rank=39 if doubtful else 9 + min(max(number, 1), 20),
             side=_side(found) if sided else "",
-            confidence=Confidence.GUESS if sided else Confidence.LIKELY,
+            confidence=Confidence.GUESS if doubtful else Confidence.LIKELY,
         )
     return None

@@ -50,6 +50,8 @@ _CONVENTIONS: tuple[tuple[str, frozenset[str], Mapping[str, str]], ...] = (
 )
 _GRID = frozenset({"a5", "a6", "b5", "b6"})  # amplifiers that number electrodes, not name them
 _GRID_LABEL = re.compile(r"[a-h]\d{1,2}")
+_NET = frozenset({"e5", "e6"})  # EGI's nets of 64 to 256; E1 and E2 alone are beside the eyes
+_NET_LABEL = re.compile(r"e\d{1,3}")
 
 
 def read_montage(
@@ -62,7 +64,7 @@ def read_montage(
     for montage, signature, convention in _CONVENTIONS:
         if signature <= present:
             meanings |= {key: (label, montage) for key, label in convention.items()}
-    grid = present >= _GRID
+    grid, net = present >= _GRID, present >= _NET
     rules = config.channels if config else ()
     parsed = []
     for channel, key in zip(channels, keys, strict=True):
@@ -74,7 +76,7 @@ def read_montage(
             said = parse_label(label, channel.unit)
             what = f"{said.what} (the {montage} montage)"
             parsed.append(replace(said, what=what, confidence=Confidence.GUESS))
-        elif grid and _GRID_LABEL.fullmatch(key):
+        elif (grid and _GRID_LABEL.fullmatch(key)) or (net and _NET_LABEL.fullmatch(key)):
             parsed.append(ParsedLabel(what="electrode of a numbered grid, its place is not said"))
         else:
             parsed.append(parse_label(channel.label, channel.unit))

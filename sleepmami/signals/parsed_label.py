@@ -60,12 +60,22 @@ class Words:
 
     def __init__(self, found: list[str]) -> None:
         self.words = tuple(found)
-        self._meanings = [meaning_of(word) for word in found]
+        self.meanings = [meaning_of(word) for word in found]
+
+    def begins_with(self, meaning: Meaning) -> bool:
+        """Whether the first word means this."""
+        return self.meanings[:1] == [meaning]
 
     def has(self, meaning: Meaning) -> bool:
         """Whether some word means this."""
-        return meaning in self._meanings
+        return meaning in self.meanings
 
     def count(self, meaning: Meaning) -> int:
         """How many words mean this."""
-        return self._meanings.count(meaning)
+        return self.meanings.count(meaning)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether some word of two letters or more is not known."""
+        pairs = zip(self.words, self.meanings, strict=True)
+        return any(meaning is None and len(word) > 1 for word, meaning in pairs)

@@ -28,7 +28,8 @@ from sleepmami.signals.duration import num_epochs as count_epochs
 from sleepmami.signals.edf import EdfChannel, EdfFile, open_edf
 from sleepmami.signals.mains import detect_mains
 from sleepmami.signals.prepare_source import Prepared, channel_of, prepare
-from sleepmami.signals.scorings import read_scoring, scoring_in
+from sleepmami.signals.quality import STD_LIMITS_UV, WRONG_UNIT_RATIO
+from sleepmami.signals.scorings import Scoring, read_scoring, scoring_in
 
 MIN_USABLE_SHARE = 0.5  # below it, the next channel of the modality is tried
 ELECTRODES = (Modality.EEG, Modality.EMG, Modality.ECG, Modality.EOG)  # that a notch is for
@@ -50,24 +51,37 @@ def load_night(
         recording_id: how the night is called from now on.
         name: how errors call the file; by default its path.
         annotation: a scorer's file, or its bytes; without one, stages and events inside the EDF are
-            used, if there are any.
+            used, if there are any and they can be told; if not, the night says so in its notes.
 
     Raises:
         RecordingError: the file or its annotation cannot be used.
     """
     edf = open_edf(source, name=name, truncated=config.truncated)
     num_epochs = count_epochs(edf, config)
+    note: tuple[str, ...] = ()
     if annotation is not None:
         scoring = read_scoring(annotation, num_epochs, clock_s=edf.clock_s)
     else:
-        scoring = scoring_in(edf, num_epochs)
-    return preprocess(
+        scoring, note = _own_scoring(edf, num_epochs)
+    night = preprocess(
         edf,
         config,
         recording_id=recording_id,
         hypnogram=scoring.hypnogram,
         events=scoring.events,
     )
+    return replace(night, notes=edf.notes + note)
+
+
+def _own_scoring(edf: EdfFile, num_epochs: int) -> tuple[Scoring, tuple[str, ...]]:
+    """What is scored inside the recording; the signals are worth keeping where it is nonsense."""
+    try:
+        return scoring_in(edf, num_epochs), ()
+    except RecordingError as error:
+        if error.code == RecordingCode.UNREADABLE:
+            raise
+        note = f"its own annotations are not used: {error.found}"
+        return Scoring(hypnogram=None, events=None), (note,)
 
 
 def preprocess(
@@ -153,7 +167,7 @@ def _note_outcomes(
         place = place_of[prepared.source.index]
         before, modality = decisions[place], prepared.source.modality
         faults = prepared.quality.describe()
-        notes = [prepared.source.note, faults]
+        notes = [prepared.source.note, _doubt(prepared), faults]
         decision = Decision.USED
         if prepared is best and before.decision is Decision.USED and before.modality != modality:
             also = f"also used for {modality}"  # sleep2vec: ECG and IBI, a belt and RESP
@@ -170,6 +184,17 @@ def _note_outcomes(
             notes.append(OUTRANKED)
         reason = "; ".join(note for note in notes if note)
         decisions[place] = replace(before, decision=decision, reason=reason, modality=modality)
+
+
+def _doubt(prepared: Prepared) -> str:
+    """That the signal is too large or small for its unit, which z-scores hide; else empty."""
+    limits_uv = STD_LIMITS_UV.get(prepared.source.modality)
+    std_uv = prepared.statistics.std
+    if limits_uv is None or not prepared.quality.share:
+        return ""
+    if limits_uv[0] <= std_uv <= WRONG_UNIT_RATIO * limits_uv[1]:
+        return ""
+    return f"standard deviation {std_uv:.2g} uV: its unit or scale is likely wrong"
 
 
 # ------------------------------------------------------------------------------------ one modality

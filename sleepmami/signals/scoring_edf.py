@@ -10,10 +10,12 @@ from sleepmami.psg import EPOCH_S, ScoredEvent, Stage
 from sleepmami.signals.edf import Annotation, EdfChannel, EdfFile
 from sleepmami.signals.events import event_of_text
 from sleepmami.signals.scoring_marks import Interval, Marks
+from sleepmami.signals.scoring_rows import ends_of
 from sleepmami.signals.stage_words import NSRR_CODES, codes_that_fit, stage_of_text
 
 _HYPNOGRAM_LABEL = re.compile(r"hypno.*|sleep ?(stage|profil).*|stag(e|es|ing)|schlafprofil")
 MAX_CODE = 10
+MIN_OPEN_ENDED = 10  # stages without a duration that show how far apart they are written
 _EDF_RANGES = ((0.0, 6.0), (0.0, 9.0))  # 0 W, 1-4 S1-S4, 5 R, 6 movement, 9 unscored
 
 
@@ -34,19 +36,33 @@ def marks_of_edf(edf: EdfFile) -> Marks:
 
 
 def marks_of_annotations(annotations: Sequence[Annotation]) -> Marks:
-    """Stages and events among annotation texts. A stage without a duration lasts one epoch."""
+    """Stages and events among annotation texts.
+
+    A stage without a duration lasts one epoch, but of many of them one step where most lie one step
+    apart, otherwise until the next: some systems write each epoch, others only the changes.
+    """
     marks = Marks()
+    open_ended: list[tuple[float, Stage]] = []
     for annotation in annotations:
         # A bare name needs a duration: a momentary "R" is a heart beat.
         stage = stage_of_text(annotation.text, bare=annotation.duration_s > 0)
+        if stage is not None and annotation.duration_s:
+            marks.stages.append((annotation.onset_s, annotation.duration_s, stage))
+        elif stage is not None:
+            open_ended.append((annotation.onset_s, stage))
         if stage is not None:
-            duration_s = annotation.duration_s or float(EPOCH_S)
-            marks.stages.append((annotation.onset_s, duration_s, stage))
             continue
         kind = event_of_text(annotation.text)
         if kind is not None:
             start_s, duration_s = annotation.onset_s, annotation.duration_s
             marks.events.append(ScoredEvent(start_s=start_s, duration_s=duration_s, kind=kind))
+    starts_s = [onset_s for onset_s, _ in open_ended]
+    many = len(starts_s) >= MIN_OPEN_ENDED
+    ends_s = ends_of(starts_s) if many else [start_s + EPOCH_S for start_s in starts_s]
+    marks.stages += [
+        (onset_s, end_s - onset_s, stage)
+        for (onset_s, stage), end_s in zip(open_ended, ends_s, strict=True)
+    ]
     return marks
 
 

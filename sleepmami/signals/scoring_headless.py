@@ -63,7 +63,7 @@ def _triples(
     ]
     marks = Marks()
     numbers = [text for text in texts if number_or_none(text) is not None]
-    add_rows(marks, rows, stage_reader(numbers, hint, name), timed=True)
+    add_rows(marks, rows, stage_reader(numbers, hint, name), name, timed=True)
     require_inside(marks, timeline, num_epochs, name)
     return marks
 
@@ -109,6 +109,6 @@ def _pairs(
         start_s + EPOCH_S for start_s, _ in stages[-1:]
     ]
     rows = [Row(s, e - s, "", text) for (s, text), e in zip(stages, ends_s, strict=True)]
-    add_rows(marks, rows, lambda _: None, timed=True)
+    add_rows(marks, rows, lambda _: None, name, timed=True)
     require_inside(marks, timeline, num_epochs, name)
     return marks

@@ -12,6 +12,7 @@ from sleepmami.signals.scoring_times import Timeline, number_or_none
 from sleepmami.signals.stage_words import CodeSystem, codes_that_fit, stage_in_list, stage_of_text
 
 MAX_STEP_S = 60.0  # rows farther apart are changes, not steps
+MAX_STRANGE = 0.1  # of a column of stages; a hypnogram with holes looks like any other
 
 
 class Row(NamedTuple):
@@ -61,13 +62,21 @@ def stage_reader(
 
 
 def add_rows(
-    marks: Marks, rows: Sequence[Row], stage_of: Callable[[str], Stage | None], *, timed: bool
+    marks: Marks,
+    rows: Sequence[Row],
+    stage_of: Callable[[str], Stage | None],
+    name: str,
+    *,
+    timed: bool,
 ) -> None:
     """Stages and events of rows that each have a start.
 
     A text that names a stage makes the stage column a remark on where an event lies, as in RemLogic
     lists. So does a stage column beside rows that follow no steady step. Rows without a duration
     last one step when most rows lie one step apart, otherwise until the next row.
+
+    Raises:
+        RecordingError: annotation_invalid for a stage column of which too much is not understood.
     """
     has_stages = any(row.stage for row in rows)
     of_text = {
@@ -81,6 +90,8 @@ def add_rows(
     texts_hold_events = any(event_of_text(text) for text in of_text)
     stage_column = has_stages and not by_text and (steady or not texts_hold_events)
     following = _following(starts_s, step_s, steady)
+    if stage_column:
+        _require_understood([row.stage for row in placed if row.stage], stage_of, name)
     # with one row per second, or a stage beside it, an event lasts as long as its row
     per_row = timed and steady and len(starts_s) > 1 and (stage_column or step_s <= 1)
     kinds: dict[str, EventKind | None] = {text: event_of_text(text) for text in of_text}
@@ -98,6 +109,22 @@ def add_rows(
             marks.events.append(ScoredEvent(start_s=start_s, duration_s=length_s, kind=kind))
     if per_row and all(row.duration_s is None for row in rows):
         marks.events = _joined(marks.events)
+
+
+def _require_understood(
+    texts: Sequence[str], stage_of: Callable[[str], Stage | None], name: str
+) -> None:
+    """Refuse stages of which some are understood and too many are not."""
+    strange = [text for text in texts if stage_of(text) is None and event_of_text(text) is None]
+    if len(texts) > len(strange) > MAX_STRANGE * len(texts):
+        words = sorted(set(strange))[:8]
+        found = f"{len(strange)} of {len(texts)} sleep stages in unknown words {words}"
+        raise invalid_scoring(name, found, "stage names such as W, N1, N2, N3, R")
+
+
+def ends_of(starts_s: Sequence[float]) -> list[float]:
+    """When each stage ends that says only when it starts; see `add_rows`."""
+    return _following(starts_s, *_step(sorted(set(starts_s))))
 
 
 def _stage_or_code(text: str, stage_of: Callable[[str], Stage | None]) -> Stage | None:

@@ -115,7 +115,7 @@ def marks_of_table(
     rows = _rows(column, starts, timeline, elapsed, num_rows, name)
     role, said = _codes(header, column, lines[: header.line], "".join(records))
     stage_of = stage_reader(column.get(role, ()), said or hint, name)
-    add_rows(marks, rows, stage_of, timed=bool(starts))
+    add_rows(marks, rows, stage_of, name, timed=bool(starts))
     require_inside(marks, timeline, num_epochs, name)
     return marks
 

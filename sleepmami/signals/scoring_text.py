@@ -100,7 +100,7 @@ def marks_of_text(
     luna = _luna_rows(body)
     if luna:
         return _luna(luna, name, num_epochs, clock_s)
-    header = find_header(full)
+    header = None if body and _DREAMS.fullmatch(body[0].strip()) else find_header(full)
     if header is not None:
         return marks_of_table(full, header, name, clock_s, num_epochs, hint)
     headless = marks_of_headless(body, name, num_epochs, clock_s, hint)
@@ -284,7 +284,7 @@ def _luna(rows: Sequence[LunaRow], name: str, num_epochs: int, clock_s: float | 
             duration_s = duration_to(stop, start_s, timeline)
         timed.append(Row(start_s, duration_s, "", label))
     marks = Marks()
-    add_rows(marks, timed, _no_codes, timed=True)
+    add_rows(marks, timed, _no_codes, name, timed=True)
     require_inside(marks, timeline, num_epochs, name)
     return marks
 

@@ -6,6 +6,7 @@ error quotes of them is in `RecordingError.found`, which stays with the user who
 """
 
 import os
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from sleepmami.signals.scoring_times import CLOCK_TOLERANCE_S, DAY_S
 from sleepmami.signals.scoring_xml import MAX_XML_BYTES, marks_of_xml
 from sleepmami.signals.stage_words import code_hint
 
+# Of the typical stage; outside it times are in samples, milliseconds or minutes.
+STAGE_LENGTHS_S = (1.0, 1800.0)
+MIN_STAGES = 10  # fewer may well be that long
 MAX_EVENTS = 20_000  # more than one every four seconds of a day
 Source = str | os.PathLike[str] | bytes
 
@@ -110,9 +114,21 @@ def hypnogram_from_annotations(
 def _scoring(marks: Marks, num_epochs: int, name: str) -> Scoring:
     if len(marks.events) > MAX_EVENTS:
         raise invalid_scoring(name, f"{len(marks.events)} events", f"at most {MAX_EVENTS}")
+    _require_seconds(marks, name)
     hypnogram = hypnogram_of(marks.stages, num_epochs) if marks.stages else None
     events = kept_events(marks.events, float(num_epochs * EPOCH_S))
     return Scoring(hypnogram=hypnogram, events=events if marks.events else None)
+
+
+def _require_seconds(marks: Marks, name: str) -> None:
+    """Refuse stages that are too long or short for a hypnogram in seconds."""
+    if len(marks.stages) < MIN_STAGES:
+        return
+    typical_s = statistics.median(length_s for _, length_s, _ in marks.stages)
+    low, high = STAGE_LENGTHS_S
+    if not low <= typical_s <= high:
+        found = f"{len(marks.stages)} stages that typically last {typical_s:g} s"
+        raise invalid_scoring(name, found, f"times in seconds, and stages of {low:g} to {high:g} s")
 
 
 def _is_edf(start: bytes) -> bool:

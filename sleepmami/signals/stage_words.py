@@ -15,12 +15,14 @@ from sleepmami.psg import Stage
 STAGE_NAMES: Mapping[str, Stage] = {
     name: stage
     for stage, names in {
-        Stage.WAKE: "w wk wake awake wakefulness s0 n0 wach eveil veille vigilia sdo:wakestate",
+        Stage.WAKE: "w wk wake awake wakefulness s0 n0 wach eveil veille vigilia veglia sveglio"
+        " despierto acordado waak wakker czuwanie sdo:wakestate",
         Stage.N1: "n1 s1 nrem1 nonrem1 sdo:nonrapideyemovementsleep-n1",
         Stage.N2: "n2 s2 nrem2 nonrem2 sdo:nonrapideyemovementsleep-n2",
-        Stage.N3: "n3 s3 nrem3 nonrem3 n4 s4 nrem4 nonrem4 sws n3/n4 s3/s4"
+        Stage.N3: "n3 s3 nrem3 nonrem3 n4 s4 nrem4 nonrem4 sws n3/n4 s3/s4 s3+s4 slowwavesleep"
         " sdo:nonrapideyemovementsleep-n3 sdo:nonrapideyemovementsleep-n4",
-        Stage.REM: "r rem paradoxal sommeilparadoxal sdo:rapideyemovementsleep",
+        Stage.REM: "r rem paradoxal paradoxical sommeilparadoxal suenorem sonnorem"
+        " sdo:rapideyemovementsleep",
     }.items()
     for name in names.split()
 }
@@ -38,7 +40,10 @@ _NUMBERED: Mapping[str, Stage] = {  # only after a word such as "stage"
     "4": Stage.N3,
     "5": Stage.REM,
 }
-_PREFIX = re.compile(r"(sleep[ _-]?|schlaf)?(?:stage|stadium|stade)[ _:-]*(.*)")
+_PREFIX = re.compile(
+    r"(sleep[ _-]?|schlaf)?(?:stage|stadium|stade|stadio|estadio|estagio|etapa|fase|faza)"
+    r"[ _:-]*(.*)"
+)
 _CAP = re.compile(r"sleep-(s[0-4]|n[1-3]|w|wake|r|rem|mt|unscored)")
 _WORDY = re.compile(r"stage ([0-5]) sleep|(n[123]|rem) sleep")
 _CODE = re.compile(r"\|\d$")  # of the NSRR: `Wake|0`
@@ -60,7 +65,7 @@ def plain_text(text: str) -> str:
     """Lower case without accents, for comparing words."""
     if text.isascii():
         return text.strip().lower()
-    decomposed = unicodedata.normalize("NFKD", text)
+    decomposed = unicodedata.normalize("NFKD", text.replace("\u0142", "l"))  # l with stroke
     return "".join(c for c in decomposed if not unicodedata.combining(c)).strip().lower()
 
 

@@ -29,9 +29,23 @@ _KINDS = {
 }
 
 
+# letters that are no base letter with an accent
+_SPELLED = str.maketrans(
+    {
+        "\u00df": "ss",
+        "\u0142": "l",
+        "\u0141": "L",
+        "\u00f8": "o",
+        "\u00d8": "O",
+        "\u0153": "oe",
+        "\u0152": "OE",
+    }
+)
+
+
 def readable(text: str) -> str:
     """Text as ASCII: UTF-8 bytes that were read as Latin-1 repaired, accents dropped."""
-    decomposed = unicodedata.normalize("NFKD", repaired(text))
+    decomposed = unicodedata.normalize("NFKD", repaired(text).translate(_SPELLED))
     return decomposed.encode("ascii", "ignore").decode()
 
 

@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"{CANARY} night.edf": good,
         f"{CANARY} copy.edf": good.replace(b"C4-M1", b"C4-A1"),
         f"{CANARY} scored badly.edf": planted_edf(1),
-        f"{CANARY} cut.edf": planted_edf(2)[:-50],
+        f"{CANARY} cut.edf": planted_edf(2)[:300],
         f"{CANARY}.edf": f"{CANARY} is no EDF".encode(),
         f"{CANARY} count.edf": good[:236] + CANARY.encode() + good[244:],
         f"{CANARY} range.edf": good.replace(b"-100".ljust(8), CANARY.encode(), 1),

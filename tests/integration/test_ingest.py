@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("ingest") / "edfs"
     good = write(base, 0).read_bytes()
     write(base / "visit 2" / "site's", 1)
-    (base / "truncated.edf").write_bytes(good[:-1000])
+    (base / "truncated.edf").write_bytes(good[:1000])  # not even its header is whole
     (base / "text.edf").write_text("no recording at all")
     (base / "empty.edf").touch()
     (base / f"._{subject(0).subject_id}.edf").write_bytes(b"\0\5\x16\7" + bytes(4092))

@@ -223,14 +223,26 @@ def test_what_is_unusual_about_a_file_that_is_used_is_said(folder: Path) -> None
     whole_file = (folder / "a.edf").read_bytes()
     (folder / "a.edf").write_bytes(whole_file + b"ab")
     (folder / "b.edf").write_bytes(whole_file[:-1])
-    keep = PreprocessConfig(truncated="keep")
-    found = summary(folder, folder.parent / "corpus", dataclasses.replace(CONFIG, preprocess=keep))
+    found = summary(folder, folder.parent / "corpus")
     assert found.outcomes == {"ingested": 2, "rejected": 1}
     said = {file: (code, text.split(";")[0]) for file, code, text in found.notes}
     assert said == {
         str(folder / "a.edf"): ("note", "2 trailing bytes ignored"),
         str(folder / "b.edf"): ("note", "truncated: 119 of 120 data records are there"),
     }
+
+
+def test_files_refused_by_a_setting_are_taken_in_by_another_without_a_new_corpus(
+    folder: Path,
+) -> None:
+    whole_file = (folder / "a.edf").read_bytes()
+    (folder / "b.edf").write_bytes(whole_file[:-1])
+    corpus = folder.parent / "corpus"
+    strict = dataclasses.replace(CONFIG, preprocess=PreprocessConfig(truncated="reject"))
+    assert run(folder, corpus, strict) == {"ingested": 1, "rejected": 2}
+    again = {"unchanged": 1, "ingested": 1, "rejected": 1}
+    assert run(folder, corpus, retry=True) == again
+    assert run(folder, corpus) == {"unchanged": 2, "rejected earlier": 1}
 
 
 # ------------------------------------------------------------------------------------- run again
@@ -248,7 +260,7 @@ def test_changed_and_added_files_end_as_in_a_fresh_corpus(folder: Path) -> None:
     corpus, fresh = folder.parent / "corpus", folder.parent / "fresh"
     run(folder, corpus)
     write_noise(folder / "a.edf", seed=7, seconds=210)  # longer
-    (folder / "b.edf").write_bytes((folder / "b.edf").read_bytes()[:-100])  # cut short
+    (folder / "b.edf").write_bytes((folder / "b.edf").read_bytes()[:300])  # nothing is left
     write_noise(folder / "c.edf", seed=8)  # was no EDF
     write_noise(folder / "d.edf", seed=9)  # is new
     assert run(folder, corpus) == {"replaced": 1, "rejected": 1, "ingested": 2}
