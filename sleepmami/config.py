@@ -221,6 +221,7 @@ class MicroEncoderConfig:
     decoder_depth: int = 2
     decoder_heads: int = 4
     merge_scheme: Literal["grid", "packed", "dense"] = "grid"  # micro_encoder.py says what each is
+    shared_input: Literal["private", "merged"] = "private"  # merged: as before higher blocks
     shared_view: Literal["joint", "blocked"] = "joint"  # blocked: no attention across modalities
     modality_embedding: bool = False  # a learned vector added to what enters the shared encoder
 
@@ -260,8 +261,12 @@ class MicroEncoderConfig:
         for name in ("lower_depth", "higher_depth", "shared_depth", "fusion_depth"):
             require(getattr(self, name) >= 0, f"model.{name}", getattr(self, name), ">= 0")
         if self.shared_depth == 0:
-            missed = {"fusion_depth": 0, "shared_view": "joint", "modality_embedding": False}
-            for name, without in missed.items():
+            shared = {
+                "shared_view": "joint",
+                "shared_input": "private",
+                "modality_embedding": False,
+            }
+            for name, without in {"fusion_depth": 0, **shared}.items():
                 value, expected = getattr(self, name), f"{without!r} with model.shared_depth=0"
                 require(value == without, f"model.{name}", value, expected)
 
