@@ -13,6 +13,8 @@ from typing import Literal
 
 from sleepmami.errors import ConfigError, require
 
+Precision = Literal["float32", "bfloat16"]
+
 # ------------------------------------------------------------------------------------ simulation
 
 
@@ -144,7 +146,7 @@ class EngineConfig:
 
     kind: Literal["deepspeed", "plain"] = "deepspeed"
     zero_stage: Literal[0, 1, 2] = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     micro_batch: int = 64  # rows one worker takes at once; the rest of the batch accumulates
 
     def __post_init__(self) -> None:
@@ -353,6 +355,7 @@ class EmbedConfig:
     """Embedding of epochs and nights, in batch and behind HTTP."""
 
     windows_per_batch: int = 32  # segments one forward pass takes
+    precision: Precision = "float32"  # of the Micro-Encoder's products: embedder.py
     nights_per_commit: int = 16
     num_actors: int = 1
     cpus_per_actor: float = 1.0
@@ -459,6 +462,7 @@ class ServeConfig:
     max_ongoing_requests: int = 16
     max_queued_requests: int = 64  # more are answered 429
     windows_per_batch: int = 32
+    precision: Precision = "float32"  # as EmbedConfig's
 
     def __post_init__(self) -> None:
         require(0 <= self.port <= 65535, "port", self.port, "in 0..65535")
