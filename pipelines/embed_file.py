@@ -47,7 +47,10 @@ def embed_file(
     torch.set_num_threads(config.threads_per_actor)
     device = "cuda" if config.use_gpu else "cpu"
     embedder = Embedder.from_checkpoint(
-        bundle, windows_per_batch=config.windows_per_batch, device=device
+        bundle,
+        windows_per_batch=config.windows_per_batch,
+        device=device,
+        precision=config.precision,
     )
     source = edf if storage.is_local(edf) else storage.read_bytes(edf)
     recording_id = Path(edf).stem

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from sleepmami.config import ServeConfig
+from sleepmami.config import Precision, ServeConfig
 
 DEFAULTS = ServeConfig()
 
@@ -21,6 +21,7 @@ class EmbeddingAppArgs(BaseModel):
     max_ongoing_requests: int = DEFAULTS.max_ongoing_requests
     max_queued_requests: int = DEFAULTS.max_queued_requests
     windows_per_batch: int = DEFAULTS.windows_per_batch
+    precision: Precision = DEFAULTS.precision
 
     def config(self) -> ServeConfig:
         """The settings as a ServeConfig, whose ranges hold here too; ConfigError."""

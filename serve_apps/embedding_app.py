@@ -31,7 +31,7 @@ from serve_apps.encoder import LocalEncoder
 from serve_apps.http_app import Admission, Refusal, create_app
 from serve_apps.http_errors import HttpError, log_failure
 from serve_apps.wire import Limits, ModelInfo
-from sleepmami.config import ServeConfig
+from sleepmami.config import Precision, ServeConfig
 from sleepmami.errors import CheckpointError, ServiceError
 from sleepmami.inference.embedder import Embedder, NightEmbedding
 from sleepmami.storage import absolute
@@ -47,9 +47,11 @@ SPARE_REQUESTS = 64  # places for /health and the like beside the admitted embed
 class EncoderReplica(LocalEncoder):
     """One replica with the bundle's models."""
 
-    def __init__(self, bundle: str, windows_per_batch: int, threads: int, device: str) -> None:
+    def __init__(
+        self, bundle: str, windows_per_batch: int, threads: int, device: str, precision: Precision
+    ) -> None:
         embedder = Embedder.from_checkpoint(
-            bundle, windows_per_batch=windows_per_batch, device=device
+            bundle, windows_per_batch=windows_per_batch, device=device, precision=precision
         )
         super().__init__(embedder, threads=threads)
 
@@ -124,6 +126,7 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
         config.windows_per_batch,
         config.threads_per_replica,
         "cuda" if config.use_gpu else "cpu",
+        config.precision,
     )
     return ingress.bind(models, limits.model_dump())
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from sleepmami.config import Precision
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.inference.export import to_arrow_stream_bytes, to_npz_bytes
 
@@ -23,7 +24,14 @@ EDF_TYPES = ("application/octet-stream", "application/edf")
 CURL_TYPE = "application/x-www-form-urlencoded"  # what curl --data-binary declares unasked
 
 Encoding = Literal["base64", "float"]
-PUBLIC_INFO = ("model_id", "weights_sha256", "code_version", "num_epochs", "modalities_missing")
+PUBLIC_INFO = (
+    "model_id",
+    "weights_sha256",
+    "code_version",
+    "precision",
+    "num_epochs",
+    "modalities_missing",
+)
 PUBLIC_CHANNEL = ("modality", "derivation")
 
 
@@ -65,6 +73,7 @@ class EmbeddingAnswer(Wire):
     model_id: str
     weights_sha256: str
     code_version: str
+    precision: Precision
     num_epochs: int
     channels_used: list[ChannelUsed]
     modalities_missing: list[str]

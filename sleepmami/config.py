@@ -13,6 +13,8 @@ from typing import Literal
 
 from sleepmami.errors import ConfigError, require
 
+Precision = Literal["float32", "bfloat16"]
+
 # ------------------------------------------------------------------------------------ simulation
 
 
@@ -146,7 +148,7 @@ class EngineConfig:
 
     kind: Literal["deepspeed", "plain"] = "deepspeed"
     zero_stage: Literal[0, 1, 2] = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     micro_batch: int = 64  # rows one worker takes at once; the rest of the batch accumulates
 
     def __post_init__(self) -> None:
@@ -223,6 +225,7 @@ class MicroEncoderConfig:
     decoder_depth: int = 2
     decoder_heads: int = 4
     merge_scheme: Literal["grid", "packed", "dense"] = "grid"  # micro_encoder.py says what each is
+    shared_input: Literal["private", "merged"] = "private"  # merged: as before higher blocks
     shared_view: Literal["joint", "blocked"] = "joint"  # blocked: no attention across modalities
     modality_embedding: bool = False  # a learned vector added to what enters the shared encoder
 
@@ -262,8 +265,12 @@ class MicroEncoderConfig:
         for name in ("lower_depth", "higher_depth", "shared_depth", "fusion_depth"):
             require(getattr(self, name) >= 0, f"model.{name}", getattr(self, name), ">= 0")
         if self.shared_depth == 0:
-            missed = {"fusion_depth": 0, "shared_view": "joint", "modality_embedding": False}
-            for name, without in missed.items():
+            shared = {
+                "shared_view": "joint",
+                "shared_input": "private",
+                "modality_embedding": False,
+            }
+            for name, without in {"fusion_depth": 0, **shared}.items():
                 value, expected = getattr(self, name), f"{without!r} with model.shared_depth=0"
                 require(value == without, f"model.{name}", value, expected)
 
@@ -350,6 +357,7 @@ class EmbedConfig:
     """Embedding of epochs and nights, in batch and behind HTTP."""
 
     windows_per_batch: int = 32  # segments one forward pass takes
+    precision: Precision = "float32"  # of the Micro-Encoder's products: embedder.py
     nights_per_commit: int = 16
     num_actors: int = 1
     cpus_per_actor: float = 1.0
@@ -456,6 +464,7 @@ class ServeConfig:
     max_ongoing_requests: int = 16
     max_queued_requests: int = 64  # more are answered 429
     windows_per_batch: int = 32
+    precision: Precision = "float32"  # as EmbedConfig's
 
     def __post_init__(self) -> None:
         require(0 <= self.port <= 65535, "port", self.port, "in 0..65535")

@@ -13,6 +13,10 @@ A stream is one signal; `modality_S` says which modality's private weights it us
 is not there (`valid_SB` False) is read as silence whatever its samples, is hidden from the shared
 encoder's attention, and is not counted by the experts: masking it gives what dropping it gives.
 
+Departures from the paper: section 3.1 forwards the merged tokens "both to the next private encoder
+layer and to the shared encoder". `shared_input` merged does that; by default the shared encoder
+hears them after the two higher private blocks.
+
 Choices where the paper is silent: no modality embedding in the shared encoder, whose tokens are
 to be modality-agnostic (`modality_embedding` adds one); in fusion the private tokens ask (and carry
 the residual) and the shared tokens of the same modality answer, with one set of weights for all; a
@@ -192,22 +196,28 @@ class MicroEncoder(nn.Module):
             torch.arange(0, num_merged, step, device=signal_SBT.device),
             self.config.higher_dim // self.config.num_heads,
         )
-        private_SBMD = self._encode_private(signal_SBT, modality_S, visible_SBV, angles)
-        shared_SBMD, expert_counts = self._encode_shared(private_SBMD, modality_S, valid_SB, angles)
+        merged_SBMD = self._encode_patches(signal_SBT, modality_S, visible_SBV)
+        private_SBMD = merged_SBMD
+        for block in self.higher:
+            private_SBMD = block(private_SBMD, modality_S, angles)
+        private_SBMD = self.higher_norm(private_SBMD, modality_S)
+        if self.shared:
+            heard_SBMD = merged_SBMD if self.config.shared_input == "merged" else private_SBMD
+            shared_SBMD, counts = self._encode_shared(heard_SBMD, modality_S, valid_SB, angles)
+        else:
+            shared_SBMD = private_SBMD
+            counts = valid_SB.new_zeros((0, self.config.num_experts), dtype=torch.int64)
         fused_SBMD = private_SBMD
         for block in self.fusion:
             fused_SBMD = block(fused_SBMD, shared_SBMD, modality_S, angles)
         if self.fusion:
             fused_SBMD = self.fusion_norm(fused_SBMD, modality_S)
-        return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, expert_counts)
+        return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, counts)
 
-    def _encode_private(
-        self,
-        signal_SBT: Tensor,
-        modality_S: Tensor,
-        visible_SBV: Tensor | None,
-        merged_angles: Rotary,
+    def _encode_patches(
+        self, signal_SBT: Tensor, modality_S: Tensor, visible_SBV: Tensor | None
     ) -> Tensor:
+        """The lower private encoder: samples [S, B, T] -> merged tokens [S, B, M, D]."""
         x = torch.unflatten(signal_SBT, 2, (NUM_PATCHES, PATCH_SAMPLES))
         position = torch.arange(NUM_PATCHES, device=x.device)
         if visible_SBV is not None:
@@ -222,22 +232,17 @@ class MicroEncoder(nn.Module):
         for block in self.lower:
             x = block(x, modality_S, angles)
         on_grid = visible_SBV if self.config.merge_scheme == "grid" else None
-        x = self.merge(x, modality_S, on_grid, NUM_PATCHES)
-        for block in self.higher:
-            x = block(x, modality_S, merged_angles)
-        private_SBMD: Tensor = self.higher_norm(x, modality_S)
-        return private_SBMD
+        merged_SBMD: Tensor = self.merge(x, modality_S, on_grid, NUM_PATCHES)
+        return merged_SBMD
 
     def _encode_shared(
-        self, private_SBMD: Tensor, modality_S: Tensor, valid_SB: Tensor, angles: Rotary
+        self, token_SBMD: Tensor, modality_S: Tensor, valid_SB: Tensor, angles: Rotary
     ) -> tuple[Tensor, Tensor]:
         """All streams of a segment attend to each other, or each to itself when blocked."""
-        if not self.shared:
-            return private_SBMD, valid_SB.new_zeros((0, self.config.num_experts), dtype=torch.int64)
-        num_streams, _, num_merged, _ = private_SBMD.shape
+        num_streams, _, num_merged, _ = token_SBMD.shape
         counted = valid_SB[..., None].expand(-1, -1, num_merged)
         key_mask = None
-        x = private_SBMD
+        x = token_SBMD
         if self.config.modality_embedding:
             name_SD = self.modality_embedding.index_select(0, modality_S)
             x = x + name_SD[:, None, None].to(x.dtype)

@@ -4,6 +4,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from sleepmami.errors import CheckpointError, ConfigError, RecordingError
 from sleepmami.inference.embedder import Embedder, channels_used
@@ -153,6 +154,41 @@ def test_shapes_follow_the_configs(embedder: Embedder, make_night: MakeNight) ->
     assert answer.night.shape == (2 * 8,)
 
 
+def cosines(one_LD: NDArray[np.float32], two_LD: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of rows; those that are zero in both are left out."""
+    one_LD, two_LD = one_LD.astype(np.float64), two_LD.astype(np.float64)
+    there = one_LD.any(axis=-1) | two_LD.any(axis=-1)
+    product = (one_LD * two_LD).sum(-1)[there]
+    lengths = np.linalg.norm(one_LD, axis=-1) * np.linalg.norm(two_LD, axis=-1)
+    return np.asarray(product / lengths[there])
+
+
+@pytest.mark.parametrize("windows_per_batch", [1, 3, 64])
+def test_bfloat16_keeps_the_direction_of_every_epoch_vector(
+    bundle: Bundle, make_night: MakeNight, windows_per_batch: int
+) -> None:
+    night = unusable(make_night(9), Modality.EMG, slice(2, 5))
+    exact = Embedder(bundle, windows_per_batch=4).epochs(night)
+    half = Embedder(bundle, windows_per_batch=windows_per_batch, precision="bfloat16").epochs(night)
+    assert half.micro_LMD.dtype == np.float32
+    assert not np.array_equal(half.micro_LMD, exact.micro_LMD)
+    assert cosines(half.micro_LMD, exact.micro_LMD).min() >= 0.9999
+    assert np.array_equal(half.modality_valid_LM, exact.modality_valid_LM)
+    assert not half.micro_LMD[~half.modality_valid_LM].any()
+
+
+def test_the_macro_encoder_is_float32_at_every_precision(
+    bundle: Bundle, make_night: MakeNight
+) -> None:
+    """From the same epoch vectors it makes the same night."""
+    half = Embedder(bundle, windows_per_batch=4, precision="bfloat16")
+    exact = Embedder(bundle, windows_per_batch=4)
+    night = make_night(6)
+    epochs = half.epochs(night)
+    exact.epochs = lambda _: epochs  # type: ignore[method-assign]  # stands in for the first stage
+    assert np.array_equal(exact.night(night).macro, half.night(night).macro)
+
+
 def test_info_says_what_made_the_numbers(
     bundle: Bundle, embedder: Embedder, make_night: MakeNight
 ) -> None:
@@ -160,6 +196,7 @@ def test_info_says_what_made_the_numbers(
     info = embedder.night(night).info
     assert info["model_id"] == bundle.model_id
     assert info["weights_sha256"] == bundle.weights_sha256
+    assert info["precision"] == "float32"
     assert info["channels_used"] == [
         {"modality": "EEG", "label": "label EEG", "derivation": "as_recorded"},
         {"modality": "RESP", "label": "label RESP", "derivation": "as_recorded"},

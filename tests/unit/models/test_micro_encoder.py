@@ -36,7 +36,7 @@ def test_defaults_are_table_8() -> None:
         "merge_kernel": 10, "merge_stride": 5, "higher_dim": 384, "higher_depth": 2, "num_heads": 8,
         "shared_depth": 4, "num_experts": 4, "num_active_experts": 2, "fusion_depth": 4, "upsample_dim": 128,
         "decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4, "shared_view": "joint",
-        "merge_scheme": "grid", "modality_embedding": False,
+        "merge_scheme": "grid", "modality_embedding": False, "shared_input": "private",
     }  # fmt: skip
 
 
@@ -265,6 +265,22 @@ def test_joint_view_mixes_modalities_and_blocked_does_not() -> None:
             before = model(signal, ALL, masks, EVERY_STREAM).shared_SBMD[1:]
             after = model(other, ALL, masks, EVERY_STREAM).shared_SBMD[1:]
         assert (not torch.equal(before, after)) is mixes
+
+
+@pytest.mark.parametrize("shared_input", ["private", "merged"])
+def test_the_shared_encoder_hears_tokens_before_or_after_the_higher_blocks(
+    shared_input: str,
+) -> None:
+    model = make_model(shared_input=shared_input)
+    merged: list[Tensor] = []
+    heard: list[Tensor] = []
+    model.merge.register_forward_hook(lambda *call: merged.append(call[2]))
+    model.shared[0].register_forward_pre_hook(lambda _, call: heard.append(call[0]))
+    with torch.no_grad():
+        output = model(signals(), ALL, masks_for(), EVERY_STREAM)
+    expected = merged[0] if shared_input == "merged" else output.private_SBMD
+    assert torch.equal(heard[0].unflatten(1, (6, -1)).transpose(0, 1), expected)
+    assert (merged[0] - output.private_SBMD).abs().max() > 0.1
 
 
 def test_a_modality_embedding_is_added_to_what_enters_the_shared_encoder() -> None:

@@ -23,6 +23,7 @@ def embedding() -> NightEmbedding:
             "model_id": "m-1",
             "weights_sha256": "ab" * 32,
             "code_version": "0.1.0",
+            "precision": "float32",
             "num_epochs": 3,
             "channels_used": [
                 {"modality": "EEG", "label": "C4 JANE-DOE", "derivation": "rereferenced"}

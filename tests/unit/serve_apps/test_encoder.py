@@ -53,6 +53,7 @@ def test_an_edf_is_embedded_without_its_labels(embedder: Embedder, edf: bytes) -
         "model_id",
         "weights_sha256",
         "code_version",
+        "precision",
         "num_epochs",
         "modalities_missing",
         "channels_used",
