@@ -252,9 +252,8 @@ def _load(
     """The night, and what was unusual but harmless about its file."""
     config, shown = settings.preprocess, _shown(item.file, item, settings)
     night = load_night(content, config, recording_id=item.recording_id, name=shown)
-    if not night.notes:
-        return night, None
-    return night, Problem(file=shown, code=NOTE, reason="; ".join(night.notes))
+    notes = "; ".join(night.notes)
+    return night, Problem(file=shown, code=NOTE, reason=notes) if notes else None
 
 
 def _with_scoring(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,6 +30,7 @@ from pipelines.cli.options import (
     with_channels,
 )
 from pipelines.recording_names import RECORDING_SUFFIXES
+from sleepmami import storage
 from sleepmami.config import IngestConfig
 from sleepmami.errors import ConfigError
 from sleepmami.presets import preset
@@ -101,21 +101,24 @@ def _with_channels(config: IngestConfig, channels: str | None) -> IngestConfig:
 
 
 def _edfs_in(path: Path) -> Iterator[Path]:
-    """A file itself, or the recordings below a folder, one folder after the other."""
+    """A file itself, or of a folder what an ingest takes for recordings: no scorings of others."""
     if not path.is_dir():
         yield path
         return
-    found = False
-    for folder, inner, names in os.walk(path):
-        inner.sort()
-        for name in sorted(names):
-            if name.lower().endswith(RECORDING_SUFFIXES):
-                found = True
-                yield Path(folder, name)
-    if not found:
+    from sleepmami.signals.pairing import ANNOTATION_SUFFIXES, pair_annotations
+
+    folder = str(path)
+    files = storage.list_files(folder, RECORDING_SUFFIXES)
+    if not files:
         raise ConfigError(
             f"{path}: found no .edf, .bdf or .rec in this folder; expected recordings"
         )
+    scorings = storage.list_files(folder, ANNOTATION_SUFFIXES)
+    of_others = set(pair_annotations(files, scorings).values())
+    base = storage.absolute(folder)
+    for file in files:
+        if file not in of_others:
+            yield Path(path, file.removeprefix(base).lstrip("/"))
 
 
 def _print_inspection(report: dict[str, Any], *, first: bool) -> None:  # Any: JSON

@@ -99,12 +99,18 @@ class ChannelPlan:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A channel that may serve; `ranks` holds its modalities, the main one first."""
+    """A channel that may serve.
+
+    Attributes:
+        ranks: its modalities, the main one first.
+        alone: of a derivation the channel as recorded, for when the reference is dead.
+    """
 
     channel: EdfChannel
     parsed: ParsedLabel
     source: SignalSource
     ranks: Mapping[Modality, int]
+    alone: SignalSource | None = None
 
 
 def plan_channels(
@@ -138,7 +144,8 @@ def plan_channels(
         able = [c for c in candidates if modality in c.ranks]
         able.sort(key=lambda c: (c.ranks[modality], c.channel.index))
         if able:
-            ordered = [replace(c.source, modality=modality) for c in able]
+            ordered = [c.source for c in able] + [c.alone for c in able if c.alone]
+            ordered = [replace(source, modality=modality) for source in ordered]
             sources[modality], spares[modality] = ordered[0], tuple(ordered[1:])
     for candidate in candidates:
         decisions[candidate.channel.index] = _outcome(candidate, sources)
@@ -285,22 +292,25 @@ def _candidate(
 ) -> _Candidate:
     main = next(iter(ranks))
     scale, unit, assumed = scale_of(channel, main)
-    notes = [parsed.what]
-    found = _partner(channel, parsed, channels, all_parsed)
-    label, reference_index = safe_label(channel.label), None
-    if found:
-        partner, electrode = found
-        reference_index = partner.index
-        ranks = {modality: rank - DERIVED_GAIN for modality, rank in ranks.items()}
-        label = f"{label} - {safe_label(partner.label)}"
-        notes.append(f"minus {electrode}")
-    elif parsed.electrode:
-        notes.append("no reference electrode of equal rate and unit, used as recorded")
-    notes += [assumed] if assumed else []
     scale = -scale if parsed.inverted else scale
-    note = ", ".join(notes)
-    source = SignalSource(main, channel.index, reference_index, scale, unit, label, note)
-    return _Candidate(channel, parsed, source, ranks)
+    assumptions = [assumed] if assumed else []
+    plain = SignalSource(main, channel.index, None, scale, unit, safe_label(channel.label))
+    found = _partner(channel, parsed, channels, all_parsed)
+    if not found:
+        lone = "no reference electrode of equal rate and unit, used as recorded"
+        notes = [parsed.what, *([lone] if parsed.electrode else []), *assumptions]
+        return _Candidate(channel, parsed, replace(plain, note=", ".join(notes)), ranks)
+    partner, electrode = found
+    derived = replace(
+        plain,
+        reference_index=partner.index,
+        label=f"{plain.label} - {safe_label(partner.label)}",
+        note=", ".join([parsed.what, f"minus {electrode}", *assumptions]),
+    )
+    unreferenced = f"as recorded, because the difference to {electrode} is unusable"
+    alone = replace(plain, note=", ".join([parsed.what, unreferenced, *assumptions]))
+    ranks = {modality: rank - DERIVED_GAIN for modality, rank in ranks.items()}
+    return _Candidate(channel, parsed, derived, ranks, alone)
 
 
 def _partner(

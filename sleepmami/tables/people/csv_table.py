@@ -20,9 +20,18 @@ UNKNOWN: Final = frozenset(
     ("", ".", "-", "na", "n/a", "nan", "null", "none", "unknown", "not reported")
 )
 MAX_LINES_BEFORE_HEADER: Final = 10  # titles above the header, as spreadsheets export them
+# Of letters only those that mean one sex wherever they are used; Spanish M is a woman where men are
+# H, and such a table has too many odd cells to be read.
+_FEMALE = (
+    "female f woman w weiblich femme femenino feminino femminile mujer mulher donna vrouw kobieta"
+)
+_MALE = (
+    "male m man mann m\u00e4nnlich maennlich mannlich homme masculin masculino maschile maschio"
+    " hombre homem uomo m\u0119\u017cczyzna"
+)
 _SEXES: Final[Mapping[str, Sex]] = {
-    **dict.fromkeys(("female", "f", "woman"), "female"),
-    **dict.fromkeys(("male", "m", "man"), "male"),
+    **dict.fromkeys([*_FEMALE.split(), "f\u00e9minin", "frau"], "female"),
+    **dict.fromkeys(_MALE.split(), "male"),
 }
 _FLAGS: Final = {
     **dict.fromkeys(("1", "yes", "y", "true"), True),
@@ -57,6 +66,8 @@ def read_text(source: str | os.PathLike[str] | bytes, file: str) -> str:
         data = source if isinstance(source, bytes) else storage.read_bytes(os.fspath(source))
     except OSError as error:
         raise TableError(f"{file}: could not be read: {error.strerror or error}") from error
+    if data[:4] == b"PK\x03\x04":
+        raise TableError(f"{file}: found a zip archive, as .xlsx and .ods are; expected CSV")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(encoding)

@@ -137,3 +137,16 @@ def test_the_light_install_says_what_to_install(command: list[str]) -> None:
     assert result.returncode == 1
     assert "pip install 'sleepmami[ray]'" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_inspect_takes_of_a_folder_what_an_ingest_takes(tmp_path: Path) -> None:
+    names = ("SC4001E0-PSG.edf", "SC4001EC-Hypnogram.edf", "._SC4001E0-PSG.edf", ".old/a.edf")
+    (tmp_path / "cohort" / ".old").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "cohort" / name).write_bytes(b"no")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.EDF").write_bytes(b"no")
+    (tmp_path / "cohort" / "linked").symlink_to(tmp_path / "elsewhere")
+    result = CliRunner().invoke(cli.app, ["inspect", str(tmp_path / "cohort"), "--json"])
+    files = [Path(report["file"]) for report in json.loads(result.output)]
+    assert files == [tmp_path / "cohort" / name for name in ("SC4001E0-PSG.edf", "linked/b.EDF")]

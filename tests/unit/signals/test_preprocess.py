@@ -326,3 +326,21 @@ def test_a_cpap_night_without_oximeter_is_breathing_only(shared_data: Path) -> N
     with pytest.raises(RecordingError) as caught:
         load_night(folder / "20250212_053847_SAD.edf", CONFIG, recording_id="a")
     assert caught.value.code == "signal_unusable"
+
+
+@pytest.mark.parametrize("alive_s", [0, 90])
+def test_a_dead_reference_costs_no_electrode(alive_s: int) -> None:
+    reference = noise(seed=1)
+    reference[alive_s * 200 :] = 7
+    night = run({"C4": noise(), "M1": reference, "ECG": noise(seed=2)})
+    alone = run({"C4": noise(), "ECG": noise(seed=2)})
+    np.testing.assert_array_equal(night.signals[EEG], alone.signals[EEG])
+    assert "as recorded, because the difference to M1 is unusable" in night.channels[0].reason
+    assert [d.decision for d in night.channels] == [Decision.USED, Decision.IGNORED, Decision.USED]
+
+
+def test_another_living_reference_comes_before_none() -> None:
+    dead = np.full_like(noise(), 7)
+    night = run({"C4": noise(), "C3": noise(seed=1), "M1": dead, "M2": noise(seed=2)})
+    used = next(d for d in night.channels if d.decision is Decision.USED)
+    assert (used.label, used.reference) == ("C3", "M2")

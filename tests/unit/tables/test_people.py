@@ -367,3 +367,27 @@ def test_harmonised_tables_of_cohorts_with_ids_of_their_own(
     table = f"{header},nsrr_age,nsrr_sex,nsrr_bmi\n{cells},60,female,30\n"
     expected = Demographics(subject_id=subject, age_years=60, sex="female", bmi=30)
     assert person(table, recording_id) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "sex"),
+    [("weiblich", "female"), ("W", "female"), ("M\u00e4nnlich", "male"), ("femme", "female"), ("F\u00e9minin", "female"),
+     ("Homme", "male"), ("mujer", "female"), ("hombre", "male"), ("uomo", "male"), ("vrouw", "female"),
+     ("homem", "male"), ("kobieta", "female")],
+)  # fmt: skip
+def test_sex_is_read_in_words_of_several_languages(word: str, sex: str) -> None:
+    people = read_people([f"recording_id,age_years,sex,bmi\na,50,{word},20\n".encode()])
+    person = people.of("a")
+    assert person is not None
+    assert person.sex == sex
+
+
+def test_spanish_letters_are_refused_because_m_is_a_woman_there() -> None:
+    rows = "".join(f"r{n},50,{'HM'[n % 2]},20\n" for n in range(8))
+    with pytest.raises(TableError, match="found 'H'; expected female or male"):
+        read_people([f"recording_id,age_years,sex,bmi\n{rows}".encode()])
+
+
+def test_a_spreadsheet_is_named_as_one() -> None:
+    with pytest.raises(TableError, match=r"found a zip archive, as \.xlsx"):
+        read_people([b"PK\x03\x04" + bytes(50)])
