@@ -172,9 +172,7 @@ def _filtered(
     rate_hz = channel.sample_rate_hz
     if target_hz <= _SLOW_TARGET_HZ and rate_hz >= 2 * _HALFWAY_HZ:
         num_halfway = num_seconds * _HALFWAY_HZ
-        samples = filter_resample(
-            samples, rate_hz, _HALFWAY_HZ, Band(), num_halfway, centre=centre
-        )
+        samples = filter_resample(samples, rate_hz, _HALFWAY_HZ, Band(), num_halfway, centre=centre)
         rate_hz, centre = _HALFWAY_HZ, 0.0
     values = filter_resample(
         samples, rate_hz, target_hz, band, num_seconds * target_hz, centre=centre
