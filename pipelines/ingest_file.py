@@ -7,8 +7,6 @@ file brings out; only a table that cannot be read or written ends a run.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
 import posixpath
 import traceback
 from collections.abc import Mapping
@@ -18,8 +16,8 @@ from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
-from xxhash import xxh3_128, xxh3_128_hexdigest
 
+from pipelines.ingest_content import content_of, file_hash, new_digest
 from pipelines.ingest_plan import INTERNAL_ERROR, STAMPS_SEPARATOR, TRY_AGAIN, IngestItem
 from sleepmami import storage
 from sleepmami.config import IngestConfig
@@ -27,6 +25,7 @@ from sleepmami.config_edit import from_dict
 from sleepmami.errors import RecordingCode, RecordingError
 from sleepmami.psg import LAYOUTS, Night
 from sleepmami.signals.edf import open_edf
+from sleepmami.signals.edf_records import FileDigest
 from sleepmami.signals.preprocess import load_night
 from sleepmami.signals.scorings import Scoring, read_scoring
 from sleepmami.tables import lance_io
@@ -117,13 +116,15 @@ def ingest_file(item: IngestItem, *, corpus: str, config: dict[str, Any]) -> Ing
     """
     settings = from_dict(IngestConfig, config)
     recordings_uri, segments_uri = table_uris(corpus)
-    content_hash = ""
+    content_hash, digest = "", new_digest()
     try:
-        content, content_hash = _content(item, settings)
+        content, content_hash = content_of(item)
         seen = _is_seen(item, content_hash)
-        loaded = None if seen else _load(item, content, settings)
+        loaded = None if seen else _load(item, content, settings, digest)
     except Exception as error:  # of a bug of ours, one file is enough
+        content_hash = content_hash or digest.hexdigest or file_hash(item.file)
         return _rejection(item, settings, error, content_hash)
+    content_hash = content_hash or digest.hexdigest or file_hash(item.file)
     if loaded is None:
         return _seen_before(item, content, settings, recordings_uri)
     night, note = loaded
@@ -217,23 +218,6 @@ def _rejection(
     )
 
 
-def _content(item: IngestItem, settings: IngestConfig) -> tuple[str | bytes, str]:
-    """(path of a local file or bytes of an object, hash); an object is fetched once.
-
-    A file that its stamp says is the one in the corpus is not read for its hash.
-    """
-    file, known = item.file, item.known
-    if not storage.is_local(file):
-        data = storage.read_bytes(file)
-        return data, xxh3_128_hexdigest(data)
-    if not os.path.isfile(file):
-        return file, ""  # a broken link, a pipe, ...: load_night says which
-    if known and known.source_hash and item.same_file and not item.rehash:
-        return file, known.source_hash
-    with open(file, "rb") as stream:
-        return file, hashlib.file_digest(stream, xxh3_128).hexdigest()
-
-
 def _is_seen(item: IngestItem, content_hash: str) -> bool:
     """Whether the corpus has what would come of the file."""
     known = item.known
@@ -247,11 +231,11 @@ def _stamps(item: IngestItem, annotation_stamp: str) -> str:
 
 
 def _load(
-    item: IngestItem, content: str | bytes, settings: IngestConfig
+    item: IngestItem, content: str | bytes, settings: IngestConfig, digest: FileDigest
 ) -> tuple[Night, Problem | None]:
     """The night, and what was unusual but harmless about its file."""
     config, shown = settings.preprocess, _shown(item.file, item, settings)
-    night = load_night(content, config, recording_id=item.recording_id, name=shown)
+    night = load_night(content, config, recording_id=item.recording_id, name=shown, digest=digest)
     notes = "; ".join(night.notes)
     return night, Problem(file=shown, code=NOTE, reason=notes) if notes else None
 

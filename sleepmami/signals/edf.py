@@ -28,7 +28,7 @@ from sleepmami.signals.edf_header import (
     parse_header,
     printable,
 )
-from sleepmami.signals.edf_records import EdfRecords, EdfSource, count_records
+from sleepmami.signals.edf_records import EdfRecords, EdfSource, FileDigest, count_records
 from sleepmami.signals.edf_timeline import (
     ONSET_BYTES,
     Timeline,
@@ -197,6 +197,7 @@ def open_edf(
     *,
     name: str | None = None,
     truncated: Literal["reject", "keep"] = "reject",
+    digest: FileDigest | None = None,
 ) -> EdfFile:
     """Open and validate a recording; its samples stay on disk until asked for.
 
@@ -204,6 +205,7 @@ def open_edf(
         source: a path, or the file's bytes.
         name: what errors call the file; the path when not given.
         truncated: "keep" accepts a file shorter than its header says and uses its whole records.
+        digest: is given the hash of a file of which so much is read that it costs no second pass.
 
     Raises:
         RecordingError: unreadable, not_an_edf, header_invalid, truncated_recording, or
@@ -211,7 +213,7 @@ def open_edf(
             `edf_timeline.read_timeline`). Nothing else is raised for any content.
     """
     name = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
-    content = EdfSource(source, name)
+    content = EdfSource(source, name, digest)
     header = parse_header(content.head(MAX_HEADER_BYTES), name)
     num_records, notes = count_records(header, content, truncated, name)
     records = EdfRecords(content, header.num_bytes, num_records, header.record_bytes)

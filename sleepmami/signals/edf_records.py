@@ -9,9 +9,9 @@ reads cost no more time than the map did.
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import FileIO
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +34,40 @@ class _State(NamedTuple):
     mtime_s: int
 
 
+class Hash(Protocol):
+    """What hashlib and xxhash make."""
+
+    def update(self, data: memoryview, /) -> object:
+        """Take in more bytes."""
+
+    def hexdigest(self) -> str:
+        """The hash of all bytes so far."""
+
+
+class FileDigest:
+    """A hash of a whole file, taken by the pass that reads its signals anyway.
+
+    Attributes:
+        hexdigest: empty as long as no pass has seen every byte, which jumping over signals does
+            not, and nothing does in memory.
+    """
+
+    def __init__(self, algorithm: Callable[[], Hash]) -> None:
+        self.algorithm = algorithm
+        self.hexdigest = ""
+
+
 class EdfSource:
     """Where a recording's bytes come from: memory, or a file that is opened for each pass."""
 
-    def __init__(self, source: str | os.PathLike[str] | bytes, name: str) -> None:
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | bytes,
+        name: str,
+        digest: FileDigest | None = None,
+    ) -> None:
         self._name = name
+        self._digest = digest
         self._data: NDArray[np.uint8] | None = None
         self._path = ""
         if isinstance(source, bytes):
@@ -85,12 +114,41 @@ class EdfSource:
                 complete = _state(os.fstat(stream.fileno())) == self._state
                 if record_bytes > min(_BLOCK_BYTES, _SEEK_BYTES * len(spans)):
                     complete = complete and _jump(stream, start, record_bytes, spans, picked)
+                elif self._is_to_hash(len(picked[0]) * record_bytes):
+                    complete = complete and self._scan_and_hash(
+                        stream, start, record_bytes, spans, picked
+                    )
                 else:
                     complete = complete and _scan(stream, start, record_bytes, spans, picked)
         except OSError as error:
             raise _unreadable(self._name, error.strerror or type(error).__name__) from error
         if not complete:
             raise _unreadable(self._name, "a file that changed while it was read")
+
+    def _is_to_hash(self, num_bytes: int) -> bool:
+        """Whether a pass reads so much of the file that it had better read the rest as well."""
+        wanted = self._digest is not None and not self._digest.hexdigest
+        return wanted and 2 * num_bytes > self.size
+
+    def _scan_and_hash(
+        self,
+        stream: FileIO,
+        start: int,
+        record_bytes: int,
+        spans: list[Span],
+        picked: list[NDArray[np.uint8]],
+    ) -> bool:
+        """`_scan`, with what lies before and after the records read for the digest alone."""
+        assert self._digest is not None
+        hasher = self._digest.algorithm()
+        complete = (
+            _hash_bytes(stream, start, hasher)
+            and _scan(stream, start, record_bytes, spans, picked, hasher)
+            and _hash_bytes(stream, self.size - stream.tell(), hasher)
+        )
+        if complete:
+            self._digest.hexdigest = hasher.hexdigest()
+        return complete
 
 
 class EdfRecords:
@@ -210,6 +268,7 @@ def _scan(
     record_bytes: int,
     spans: list[Span],
     picked: list[NDArray[np.uint8]],
+    hasher: Hash | None = None,
 ) -> bool:
     """Read through all records, block by block; False when the file ends too early."""
     num_records = len(picked[0])
@@ -220,8 +279,21 @@ def _scan(
         stop = min(record + num_at_once, num_records)
         if not _fill(stream, block_RB[: stop - record]):
             return False
+        if hasher is not None:
+            hasher.update(block_RB[: stop - record].data)
         for out, (first, last) in zip(picked, spans, strict=True):
             out[record:stop] = block_RB[: stop - record, first:last]
+    return True
+
+
+def _hash_bytes(stream: FileIO, num_bytes: int, hasher: Hash) -> bool:
+    """Read on for the hash alone; False when the file ends too early."""
+    block = np.empty(min(num_bytes, _BLOCK_BYTES), dtype=np.uint8)
+    for done in range(0, num_bytes, _BLOCK_BYTES):
+        part = block[: num_bytes - done]
+        if not _fill(stream, part):
+            return False
+        hasher.update(part.data)
     return True
 
 

@@ -5,6 +5,8 @@ Both look at short pieces of the raw signal, so they cost little next to the fil
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
@@ -59,7 +61,7 @@ def detect_mains(samples: Samples, rate_hz: float) -> float | None:
 
 
 def only_hum(
-    samples: NDArray[np.float32],
+    samples: Samples,
     rate_hz: float,
     usable: NDArray[np.bool_],
     *,
@@ -85,8 +87,9 @@ def only_hum(
     size = round(HUM_STRIP_S * rate_hz)
     middles = ((np.arange(len(usable)) + 0.5) * EPOCH_S * rate_hz).astype(np.int64)
     windows = np.lib.stride_tricks.sliding_window_view(samples, size)
-    strips_EN = windows[middles]  # E epochs, N samples
-    hum, rest = _fitted_hum(strips_EN, rate_hz, visible)
+    strips_EN = windows[middles].astype(np.float32)  # E epochs, N samples
+    strips_EN -= strips_EN[:, :1]  # an offset would cost accuracy
+    hum, rest = _fitted_hum(strips_EN, rate_hz, tuple(visible))
     alone: NDArray[np.bool_] = usable & (hum > MAX_HUM_RATIO * rest)
     typical, lively = np.quantile(rest[usable], (0.5, 0.75))
     dead: NDArray[np.bool_] = hum > MAX_HUM_RATIO * typical
@@ -96,16 +99,25 @@ def only_hum(
 
 
 def _fitted_hum(
-    strips_EN: NDArray[np.float32], rate_hz: float, mains_hz: list[float]
+    strips_EN: NDArray[np.float32], rate_hz: float, mains_hz: tuple[float, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(root mean square of the hum, of the rest) of each strip, by least squares."""
-    time_s = np.arange(strips_EN.shape[1]) / rate_hz
+    design_CN, inverse_NC = _hum_design(strips_EN.shape[1], rate_hz, mains_hz)
+    fit_EC = strips_EN @ inverse_NC
+    return _rms(fit_EC[:, 2:] @ design_CN[2:]), _rms(strips_EN - fit_EC @ design_CN)
+
+
+@functools.lru_cache(maxsize=8)
+def _hum_design(
+    size: int, rate_hz: float, mains_hz: tuple[float, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(a straight line, then hum and its harmonics, as rows; what fits them to a strip)."""
+    time_s = np.arange(size) / rate_hz
     lines_hz = [k * hz for hz in mains_hz for k in range(1, HUM_HARMONICS + 1)]
     angles_KN = 2 * np.pi * np.outer([hz for hz in lines_hz if 2 * hz < rate_hz], time_s)
     drift = [np.ones_like(time_s), time_s - time_s.mean()]
     design_CN = np.concatenate([drift, np.cos(angles_KN), np.sin(angles_KN)]).astype(np.float32)
-    fit_EC = strips_EN @ np.linalg.pinv(design_CN)
-    return _rms(fit_EC[:, 2:] @ design_CN[2:]), _rms(strips_EN - fit_EC @ design_CN)
+    return design_CN, np.linalg.pinv(design_CN)
 
 
 def _rms(strips_EN: NDArray[np.floating]) -> NDArray[np.float32]:

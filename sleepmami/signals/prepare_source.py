@@ -30,6 +30,7 @@ from sleepmami.signals.edf import EdfChannel, EdfFile
 from sleepmami.signals.filters import (
     SPO2_RANGE_PERCENT,
     Band,
+    Samples,
     band_of,
     filter_resample,
     spo2_to_1hz,
@@ -43,6 +44,7 @@ _ELECTRODES = (*quality.STD_LIMITS_UV, Modality.IBI)  # which pick up hum when t
 _SLOW_TARGET_HZ = 8
 _HALFWAY_HZ = 64
 _SAMPLES_FOR_CENTRE = 10_000  # of a night; that the centre is near is enough
+_SAMPLES_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,16 @@ class Prepared:
     quality: quality.EpochQuality
     segments: NDArray[np.int16]
     statistics: ChannelStatistics
+
+
+class _Raw(NamedTuple):
+    """A source at its own rate; (samples - centre) * scale + offset is in `unit`."""
+
+    samples: Samples
+    centre: float
+    scale: float
+    offset: float
+    epochs: quality.EpochQuality
 
 
 class _Values(NamedTuple):
@@ -81,10 +93,7 @@ def prepare(
     if not std > 0:  # nothing varies: there is no z-score
         epochs = epochs.adding(quality.Fault.FLAT, np.ones(num_epochs, dtype=bool))
         std = 1.0
-    values -= np.float32(mean)
-    values *= np.float32(STORED_SCALE / std)
-    np.clip(np.rint(values, out=values), -_INT16_LIMIT, _INT16_LIMIT, out=values)
-    stored_EN = values.astype(np.int16).reshape(num_epochs, -1)  # E epochs, N samples
+    stored_EN = _quantised(values, mean, STORED_SCALE / std).reshape(num_epochs, -1)  # E epochs
     stored_EN[~epochs.usable] = 0
     return Prepared(
         source=source,
@@ -92,6 +101,22 @@ def prepare(
         segments=_cut(stored_EN),
         statistics=ChannelStatistics(mean=mean * scale + offset, std=std * scale, unit=unit),
     )
+
+
+def _quantised(values: NDArray[np.float32], mean: float, factor: float) -> NDArray[np.int16]:
+    """(values - mean) * factor, rounded and clipped; piece by piece, which stays in the cache."""
+    stored = np.empty(len(values), dtype=np.int16)
+    scratch = np.empty(min(len(values), _SAMPLES_AT_ONCE), dtype=np.float32)
+    for first in range(0, len(values), _SAMPLES_AT_ONCE):
+        piece = values[first : first + _SAMPLES_AT_ONCE]
+        z = scratch[: len(piece)]
+        np.subtract(piece, np.float32(mean), out=z)
+        z *= np.float32(factor)
+        np.rint(z, out=z)
+        if z.max() > _INT16_LIMIT or z.min() < -_INT16_LIMIT:
+            np.clip(z, -_INT16_LIMIT, _INT16_LIMIT, out=z)
+        stored[first : first + len(piece)] = z
+    return stored
 
 
 def _cut(stored_EN: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -123,7 +148,8 @@ def _interbeat(
 ) -> _Values:
     """Interval between the heart beats of an ECG, in s."""
     raw = _bridged(edf, source, num_epochs)
-    beat_s = find_r_peaks(raw.values, channel_of(edf, source.index).sample_rate_hz)
+    ecg = _centred(raw.samples, raw.centre)
+    beat_s = find_r_peaks(ecg, channel_of(edf, source.index).sample_rate_hz)
     values, covered = interbeat_signal(beat_s, _target_hz(source, config), num_epochs)
     beats = quality.measured_quality(covered, quality.Fault.FEW_BEATS)
     epochs = replace(raw.epochs, clipped_seconds=beats.clipped_seconds)
@@ -142,35 +168,41 @@ def _filtered(
     raw = _bridged(edf, source, num_epochs)
     channel = channel_of(edf, source.index)
     band, target_hz = band_of(source.modality, config), _target_hz(source, config)
-    samples, rate_hz, num_seconds = raw.values, channel.sample_rate_hz, num_epochs * EPOCH_S
+    samples, centre, num_seconds = raw.samples, raw.centre, num_epochs * EPOCH_S
+    rate_hz = channel.sample_rate_hz
     if target_hz <= _SLOW_TARGET_HZ and rate_hz >= 2 * _HALFWAY_HZ:
-        samples = filter_resample(samples, rate_hz, _HALFWAY_HZ, Band(), num_seconds * _HALFWAY_HZ)
-        rate_hz = _HALFWAY_HZ
-    values = filter_resample(samples, rate_hz, target_hz, band, num_seconds * target_hz)
+        num_halfway = num_seconds * _HALFWAY_HZ
+        samples = filter_resample(samples, rate_hz, _HALFWAY_HZ, Band(), num_halfway, centre=centre)
+        rate_hz, centre = _HALFWAY_HZ, 0.0
+    values = filter_resample(
+        samples, rate_hz, target_hz, band, num_seconds * target_hz, centre=centre
+    )
     offset = 0.0 if band.highpass_hz else raw.offset
     limits = _std_limits(channel, source.modality, raw.scale)
     per_second = quality.second_sums(values, num_epochs)
     epochs = quality.with_outliers(raw.epochs, values, limits, per_second=per_second)
     if source.modality in quality.NEVER_STILL:
         epochs = quality.with_flat_seconds(epochs, per_second, target_hz)
-    return _Values(values, raw.scale, offset, epochs, raw.unit, per_second)
+    return _Values(values, raw.scale, offset, epochs, source.unit, per_second)
 
 
-def _bridged(edf: EdfFile, source: SignalSource, num_epochs: int) -> _Values:
+def _bridged(edf: EdfFile, source: SignalSource, num_epochs: int) -> _Raw:
     """The source at its own rate, reference subtracted, bad epochs bridged.
 
-    A reference is scaled to the digital steps of the channel it is subtracted from.
+    Samples stay the file's integers where they can. A reference is scaled to the digital steps of
+    the channel it is subtracted from.
     """
     channel = channel_of(edf, source.index)
-    samples, centre, epochs = _centred(edf, channel, source.modality, num_epochs)
+    samples, centre, epochs = _judged(edf, channel, source.modality, num_epochs)
     scale = channel.gain * source.unit_scale
     offset = (centre * channel.gain + channel.offset) * source.unit_scale
+    if source.reference_index is not None or scale < 0:
+        samples, centre = _centred(samples, centre), 0.0
     if source.reference_index is not None:
         reference = channel_of(edf, source.reference_index)
-        other, other_centre, other_epochs = _centred(edf, reference, source.modality, num_epochs)
+        other, other_centre, other_epochs = _judged(edf, reference, source.modality, num_epochs)
         other_scale, _, _ = scale_of(reference, source.modality)
-        other *= np.float32(reference.gain * other_scale / scale)
-        samples -= other
+        samples -= _centred(other, other_centre) * np.float32(reference.gain * other_scale / scale)
         offset -= (other_centre * reference.gain + reference.offset) * other_scale
         epochs = quality.merged([epochs, other_epochs])
     if scale < 0:  # the header's physical range is upside down
@@ -184,22 +216,26 @@ def _bridged(edf: EdfFile, source: SignalSource, num_epochs: int) -> _Values:
             may_fall_silent=source.modality is Modality.EMG,
         )
         epochs = epochs.adding(quality.Fault.DISCONNECTED, hum)
-    quality.bridge(samples, channel.sample_rate_hz, epochs.usable)
-    return _Values(samples, scale, offset, epochs, source.unit)
+    quality.bridge(samples, channel.sample_rate_hz, epochs.usable, centre)
+    return _Raw(samples, centre, scale, offset, epochs)
 
 
-def _centred(
+def _judged(
     edf: EdfFile, channel: EdfChannel, modality: Modality, num_epochs: int
-) -> tuple[NDArray[np.float32], float, quality.EpochQuality]:
-    """(digital samples minus their centre, the centre, raw quality) of whole epochs."""
+) -> tuple[Samples, float, quality.EpochQuality]:
+    """(digital samples, their centre, raw quality) of whole epochs."""
     rate_hz = channel.sample_rate_hz
     digital = edf.digital(channel)[: round(num_epochs * EPOCH_S * rate_hz)]
     rails = (channel.digital_min, channel.digital_max)
     epochs = quality.raw_quality(digital, rate_hz, num_epochs, rails, modality)
     centre = float(np.median(digital[:: 1 + len(digital) // _SAMPLES_FOR_CENTRE]))
-    samples = digital.astype(np.float32)
-    samples -= np.float32(centre)
-    return samples, centre, quality.with_gaps(epochs, edf.gaps)
+    return digital, centre, quality.with_gaps(epochs, edf.gaps)
+
+
+def _centred(samples: Samples, centre: float) -> NDArray[np.float32]:
+    centred = samples.astype(np.float32)
+    centred -= np.float32(centre)
+    return centred
 
 
 def _std_limits(

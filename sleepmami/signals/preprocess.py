@@ -26,6 +26,7 @@ from sleepmami.psg import (
 from sleepmami.signals.channels import OUTRANKED, ChannelPlan, mark_references, plan_channels
 from sleepmami.signals.duration import num_epochs as count_epochs
 from sleepmami.signals.edf import EdfChannel, EdfFile, open_edf
+from sleepmami.signals.edf_records import FileDigest
 from sleepmami.signals.mains import detect_mains
 from sleepmami.signals.prepare_source import Prepared, channel_of, prepare
 from sleepmami.signals.quality import STD_LIMITS_UV, WRONG_UNIT_RATIO
@@ -42,6 +43,7 @@ def load_night(
     recording_id: str,
     name: str | None = None,
     annotation: str | os.PathLike[str] | bytes | None = None,
+    digest: FileDigest | None = None,
 ) -> Night:
     """Read and preprocess one recording.
 
@@ -52,11 +54,12 @@ def load_night(
         name: how errors call the file; by default its path.
         annotation: a scorer's file, or its bytes; without one, stages and events inside the EDF are
             used, if there are any and they can be told; if not, the night says so in its notes.
+        digest: see `open_edf`.
 
     Raises:
         RecordingError: the file or its annotation cannot be used.
     """
-    edf = open_edf(source, name=name, truncated=config.truncated)
+    edf = open_edf(source, name=name, truncated=config.truncated, digest=digest)
     num_epochs = count_epochs(edf, config)
     note: tuple[str, ...] = ()
     if annotation is not None:

@@ -134,35 +134,49 @@ def raw_quality(
     starts = _cuts(num_epochs, EPOCH_S * rate_hz, len(digital))
     used = digital[: starts[-1]]
     lengths = np.diff(starts)
-    highest = np.maximum.reduceat(used, starts[:-1])
-    lowest = np.minimum.reduceat(used, starts[:-1])
+    lowest, highest = _extremes(used, starts)
     low, high = min(rails[0], int(lowest.min())), max(rails[1], int(highest.max()))
     flat = _flat(used, starts, highest.astype(np.int64) - lowest)
-    touched = np.flatnonzero((highest == high) | (lowest == low))
-    num_clipped, clipped_seconds = _at_rails(used, starts, touched, (low, high), rate_hz)
+    at_rail = {low: lowest == low, high: highest == high}
+    num_clipped, clipped_seconds = _at_rails(used, starts, at_rail, rate_hz)
     clipped = num_clipped > MAX_CLIPPED_SHARE[modality] * lengths
     return EpochQuality({Fault.FLAT: flat, Fault.CLIPPED: clipped & ~flat}, clipped_seconds)
+
+
+def _extremes(used: Integers, starts: NDArray[np.int64]) -> tuple[Integers, Integers]:
+    """(lowest, highest) sample of each epoch; both of a few epochs while they are in the cache."""
+    ends = []
+    for first in range(0, len(starts) - 1, _EPOCHS_AT_ONCE):
+        cuts = starts[first : first + _EPOCHS_AT_ONCE + 1]
+        samples, begins = used[cuts[0] : cuts[-1]], cuts[:-1] - cuts[0]
+        ends.append((np.minimum.reduceat(samples, begins), np.maximum.reduceat(samples, begins)))
+    lowest, highest = zip(*ends, strict=True)
+    return np.concatenate(lowest), np.concatenate(highest)
 
 
 def _at_rails(
     used: Integers,
     starts: NDArray[np.int64],
-    touched: NDArray[np.intp],
-    rails: tuple[int, int],
+    at_rail: Mapping[int, NDArray[np.bool_]],
     rate_hz: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(samples at a rail per epoch, which seconds have one), looking only around touched epochs.
+    """(samples at a rail per epoch, which seconds have one); at_rail: rail -> epochs it touches.
 
     A few at once to bound the memory, from the first touched one of them to the last.
     """
     counts = np.zeros(len(starts) - 1, dtype=np.int64)
     seconds = np.zeros(len(counts) * EPOCH_S, dtype=bool)
+    touched = np.flatnonzero(np.logical_or.reduce(list(at_rail.values())))
     apart = np.diff(touched // _EPOCHS_AT_ONCE) > 0
     for group in np.split(touched, np.flatnonzero(apart) + 1) if len(touched) else ():
         first, stop = group[0], group[-1] + 1
         cuts = starts[first : stop + 1]
         samples = used[cuts[0] : cuts[-1]]
-        places = np.flatnonzero((samples == rails[0]) | (samples == rails[1])) + cuts[0]
+        hits = np.zeros(len(samples), dtype=bool)
+        for rail, epochs in at_rail.items():
+            if epochs[first:stop].any():
+                hits |= samples == rail
+        places = np.flatnonzero(hits) + cuts[0]
         row = np.searchsorted(cuts, places, side="right") - 1
         counts[first:stop] = np.bincount(row, minlength=stop - first)
         second = np.minimum(((places - cuts[row]) / rate_hz).astype(np.int64), EPOCH_S - 1)
@@ -308,10 +322,16 @@ def _epoch_std(filtered: NDArray[np.float32], per_second: SecondSums) -> NDArray
     return np.asarray(std)
 
 
-def bridge(samples: NDArray[np.float32], rate_hz: float, usable: NDArray[np.bool_]) -> None:
-    """Replace runs of unusable epochs by straight lines, in place.
+def bridge(
+    samples: Integers | NDArray[np.float32],
+    rate_hz: float,
+    usable: NDArray[np.bool_],
+    level: float = 0.0,
+) -> None:
+    """Replace runs of unusable epochs by straight lines, in place; by whole steps in integers.
 
-    The line joins the means of the seconds before and after; at the ends of a night it is level.
+    The line joins the means of the seconds before and after; at the ends of a night it is level,
+    and a night without any usable epoch lies at `level`.
     """
     starts = _cuts(len(usable), EPOCH_S * rate_hz, len(samples))
     second = max(1, round(rate_hz))
@@ -320,12 +340,9 @@ def bridge(samples: NDArray[np.float32], rate_hz: float, usable: NDArray[np.bool
         begin, end = int(starts[first]), int(starts[stop])
         before = samples[max(0, begin - second) : begin]
         after = samples[end : end + second] if stop < len(usable) else samples[:0]
-        levels = [float(side.mean()) for side in (before, after) if len(side)] or [0.0]
-        if len(levels) == 1:
-            samples[begin:end] = levels[0]
-        else:
-            line = np.linspace(levels[0], levels[1], end - begin, dtype=np.float32)
-            samples[begin:end] = line
+        levels = [float(side.mean()) for side in (before, after) if len(side)] or [level]
+        line = np.linspace(levels[0], levels[-1], end - begin, dtype=np.float32)
+        samples[begin:end] = line if samples.dtype == np.float32 else np.rint(line)
 
 
 def moments(

@@ -1,5 +1,6 @@
 """Reads of data records: layouts of every size, and files that change or fail under the reader."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sleepmami.config import PreprocessConfig
 from sleepmami.errors import RecordingCode, RecordingError
 from sleepmami.signals import edf_records
 from sleepmami.signals.edf import open_edf
-from sleepmami.signals.edf_records import EdfRecords, EdfSource
+from sleepmami.signals.edf_records import EdfRecords, EdfSource, FileDigest
 from sleepmami.signals.preprocess import load_night
 from tests.unit.signals.raw_edf import RawEdf, RawSignal, annotation_signal, int16
 
@@ -43,6 +44,24 @@ def test_any_layout_gives_the_bytes_of_its_signals(
             spans, source.pick(HEADER_BYTES, 23, 30, spans), strict=True
         ):
             np.testing.assert_array_equal(found, records_RB[:, first:last])
+
+
+@pytest.mark.parametrize("block_bytes", [1, 64, 2**20])
+def test_a_pass_over_the_signals_hashes_the_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(edf_records, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(edf_records, "_SEEK_BYTES", 2**15 if block_bytes > 30 else 1)
+    path = written(tmp_path, np.random.default_rng(1).integers(0, 256, (23, 30)).astype(np.uint8))
+    digest = FileDigest(hashlib.sha256)
+    source = EdfSource(path, "f", digest)
+    source.head(HEADER_BYTES)
+    assert digest.hexdigest == ""
+    source.pick(HEADER_BYTES, 23, 30, [(4, 9)])
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest.hexdigest == (expected if block_bytes > 30 else "")  # jumps see few bytes
+    source.pick(HEADER_BYTES, 23, 30, [(0, 3)])
+    assert digest.hexdigest in (expected, "")
 
 
 def test_signals_announced_are_read_in_one_pass_and_each_time_afresh(

@@ -128,9 +128,9 @@ def test_a_second_night_is_filtered_like_the_first() -> None:
 
 
 def test_steeper_filters_get_longer_guards() -> None:
-    assert guard_seconds(EEG, 100) == 16
-    assert guard_seconds(Band(highpass_hz=0.1, order=2), 100) == 48
-    assert guard_seconds(Band(lowpass_hz=15.0), 10) == 64  # the taper is 0.5 Hz wide
+    assert guard_seconds(EEG, 100) == 12
+    assert guard_seconds(Band(highpass_hz=0.1, order=2), 100) == 36
+    assert guard_seconds(Band(lowpass_hz=15.0), 10) == 60  # the taper is 0.5 Hz wide
     steep = Band(highpass_hz=0.1, lowpass_hz=40.0, order=4)
     samples = noise(64.0, 4000)
     blocks = _by_blocks(samples, 64.0, 100, steep, 400_000, guard_seconds(steep, 64))
