@@ -305,6 +305,7 @@ class MicroLossConfig:
     reconstruction_over: Literal["masked", "all"] = "masked"  # what the mean of eq. 1 runs over
     temporal_negatives: Literal["equation", "text"] = "equation"  # eq. 2 and its text disagree
     own_segment_neighbours: bool = True  # KoLeo: also the other slot of the segment may be nearest
+    contrast_over: Literal["batch", "micro_batch"] = "batch"  # N of eq. 2 when batches accumulate
 
     def __post_init__(self) -> None:
         require(self.tau > 0, "loss.tau", self.tau, "> 0")
@@ -342,6 +343,18 @@ class MicroPretrainConfig:
         require_even_batch(
             "batch_size", self.batch_size, self.workers.num_workers, self.engine.micro_batch
         )
+        self._require_micro_batches_to_contrast()
+
+    def _require_micro_batches_to_contrast(self) -> None:
+        share = self.batch_size // self.workers.num_workers
+        if self.loss.contrast_over == "batch":
+            return
+        if share <= self.engine.micro_batch or not self.loss.lambda_cl:
+            raise ConfigError(
+                f"loss.contrast_over='micro_batch' has no effect with {share} rows a worker, "
+                f"engine.micro_batch={self.engine.micro_batch} and loss.lambda_cl="
+                f"{self.loss.lambda_cl}; set it to 'batch'"
+            )
 
 
 def require_even_batch(name: str, batch: int, num_workers: int, micro_batch: int) -> None:

@@ -32,7 +32,7 @@ from sleepmami.errors import ConfigError, TableError, TrainingError
 from sleepmami.losses.dgcl import demographic_distance
 from sleepmami.tables import lance_io
 from sleepmami.training.checkpoint import bundle_exists, load_bundle, save_bundle
-from sleepmami.training.objectives import dgcl_floor
+from sleepmami.training.macro_objective import dgcl_floor
 from tests.bundles import random_bundle
 from tests.corpora import write_corpus, write_micro_nights
 from tests.processes import clean_environment, left_in_session, started
