@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def train(
     schedule: Schedule,
     batches: Callable[[int], Iterator[Step]],
     queue: Queue,
+    validate: Callable[[Engine], dict[str, float]] | None = None,
 ) -> Engine:
     """Inside a worker: continue from the newest checkpoint, if any, and run the loop to its end.
 
@@ -64,6 +66,7 @@ def train(
         schedule: how long.
         batches: the loop's batches.
         queue: to the driver, for metrics.
+        validate: the loop's `validate`, of the engine.
     """
     torch.set_num_threads(workers.threads_per_worker)
     objective.to(ray.train.torch.get_device())
@@ -73,7 +76,8 @@ def train(
     if checkpoint:
         with checkpoint.as_directory() as folder:
             built.load(Path(folder))
-    training_loop.run(built, batches, schedule, _reporter(queue))
+    measure = partial(validate, built) if validate else None
+    training_loop.run(built, batches, schedule, _reporter(queue), measure)
     return built
 
 

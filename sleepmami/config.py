@@ -182,6 +182,9 @@ class WorkersConfig:
         require(self.max_failures >= 0, "workers.max_failures", self.max_failures, ">= 0")
 
 
+VALIDATE_ROWS = 2048
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopConfig:
     """How long a training runs and how often it speaks and saves."""
@@ -191,11 +194,19 @@ class LoopConfig:
     log_every: int = 10
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
+    validate_every: int = 0  # steps; also at the end; 0 = never
+    validate_rows: int = VALIDATE_ROWS  # at most, of the validation split, in whole batches
     seed: int = 20260210
 
     def __post_init__(self) -> None:
         require(self.num_passes >= 1, "loop.num_passes", self.num_passes, ">= 1")
         require(self.max_steps >= 0, "loop.max_steps", self.max_steps, ">= 0")
+        require(self.validate_every >= 0, "loop.validate_every", self.validate_every, ">= 0")
+        if not self.validate_every and self.validate_rows != VALIDATE_ROWS:
+            raise ConfigError(
+                f"loop.validate_rows={self.validate_rows} has no effect with "
+                f"loop.validate_every=0; set it to {VALIDATE_ROWS}"
+            )
         for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, f"loop.{name}", getattr(self, name), ">= 1")
 
@@ -325,7 +336,7 @@ class MicroPretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batch_size: int = 512  # segments over all workers
     shuffle_buffer: int = 1024  # rows each worker shuffles among
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(validate_every=200))
     engine: EngineConfig = field(default_factory=EngineConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
@@ -344,6 +355,9 @@ class MicroPretrainConfig:
             "batch_size", self.batch_size, self.workers.num_workers, self.engine.micro_batch
         )
         self._require_micro_batches_to_contrast()
+        rows = self.loop.validate_rows
+        ok = not self.loop.validate_every or rows >= self.batch_size
+        require(ok, "loop.validate_rows", rows, f">= batch_size ({self.batch_size})")
 
     def _require_micro_batches_to_contrast(self) -> None:
         share = self.batch_size // self.workers.num_workers
@@ -448,6 +462,11 @@ class MacroPretrainConfig:
             self.max_epochs,
             f">= dgcl.cycle_epochs ({cycle})",
         )
+        if self.loop.validate_every:
+            raise ConfigError(
+                f"loop.validate_every={self.loop.validate_every} has no effect on the "
+                "Macro-Encoder, which has no validation yet; set it to 0"
+            )
         workers = self.workers.num_workers
         if (
             self.batch_subjects % workers

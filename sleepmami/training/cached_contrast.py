@@ -61,5 +61,5 @@ def cached_contrast(slots: Sequence[tuple[Tensor, Tensor]], loss: Loss) -> Cache
         value = loss(slots_SGD, valid_SG)
         (gradient_SAD,) = torch.autograd.grad(value, own_SAD)  # already times the workers
     lengths = [features_SND.shape[1] for features_SND, _ in slots]
-    gradients = (gradient_SAD * len(slots)).split(lengths, dim=1)
+    gradients = torch.split(gradient_SAD * len(slots), lengths, dim=1)
     return CachedContrast(value.detach(), slots_SGD.detach(), valid_SG, gradients)

@@ -10,8 +10,8 @@ import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, Self
@@ -116,6 +116,16 @@ class Engine(ABC):
         means["optim/grad_norm"] = norm
         means["optim/learning_rate"] = torch.tensor(rate, device=self.device)
         return means
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """No gradients, modules in evaluation mode, and the precision of training."""
+        self.objective.eval()
+        try:
+            with torch.no_grad(), self._autocast():
+                yield
+        finally:
+            self.objective.train()
 
     def save(self, folder: Path) -> None:
         """Write what resuming needs; every worker calls it, into one folder or one each."""

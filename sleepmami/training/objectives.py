@@ -13,7 +13,7 @@ twice the batch size.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,36 @@ from sleepmami.training import collectives
 from sleepmami.training.batches import SegmentBatch
 from sleepmami.training.cached_contrast import CachedContrast, cached_contrast
 from sleepmami.training.engine import Objective
+
+
+class Reconstruction(NamedTuple):
+    """What the encoder made of a micro batch, and what eq. 1 asks of it."""
+
+    output: MicroOutput
+    target_SBPT: Tensor
+    hidden_SBP: Tensor
+    valid_SBP: Tensor
+
+    def loss(self, over: Literal["masked", "all"]) -> Tensor:
+        """Eq. 1."""
+        return reconstruction_loss(
+            self.output.reconstruction_SBPT,
+            self.target_SBPT,
+            self.hidden_SBP,
+            self.valid_SBP,
+            over=over,
+        )
+
+    def of_stream(self, stream: int) -> "Reconstruction":
+        """The same of one stream alone."""
+        one = slice(stream, stream + 1)
+        predicted_SBPT = self.output.reconstruction_SBPT[one]
+        return Reconstruction(
+            self.output._replace(reconstruction_SBPT=predicted_SBPT),
+            self.target_SBPT[one],
+            self.hidden_SBP[one],
+            self.valid_SBP[one],
+        )
 
 
 class _StepPlan(NamedTuple):
@@ -67,7 +97,7 @@ class MicroObjective(Objective):
     def __init__(self, model: MicroEncoder, config: MicroPretrainConfig, seed: int) -> None:
         super().__init__()
         self.model = model
-        self._config = config
+        self.config = config
         self._seed = seed
         self._expert_counts: Tensor | None = None
         self._plan: _StepPlan | None = None
@@ -77,7 +107,7 @@ class MicroObjective(Objective):
         self._plan = self._plan_of(micro_batches, step)
 
     def _plan_of(self, micro_batches: Sequence[SegmentBatch], step: int) -> _StepPlan:
-        config = self._config.loss
+        config = self.config.loss
         first_lane = collectives.rank() * len(micro_batches)
         streams = torch.stack([batch.valid_SB.sum() for batch in micro_batches]).float().mean()
         contrast = None
@@ -86,7 +116,7 @@ class MicroObjective(Objective):
                 self._slots(batch, step, first_lane + index)
                 for index, batch in enumerate(micro_batches)
             ]
-            contrast = cached_contrast(slots, self._contrastive)
+            contrast = cached_contrast(slots, self.contrastive)
         return _StepPlan(first_lane, collectives.mean_over_workers(streams), contrast)
 
     def _slots(self, batch: SegmentBatch, step: int, lane: int) -> tuple[Tensor, Tensor]:
@@ -101,34 +131,33 @@ class MicroObjective(Objective):
         self, batch: SegmentBatch, step: int, lane: int = 0
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one micro batch, and its parts; without `before_step` it is the whole batch."""
-        config = self._config.loss
-        signal_SBT, valid_SBE = batch
         plan = self._plan or self._plan_of([batch], step)
-        masks = self.draw_masks(batch.num_rows, step, lane).to(signal_SBT.device)
+        seen = self.reconstruct(batch, self.draw_masks(batch.num_rows, step, lane))
+        share = batch.valid_SB.sum() / plan.mean_streams.clamp_min(1e-9)
+        reconstruction = seen.loss(self.config.loss.reconstruction_over) * share
+        loss, parts = reconstruction, {"loss/reconstruction": reconstruction}
+        if self.config.model.shared_depth:
+            self._count_experts(seen.output.expert_counts)
+            parts |= self._compare_slots(seen.output, batch.valid_SBE, plan, lane)
+            loss = loss + self.config.loss.lambda_cl * parts["loss/contrastive"]
+            loss = loss + self.config.loss.lambda_koleo * parts["loss/koleo"]
+        with torch.no_grad():
+            metrics = {"loss/total": loss, **parts, **self._by_modality(seen)}
+        return loss, {name: value.detach() for name, value in metrics.items()}
+
+    def reconstruct(self, batch: SegmentBatch, masks: Masks) -> Reconstruction:
+        """Run the encoder on what the masks leave, beside what it is asked for."""
+        signal_SBT, valid_SBE = batch
+        masks = masks.to(signal_SBT.device)
         modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
         output = self.model(signal_SBT, modality_S, masks, batch.valid_SB)
-
-        smooth_SBT = smooth_target(signal_SBT, config.smoothing_points)
-        target_SBPT = torch.unflatten(smooth_SBT, -1, (NUM_PATCHES, PATCH_SAMPLES))
-        valid_SBP = valid_SBE.repeat_interleave(NUM_PATCHES // SEGMENT_EPOCHS, dim=-1)
-        reconstruction = reconstruction_loss(
-            output.reconstruction_SBPT,
-            target_SBPT,
-            masks.hidden_SBP,
-            valid_SBP,
-            over=config.reconstruction_over,
-        ) * (batch.valid_SB.sum() / plan.mean_streams.clamp_min(1e-9))
-
-        loss, parts = reconstruction, {"loss/reconstruction": reconstruction}
-        if self._config.model.shared_depth:
-            self._count_experts(output.expert_counts)
-            parts |= self._compare_slots(output, valid_SBE, plan, lane)
-            loss = loss + config.lambda_cl * parts["loss/contrastive"]
-            loss = loss + config.lambda_koleo * parts["loss/koleo"]
-        with torch.no_grad():
-            by_modality = self._by_modality(output, target_SBPT, masks, valid_SBP)
-        metrics = {"loss/total": loss, **parts, **by_modality}
-        return loss, {name: value.detach() for name, value in metrics.items()}
+        smooth_SBT = smooth_target(signal_SBT, self.config.loss.smoothing_points)
+        return Reconstruction(
+            output=output,
+            target_SBPT=torch.unflatten(smooth_SBT, -1, (NUM_PATCHES, PATCH_SAMPLES)),
+            hidden_SBP=masks.hidden_SBP,
+            valid_SBP=valid_SBE.repeat_interleave(NUM_PATCHES // SEGMENT_EPOCHS, dim=-1),
+        )
 
     def _compare_slots(
         self, output: MicroOutput, valid_SBE: Tensor, plan: _StepPlan, lane: int
@@ -143,9 +172,8 @@ class MicroObjective(Objective):
         else:
             all_SND = collectives.gather_rows(both_SND, dim=1)
             all_valid_SN = collectives.gather_rows(valid_SN, dim=1)
-            contrastive = self._contrastive(all_SND, all_valid_SN)
-        apart = 1 if self._config.loss.own_segment_neighbours else SEGMENT_EPOCHS
-        koleo = koleo_loss(shared_SND, valid_SN, slots_per_segment=apart)
+            contrastive = self.contrastive(all_SND, all_valid_SN)
+        koleo = self.koleo(shared_SND, valid_SN)
         with torch.no_grad():
             accuracy = retrieval_accuracy(all_SND.chunk(2, dim=-1)[0], all_valid_SN)
         return {
@@ -155,9 +183,9 @@ class MicroObjective(Objective):
             **_expert_shares(output.expert_counts),
         }
 
-    def _contrastive(self, both_SND: Tensor, valid_SN: Tensor) -> Tensor:
+    def contrastive(self, both_SND: Tensor, valid_SN: Tensor) -> Tensor:
         """Eq. 2 over shared beside private embeddings."""
-        config = self._config.loss
+        config = self.config.loss
         shared_SND, private_SND = both_SND.chunk(2, dim=-1)
         return contrastive_loss(
             shared_SND,
@@ -167,12 +195,20 @@ class MicroObjective(Objective):
             temporal_negatives=config.temporal_negatives,
         )
 
+    def koleo(self, shared_SND: Tensor, valid_SN: Tensor) -> Tensor:
+        """KoLeo of eq. 3 over the shared embeddings of a micro batch."""
+        apart = 1 if self.config.loss.own_segment_neighbours else SEGMENT_EPOCHS
+        return koleo_loss(shared_SND, valid_SN, slots_per_segment=apart)
+
     def draw_masks(self, num_segments: int, step: int, lane: int) -> Masks:
         """The masks of one micro batch, a function of the seed and these numbers."""
-        entropy = (self._seed, step, lane)
+        return self.seeded_masks(num_segments, (self._seed, step, lane))
+
+    def seeded_masks(self, num_segments: int, entropy: Sequence[int]) -> Masks:
+        """Masks as training draws them, a function of `entropy`."""
         state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0]))
-        return draw_masks(self._config.masking, MODALITIES, num_segments, generator)
+        return draw_masks(self.config.masking, MODALITIES, num_segments, generator)
 
     def after_step(self) -> None:
         """Balance the experts' load by the tokens that all workers routed in this step."""
@@ -185,23 +221,13 @@ class MicroObjective(Objective):
         before = self._expert_counts
         self._expert_counts = counts if before is None else before + counts
 
-    def _by_modality(
-        self, output: MicroOutput, target_SBPT: Tensor, masks: Masks, valid_SBP: Tensor
-    ) -> dict[str, Tensor]:
+    def _by_modality(self, seen: Reconstruction) -> dict[str, Tensor]:
         """Eq. 1 of each modality; NaN where no segment has it."""
         losses = {}
         for stream, modality in enumerate(MODALITIES):
-            one = slice(stream, stream + 1)
-            loss = reconstruction_loss(
-                output.reconstruction_SBPT[one],
-                target_SBPT[one],
-                masks.hidden_SBP[one],
-                valid_SBP[one],
-                over=self._config.loss.reconstruction_over,
-            )
-            losses[f"loss/reconstruction_{modality}"] = torch.where(
-                valid_SBP[stream].any(), loss, torch.nan
-            )
+            loss = seen.of_stream(stream).loss(self.config.loss.reconstruction_over)
+            there = seen.valid_SBP[stream].any()
+            losses[f"loss/reconstruction_{modality}"] = torch.where(there, loss, torch.nan)
         return losses
 
 

@@ -1,4 +1,6 @@
+import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -39,6 +41,21 @@ def test_reports_come_every_log_and_every_checkpoint_step_and_at_the_end() -> No
     reports = reports_of(toy_engine(11), schedule(11, log=2, checkpoint=4))
     steps = [(metrics["step"], saved) for metrics, saved in reports]
     assert steps == [(2, False), (4, True), (6, False), (8, True), (10, False), (11, True)]
+
+
+def test_validation_comes_every_so_many_steps_and_at_the_end() -> None:
+    plan = replace(schedule(7, log=2), validate_every=3)
+    reports: list[dict[str, float]] = []
+    seen = itertools.count()
+    run(
+        toy_engine(7),
+        toy_steps,
+        plan,
+        lambda metrics, folder: reports.append(metrics),
+        lambda: {"validation/total": float(next(seen))},
+    )
+    found = [(row["step"], row.get("validation/total")) for row in reports]
+    assert found == [(2, None), (3, 0.0), (4, None), (6, 1.0), (7, 2.0)]
 
 
 def test_metrics_are_means_over_the_steps_since_the_last_report() -> None:

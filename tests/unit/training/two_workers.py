@@ -29,6 +29,7 @@ from sleepmami.training.batches import MacroBatch, SegmentBatch
 from sleepmami.training.engine import Engine, build_engine
 from sleepmami.training.loop import Schedule, run
 from sleepmami.training.macro_objective import MacroObjective
+from sleepmami.training.micro_validation import validate_micro
 from sleepmami.training.objectives import MicroObjective
 from tests.unit.training.toy import ToyBatch, ToyObjective, toy_batch, toy_steps
 
@@ -132,6 +133,14 @@ def accumulated(
         "second": {n: collectives.mean_over_workers(v).item() for n, v in second.items()},
         "weights": weights,
     }
+
+
+def validated(accumulation: int) -> dict[str, float]:
+    """What two validation steps say, dealt out as this many micro batches."""
+    objective = drawn_masks_objective()
+    engine = build_engine(objective, PLAIN, OPTIMIZER, 10, accumulation)
+    steps = [lanes(segment_rows(step), accumulation) for step in range(2)]
+    return validate_micro(engine, objective, lambda: iter(steps))
 
 
 def balance_bias(engine: Engine) -> Tensor:
@@ -255,6 +264,7 @@ def work(rank: int, folder: str) -> None:
         "uneven": uneven_run(),
         "accumulated": {count: accumulated(micro_objective(), count) for count in (1, 2)},
         "drawn_masks": accumulated(drawn_masks_objective(), 1),
+        "validated": validated(1),
     }
     dist.destroy_process_group()
     torch.save(seen, Path(folder) / f"worker-{rank}.pt")
