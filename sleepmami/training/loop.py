@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from sleepmami.training.engine import Batch, Engine
 from sleepmami.training.prefetch import prefetched
 
 Step = Sequence[Batch]  # the micro batches of one optimizer step
-Report = Callable[[dict[str, float], Path | None], None]
+Save = Callable[[Path], None]  # writes this worker's part of a checkpoint into a folder
+Report = Callable[[dict[str, float], Save | None], None]
 Validate = Callable[[], dict[str, float]]
 
 
@@ -64,9 +64,9 @@ def run(
 ) -> None:
     """Train from `engine.step` (0, or where `engine.load` left off) to `schedule.total_steps`.
 
-    Every worker calls `report` at the same steps: every `log_every` steps with a folder of None,
-    every `checkpoint_every` steps and at the end with a folder holding this worker's part of the
-    checkpoint, which lives until `report` returns. The metrics are means over the steps since the
+    Every worker calls `report` at the same steps: every `log_every` steps without `Save`, every
+    `checkpoint_every` steps and at the end with one, for a checkpoint of this very step: it is to
+    be called before `report` returns. The metrics are means over the steps since the
     last report and over all workers; every `validate_every` steps and at the end, those of
     `validate` are added to them.
 
@@ -100,17 +100,8 @@ def run(
             metrics = window.close(engine.step, schedule.total_steps)
             if validate and validates:
                 metrics |= validate()
-            if saves:
-                _save(engine, metrics, report)
-            else:
-                report(metrics, None)
+            report(metrics, engine.save if saves else None)
             window = _Window()
-
-
-def _save(engine: Engine, metrics: dict[str, float], report: Report) -> None:
-    with tempfile.TemporaryDirectory(prefix="sleepmami-checkpoint-") as folder:
-        engine.save(Path(folder))
-        report(metrics, Path(folder))
 
 
 def _require_whole_step(micro_batches: Step, engine: Engine, schedule: Schedule) -> None:

@@ -88,7 +88,7 @@ def trained(*, validates: bool) -> tuple[dict[str, Tensor], list[float], Tensor]
         engine,
         batches,
         replace(plan, validate_every=1) if validates else plan,
-        lambda metrics, folder: losses.append(metrics["loss/total"]),
+        lambda metrics, save: losses.append(metrics["loss/total"]),
         (lambda: validate_micro(engine, objective, held_out)) if validates else None,
     )
     assert objective.training

@@ -243,7 +243,7 @@ def _stopped(engine: Any, batches: Any) -> dict[str, Any]:
     schedule = Schedule(total_steps=10, log_every=1, checkpoint_every=100)
     reports: list[dict[str, float]] = []
     try:
-        run(engine, batches, schedule, lambda metrics, folder: reports.append(metrics))
+        run(engine, batches, schedule, lambda metrics, save: reports.append(metrics))
         error = ""
     except TrainingError as raised:
         error = str(raised)
