@@ -225,7 +225,7 @@ class MicroEncoder(nn.Module):
             counts = valid_SB.new_zeros((0, self.config.num_experts), dtype=torch.int64)
         fused_SBMD = private_SBMD
         if not fuse:
-            return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, expert_counts)
+            return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, counts)
         for block in self.fusion:
             fused_SBMD = block(fused_SBMD, shared_SBMD, modality_S, angles)
         if self.fusion:
