@@ -28,7 +28,8 @@ from sleepmami.presets import PRESETS, preset
 from sleepmami.psg import MODALITIES, SEGMENT_EPOCHS, SEGMENT_SAMPLES
 from sleepmami.training.batches import MacroBatch, SegmentBatch
 from sleepmami.training.engine import Batch, Engine, Objective, build_engine
-from sleepmami.training.objectives import MacroObjective, MicroObjective
+from sleepmami.training.macro_objective import MacroObjective
+from sleepmami.training.objectives import MicroObjective
 
 MICRO_BATCH = 8  # segments
 MACRO_BATCH, MACRO_BATCH_FULL = 8, 40  # nights

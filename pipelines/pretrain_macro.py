@@ -32,7 +32,7 @@ from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch, macro_batch
 from sleepmami.training.checkpoint import bundle_exists, load_bundle, save_bundle
 from sleepmami.training.loop import Schedule
-from sleepmami.training.objectives import MacroObjective
+from sleepmami.training.macro_objective import MacroObjective
 from sleepmami.training.stratified import stratified_batches
 
 

@@ -19,6 +19,7 @@ from pipelines.ray_data import quiet
 from pipelines.ray_train import fit, train
 from pipelines.run_folder import require_same_run
 from pipelines.segment_source import SegmentSource, count_rows, rows_of
+from pipelines.segment_validation import held_out_rows, held_out_steps
 from sleepmami import storage
 from sleepmami.config import MicroPretrainConfig, PreprocessConfig
 from sleepmami.config_edit import from_dict, to_dict
@@ -29,7 +30,9 @@ from sleepmami.tables.schemas import RECORDINGS
 from sleepmami.training import collectives
 from sleepmami.training.batches import SegmentBatch, segment_batch
 from sleepmami.training.checkpoint import Bundle, bundle_exists, save_bundle
+from sleepmami.training.engine import Engine
 from sleepmami.training.loop import Schedule
+from sleepmami.training.micro_validation import validate_micro
 from sleepmami.training.objectives import MicroObjective
 
 
@@ -40,7 +43,8 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
 
     Raises:
         TableError: the corpus is missing, or of another schema.
-        TrainingError: too few segments for one batch, or the loss stopped being finite.
+        TrainingError: too few segments for one batch, to train or to validate on, or the loss
+            stopped being finite.
         ConfigError: RUN holds a run with other settings or of other data, or the cluster is too
             small.
     """
@@ -52,7 +56,7 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
     if bundle_exists(output):
         console.print(f"pretrain micro: {output} is already complete")
         return output
-    runs = rows_of(segments_uri, _train_recordings(corpus), version=version)
+    runs = rows_of(segments_uri, _recordings(corpus, "train"), version=version)
     num_rows = count_rows(runs)
     workers = config.workers.num_workers
     steps_per_pass = (num_rows // workers) // (config.batch_size // workers)
@@ -61,6 +65,9 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
             f"{segments_uri}: found {num_rows} segments to train on, expected at least "
             f"batch_size={config.batch_size}; add nights or lower batch_size"
         )
+    held_out = held_out_rows(
+        segments_uri, _recordings(corpus, "validation"), config, version=version
+    )
     schedule = Schedule.of(config.loop, steps_per_pass)
     recordings_metadata = lance_io.metadata(storage.join(corpus, "recordings.lance"))
     quiet()
@@ -71,6 +78,8 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
             "micro": to_dict(config),
             "preprocess": json.loads(recordings_metadata["config"])["preprocess"],
             "steps_per_pass": steps_per_pass,
+            "segments": storage.absolute(segments_uri),
+            "held_out": held_out,
             "output": storage.absolute(output),
             "lineage": {"segments_version": version, "num_segments": num_rows},
         },
@@ -87,11 +96,11 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
     return output
 
 
-def _train_recordings(corpus: str) -> list[str]:
+def _recordings(corpus: str, split: str) -> list[str]:
     recordings = lance_io.read_table(
         storage.join(corpus, "recordings.lance"),
         columns=["recording_id"],
-        filter="rejected_code IS NULL AND split = 'train'",
+        filter=f"rejected_code IS NULL AND split = '{split}'",
         schema=RECORDINGS,
     )
     ids: list[str] = recordings.column("recording_id").to_pylist()
@@ -113,6 +122,7 @@ def train_worker(config: dict[str, Any]) -> None:
         schedule=Schedule.of(settings.loop, config["steps_per_pass"]),
         batches=segment_steps(shard, settings, config["steps_per_pass"]),
         queue=config["queue"],
+        validate=_validation(objective, settings, config),
     )
     if collectives.rank() == 0:
         bundle = Bundle(
@@ -125,6 +135,16 @@ def train_worker(config: dict[str, Any]) -> None:
             lineage={"micro": {**config["lineage"], "steps": engine.step}},
         )
         save_bundle(config["output"], bundle)
+
+
+def _validation(
+    objective: MicroObjective, settings: MicroPretrainConfig, config: dict[str, Any]
+) -> Callable[[Engine], dict[str, float]] | None:
+    if not config["held_out"]:
+        return None
+    version = config["lineage"]["segments_version"]
+    steps = held_out_steps(config["segments"], config["held_out"], settings, version=version)
+    return lambda engine: validate_micro(engine, objective, steps)
 
 
 def segment_steps(

@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipelines.checkpoint_upload import CheckpointUpload
 from pipelines.progress import console, stage
 from pipelines.run_folder import History, remember_run
 from sleepmami import storage
@@ -26,11 +28,11 @@ from sleepmami.config import EngineConfig, LoopConfig, OptimizerConfig, WorkersC
 from sleepmami.errors import ConfigError, SleepMaMiError, TrainingError
 from sleepmami.training import loop as training_loop
 from sleepmami.training.engine import Engine, Objective, build_engine
-from sleepmami.training.loop import Schedule, Step
+from sleepmami.training.loop import Save, Schedule, Step
 
 # How often Ray Train's controller looks at its workers, which is when it takes in a reported
-# checkpoint, a death or the end. It has the value from the driver's environment. Workers wait for
-# it after each report; Ray's 2 s would be most of a short run.
+# checkpoint, a death or the end. It has the value from the driver's environment. With Ray's 2 s a
+# checkpoint would count later, and a death cost more.
 POLL_INTERVAL_VARIABLE = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 POLL_INTERVAL_S = "0.5"
 SHOWN_METRICS = (
@@ -52,6 +54,7 @@ def train(
     schedule: Schedule,
     batches: Callable[[int], Iterator[Step]],
     queue: Queue,
+    validate: Callable[[Engine], dict[str, float]] | None = None,
 ) -> Engine:
     """Inside a worker: continue from the newest checkpoint, if any, and run the loop to its end.
 
@@ -64,6 +67,7 @@ def train(
         schedule: how long.
         batches: the loop's batches.
         queue: to the driver, for metrics.
+        validate: the loop's `validate`, of the engine.
     """
     torch.set_num_threads(workers.threads_per_worker)
     objective.to(ray.train.torch.get_device())
@@ -73,27 +77,26 @@ def train(
     if checkpoint:
         with checkpoint.as_directory() as folder:
             built.load(Path(folder))
-    training_loop.run(built, batches, schedule, _reporter(queue))
+    measure = partial(validate, built) if validate else None
+    upload = CheckpointUpload()
+    training_loop.run(built, batches, schedule, _reporter(queue, upload), measure)
+    upload.wait()
     return built
 
 
-def _reporter(queue: Queue) -> Callable[[dict[str, float], Path | None], None]:
+def _reporter(queue: Queue, upload: CheckpointUpload) -> training_loop.Report:
     """The loop's `report`: rank 0's metrics to the driver, everyone's checkpoint to Ray Train.
 
-    Metrics go first: of a step whose checkpoint counts, the driver then surely has them. Training
-    goes on when the checkpoint counts, so that no later death can take it back.
+    Metrics go first: of a step whose checkpoint counts, the driver then surely has them. A death
+    costs at most the steps since the last checkpoint but one.
     """
     rank = ray.train.get_context().get_world_rank()
 
-    def report(metrics: dict[str, float], folder: Path | None) -> None:
+    def report(metrics: dict[str, float], save: Save | None) -> None:
         if rank == 0:
-            queue.put((dict(metrics), folder is not None))
-        if folder:
-            checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(dict(metrics), checkpoint=checkpoint)
-            ray.train.get_all_reported_checkpoints(
-                consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED
-            )
+            queue.put((dict(metrics), save is not None))
+        if save:
+            upload.start(save, dict(metrics))
 
     return report
 

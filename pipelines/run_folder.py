@@ -17,6 +17,8 @@ MAY_CHANGE = frozenset(
         "loop.log_every",
         "loop.checkpoint_every",
         "loop.keep_checkpoints",
+        "loop.validate_every",
+        "loop.validate_rows",
     }
 )
 

@@ -182,6 +182,9 @@ class WorkersConfig:
         require(self.max_failures >= 0, "workers.max_failures", self.max_failures, ">= 0")
 
 
+VALIDATE_ROWS = 2048
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopConfig:
     """How long a training runs and how often it speaks and saves."""
@@ -191,11 +194,19 @@ class LoopConfig:
     log_every: int = 10
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
+    validate_every: int = 0  # steps; also at the end; 0 = never
+    validate_rows: int = VALIDATE_ROWS  # at most, of the validation split, in whole batches
     seed: int = 20260210
 
     def __post_init__(self) -> None:
         require(self.num_passes >= 1, "loop.num_passes", self.num_passes, ">= 1")
         require(self.max_steps >= 0, "loop.max_steps", self.max_steps, ">= 0")
+        require(self.validate_every >= 0, "loop.validate_every", self.validate_every, ">= 0")
+        if not self.validate_every and self.validate_rows != VALIDATE_ROWS:
+            raise ConfigError(
+                f"loop.validate_rows={self.validate_rows} has no effect with "
+                f"loop.validate_every=0; set it to {VALIDATE_ROWS}"
+            )
         for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, f"loop.{name}", getattr(self, name), ">= 1")
 
@@ -305,6 +316,7 @@ class MicroLossConfig:
     reconstruction_over: Literal["masked", "all"] = "masked"  # what the mean of eq. 1 runs over
     temporal_negatives: Literal["equation", "text"] = "equation"  # eq. 2 and its text disagree
     own_segment_neighbours: bool = True  # KoLeo: also the other slot of the segment may be nearest
+    contrast_over: Literal["batch", "micro_batch"] = "batch"  # N of eq. 2 when batches accumulate
 
     def __post_init__(self) -> None:
         require(self.tau > 0, "loss.tau", self.tau, "> 0")
@@ -324,7 +336,7 @@ class MicroPretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batch_size: int = 512  # segments over all workers
     shuffle_buffer: int = 1024  # rows each worker shuffles among
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(validate_every=200))
     engine: EngineConfig = field(default_factory=EngineConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
 
@@ -342,6 +354,21 @@ class MicroPretrainConfig:
         require_even_batch(
             "batch_size", self.batch_size, self.workers.num_workers, self.engine.micro_batch
         )
+        self._require_micro_batches_to_contrast()
+        rows = self.loop.validate_rows
+        ok = not self.loop.validate_every or rows >= self.batch_size
+        require(ok, "loop.validate_rows", rows, f">= batch_size ({self.batch_size})")
+
+    def _require_micro_batches_to_contrast(self) -> None:
+        share = self.batch_size // self.workers.num_workers
+        if self.loss.contrast_over == "batch":
+            return
+        if share <= self.engine.micro_batch or not self.loss.lambda_cl:
+            raise ConfigError(
+                f"loss.contrast_over='micro_batch' has no effect with {share} rows a worker, "
+                f"engine.micro_batch={self.engine.micro_batch} and loss.lambda_cl="
+                f"{self.loss.lambda_cl}; set it to 'batch'"
+            )
 
 
 def require_even_batch(name: str, batch: int, num_workers: int, micro_batch: int) -> None:
@@ -435,6 +462,11 @@ class MacroPretrainConfig:
             self.max_epochs,
             f">= dgcl.cycle_epochs ({cycle})",
         )
+        if self.loop.validate_every:
+            raise ConfigError(
+                f"loop.validate_every={self.loop.validate_every} has no effect on the "
+                "Macro-Encoder, which has no validation yet; set it to 0"
+            )
         workers = self.workers.num_workers
         if (
             self.batch_subjects % workers

@@ -56,6 +56,7 @@ def tiny() -> Preset:
             optimizer=OptimizerConfig(learning_rate=1e-3, warmup_fraction=0.05),
             batch_size=32,  # 64: twice as long, same total loss after 200 steps, better retrieval
             shuffle_buffer=512,
+            # 12 subjects may leave none to validate on
             loop=LoopConfig(num_passes=8, max_steps=200, log_every=5, checkpoint_every=50),
             engine=EngineConfig(micro_batch=16),
         ),

@@ -54,8 +54,10 @@ def sine_night(
     )
 
 
-def write_corpus(folder: Path, *, num_train: int, num_test: int, num_epochs: int) -> str:
-    """Recordings and segments of sine nights, the last `num_test` held out.
+def write_corpus(
+    folder: Path, *, num_train: int, num_test: int, num_epochs: int, num_validation: int = 0
+) -> str:
+    """Recordings and segments of sine nights, of the train, the validation and the test split.
 
     The first night has no EOG and no SPO2.
     """
@@ -63,15 +65,16 @@ def write_corpus(folder: Path, *, num_train: int, num_test: int, num_epochs: int
     few = [m for m in MODALITIES if m not in (Modality.EOG, Modality.SPO2)]
     nights = [
         sine_night(f"night{n}", num_epochs, n, MODALITIES if n else few)
-        for n in range(num_train + num_test)
+        for n in range(num_train + num_validation + num_test)
     ]
+    splits = ["train"] * num_train + ["validation"] * num_validation + ["test"] * num_test
     rows = [
         recording_row(
             night,
             recording_id=night.recording_id,
             subject_id=f"subject{number}",
             cohort="made-up",
-            split="train" if number < num_train else "test",
+            split=splits[number],
             source_hash="",
             segments=segments_table(night),
             demographics=None,

@@ -56,6 +56,13 @@ class MicroOutput(NamedTuple):
     expert_counts: Tensor
 
 
+class ContrastTokens(NamedTuple):
+    """What eq. 2 compares: the tokens of `MicroOutput`, made without the others."""
+
+    shared_SBMD: Tensor
+    private_SBMD: Tensor
+
+
 class _Encoded(NamedTuple):
     private_SBMD: Tensor
     shared_SBMD: Tensor
@@ -164,6 +171,13 @@ class MicroEncoder(nn.Module):
             encoded.expert_counts,
         )
 
+    def contrast_tokens(
+        self, signal_SBT: Tensor, modality_S: Tensor, masks: Masks, valid_SB: Tensor
+    ) -> ContrastTokens:
+        """The private and shared tokens of `forward`, without fusion and decoder."""
+        encoded = self._encode(signal_SBT, modality_S, valid_SB, masks.visible_SBV, fuse=False)
+        return ContrastTokens(encoded.shared_SBMD.float(), encoded.private_SBMD.float())
+
     def embed(self, signal_SBT: Tensor, modality_S: Tensor, valid_SB: Tensor) -> Tensor:
         """Fused embedding of each 30-s epoch, nothing masked: float32 [S, B, 2, D].
 
@@ -184,6 +198,8 @@ class MicroEncoder(nn.Module):
         modality_S: Tensor,
         valid_SB: Tensor,
         visible_SBV: Tensor | None,
+        *,
+        fuse: bool = True,
     ) -> _Encoded:
         # Filled, not multiplied: an absent stream may hold NaN.
         signal_SBT = signal_SBT.masked_fill(~valid_SB[..., None], 0.0)
@@ -208,6 +224,8 @@ class MicroEncoder(nn.Module):
             shared_SBMD = private_SBMD
             counts = valid_SB.new_zeros((0, self.config.num_experts), dtype=torch.int64)
         fused_SBMD = private_SBMD
+        if not fuse:
+            return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, counts)
         for block in self.fusion:
             fused_SBMD = block(fused_SBMD, shared_SBMD, modality_S, angles)
         if self.fusion:

@@ -1,17 +1,17 @@
 """What executes one optimizer step: DeepSpeed, or plain torch with the same methods.
 
-A step is: forward and backward of each micro batch, one check on all workers that loss and
-gradients are finite, clip, AdamW, learning rate by schedule. A check that fails stops every worker
-before any parameter changes. With precision "bfloat16" both engines autocast the forward pass and
-keep parameters, gradients and AdamW in float32.
+A step is: the objective's `before_step`, forward and backward of each micro batch, one check on all
+workers that loss and gradients are finite, clip, AdamW, learning rate by schedule. A check that
+fails stops every worker before any parameter changes. With precision "bfloat16" both engines
+autocast the forward pass and keep parameters, gradients and AdamW in float32.
 """
 
 import json
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, Self
@@ -47,11 +47,16 @@ class Batch(Protocol):
 
 
 class Objective(nn.Module):
-    """A model with its loss: `forward(batch, step, micro_batch) -> (loss, metrics)`.
+    """A model with its loss: `forward(batch, step, lane) -> (loss, metrics)`.
 
-    `loss` is a scalar; the mean over workers and micro batches is what a step descends. `metrics`
-    are detached scalars, of the same names at every call; NaN stands for "nothing to measure".
+    `lane` is the place of the micro batch among all of a step, whichever worker has it: rank *
+    accumulation + its place on the worker. `loss` is a scalar; the mean over lanes is what a step
+    descends. `metrics` are detached scalars, of the same names at every call; NaN stands for
+    "nothing to measure".
     """
+
+    def before_step(self, micro_batches: Sequence[Any], step: int) -> None:
+        """Called on every worker, without gradients, with the micro batches of its lanes."""
 
     def after_step(self) -> None:
         """Called on every worker after each optimizer step; does nothing unless overridden."""
@@ -91,9 +96,11 @@ class Engine(ABC):
         rate = learning_rate(self.step, self.total_steps, self._optimizer_config)
         collected: list[dict[str, Tensor]] = []
         losses: list[Tensor] = []
+        micro_batches = [batch.to(self.device) for batch in micro_batches]
+        with torch.no_grad(), self._autocast():
+            self.objective.before_step(micro_batches, self.step)
         for index, batch in enumerate(micro_batches):
-            last = index == self.accumulation - 1
-            loss, metrics = self._forward_backward(batch.to(self.device), index, last)
+            loss, metrics = self._forward_backward(batch, index)
             collected.append(metrics)
             losses.append(loss.detach())
         means = {
@@ -109,6 +116,16 @@ class Engine(ABC):
         means["optim/grad_norm"] = norm
         means["optim/learning_rate"] = torch.tensor(rate, device=self.device)
         return means
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """No gradients, modules in evaluation mode, and the precision of training."""
+        self.objective.eval()
+        try:
+            with torch.no_grad(), self._autocast():
+                yield
+        finally:
+            self.objective.train()
 
     def save(self, folder: Path) -> None:
         """Write what resuming needs; every worker calls it, into one folder or one each."""
@@ -148,6 +165,16 @@ class Engine(ABC):
             "step": self.step,
         }
 
+    def _autocast(self) -> torch.autocast:
+        enabled = self._config.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def _lane(self, index: int) -> int:
+        return collectives.rank() * self.accumulation + index
+
+    def _is_last(self, index: int) -> bool:
+        return index == self.accumulation - 1
+
     def _not_finite(self, losses: list[Tensor], metrics: list[dict[str, Tensor]]) -> str:
         finite = [bool(torch.isfinite(loss)) for loss in losses]
         worst = finite.index(False) if False in finite else 0
@@ -159,10 +186,8 @@ class Engine(ABC):
         )
 
     @abstractmethod
-    def _forward_backward(
-        self, batch: Batch, index: int, last: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Add the micro batch's gradients / accumulation; `last` also reduces over workers."""
+    def _forward_backward(self, batch: Batch, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add the micro batch's gradients / accumulation; the last also reduces over workers."""
 
     @abstractmethod
     def _gradients_finite(self) -> Tensor:
@@ -198,16 +223,12 @@ class PlainEngine(Engine):
         if collectives.num_workers() > 1:
             self._ddp = DistributedDataParallel(objective, broadcast_buffers=False)
 
-    def _forward_backward(
-        self, batch: Batch, index: int, last: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward_backward(self, batch: Batch, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         module = self._ddp or self.objective
-        quiet = nullcontext() if last or self._ddp is None else self._ddp.no_sync()
+        quiet = nullcontext() if self._is_last(index) or self._ddp is None else self._ddp.no_sync()
         with quiet:
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"
-            ):
-                loss, metrics = module(batch, self.step, index)
+            with self._autocast():
+                loss, metrics = module(batch, self.step, self._lane(index))
             (loss / self.accumulation).backward()
         return loss, metrics
 
@@ -275,14 +296,12 @@ class DeepSpeedEngine(Engine):
         """Look at each gradient as it is made: ZeRO shards and frees them before the step."""
         self._finite.logical_and_(torch.isfinite(gradient).all())
 
-    def _forward_backward(
-        self, batch: Batch, index: int, last: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward_backward(self, batch: Batch, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         if index == 0:
             self._finite.fill_(True)
-        loss, metrics = self._deepspeed(batch, self.step, index)
+        loss, metrics = self._deepspeed(batch, self.step, self._lane(index))
         self._deepspeed.backward(loss)
-        if not last:
+        if not self._is_last(index):
             self._deepspeed.step()  # counts the micro batch; the last one's is _apply
         return loss, metrics
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from sleepmami.training.engine import Batch, Engine
 from sleepmami.training.prefetch import prefetched
 
 Step = Sequence[Batch]  # the micro batches of one optimizer step
-Report = Callable[[dict[str, float], Path | None], None]
+Save = Callable[[Path], None]  # writes this worker's part of a checkpoint into a folder
+Report = Callable[[dict[str, float], Save | None], None]
+Validate = Callable[[], dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +29,7 @@ class Schedule:
     total_steps: int
     log_every: int
     checkpoint_every: int
+    validate_every: int = 0
 
     @classmethod
     def of(cls, config: LoopConfig, steps_per_pass: int) -> "Schedule":
@@ -45,18 +47,28 @@ class Schedule:
             total_steps=total,
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
+            validate_every=config.validate_every,
         )
+
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether what happens `every` steps (0: never) and at the end happens after `step`."""
+        return bool(every) and (step == self.total_steps or step % every == 0)
 
 
 def run(
-    engine: Engine, batches: Callable[[int], Iterator[Step]], schedule: Schedule, report: Report
+    engine: Engine,
+    batches: Callable[[int], Iterator[Step]],
+    schedule: Schedule,
+    report: Report,
+    validate: Validate | None = None,
 ) -> None:
     """Train from `engine.step` (0, or where `engine.load` left off) to `schedule.total_steps`.
 
-    Every worker calls `report` at the same steps: every `log_every` steps with a folder of None,
-    every `checkpoint_every` steps and at the end with a folder holding this worker's part of the
-    checkpoint, which lives until `report` returns. The metrics are means over the steps since the
-    last report and over all workers.
+    Every worker calls `report` at the same steps: every `log_every` steps without `Save`, every
+    `checkpoint_every` steps and at the end with one, for a checkpoint of this very step: it is to
+    be called before `report` returns. The metrics are means over the steps since the
+    last report and over all workers; every `validate_every` steps and at the end, those of
+    `validate` are added to them.
 
     Args:
         engine: executes steps.
@@ -65,10 +77,13 @@ def run(
             thread, one step ahead.
         schedule: lengths in steps.
         report: where metrics and checkpoints go.
+        validate: measures on held-out data, with the same result on every worker; must leave the
+            engine as it finds it. None when the schedule never asks for it.
 
     Raises:
         TrainingError: on every worker, for a loss that is not finite or data that ends early.
     """
+    assert (validate is None) == (schedule.validate_every == 0)
     window = _Window()
     wanted = itertools.islice(batches(engine.step), schedule.total_steps - engine.step)
     with contextlib.closing(prefetched(wanted)) as steps:
@@ -78,22 +93,15 @@ def run(
             _require_whole_step(micro_batches, engine, schedule)
             wait_s = time.perf_counter() - fetch_start
             window.add(engine.train_step(micro_batches), micro_batches, wait_s)
-            if _report_if_due(engine, window, schedule, report):
-                window = _Window()
-
-
-def _report_if_due(engine: Engine, window: "_Window", schedule: Schedule, report: Report) -> bool:
-    finished = engine.step == schedule.total_steps
-    if finished or engine.step % schedule.checkpoint_every == 0:
-        with tempfile.TemporaryDirectory(prefix="sleepmami-checkpoint-") as folder:
+            saves = schedule.is_due(engine.step, schedule.checkpoint_every)
+            validates = validate and schedule.is_due(engine.step, schedule.validate_every)
+            if not (saves or validates or engine.step % schedule.log_every == 0):
+                continue
             metrics = window.close(engine.step, schedule.total_steps)
-            engine.save(Path(folder))
-            report(metrics, Path(folder))
-        return True
-    if engine.step % schedule.log_every == 0:
-        report(window.close(engine.step, schedule.total_steps), None)
-        return True
-    return False
+            if validate and validates:
+                metrics |= validate()
+            report(metrics, engine.save if saves else None)
+            window = _Window()
 
 
 def _require_whole_step(micro_batches: Step, engine: Engine, schedule: Schedule) -> None:

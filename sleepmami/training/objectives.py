@@ -1,34 +1,85 @@
-"""What the two pretraining stages descend: eqs. 1-3 over segments, eqs. 4-6 over nights.
+"""What pretraining of the Micro-Encoder descends: eqs. 1-3 over segments.
 
-Shapes: S streams, B rows of this worker, E epochs of a segment, N timeslots (30 s), M merged
-tokens, P patches, T samples; C sleep cycles, K nights of all workers, D features.
+Shapes: S streams, B segments of a micro batch, E epochs of a segment, N timeslots (30 s), M merged
+tokens, P patches, T samples, D features.
 
-Choices where the paper is silent: eq. 2 sees the slots, and eq. 4 the nights, of all workers;
-KoLeo looks for neighbours on its own worker only. An unusable epoch beside a usable one is encoded
-with it, as zeros, but is no target of eq. 1 and no slot of eq. 2 and KoLeo.
+Choices where the paper is silent: eq. 2 sees the slots of the whole batch, of all workers and micro
+batches; KoLeo looks for neighbours in its own micro batch only. An unusable epoch beside a usable
+one is encoded with it, as zeros, but is no target of eq. 1 and no slot of eq. 2 and KoLeo.
 
-Departures from the paper: with gradient accumulation eq. 2 runs over one micro batch of all
-workers at a time, so its N is 2 x micro_batch x num_workers and not twice the batch size.
+Departures from the paper: with `contrast_over="micro_batch"` and gradient accumulation eq. 2 runs
+over one micro batch of all workers at a time, so its N is 2 x micro_batch x num_workers and not
+twice the batch size.
 """
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sleepmami.config import DGCLConfig, MacroPretrainConfig, MicroPretrainConfig
-from sleepmami.errors import TrainingError
+from sleepmami.config import MicroPretrainConfig
 from sleepmami.losses.cross_modal import contrastive_loss
-from sleepmami.losses.dgcl import demographic_distance, dgcl
 from sleepmami.losses.koleo import koleo_loss
 from sleepmami.losses.reconstruction import reconstruction_loss, smooth_target
-from sleepmami.models.macro_encoder import MacroEncoder, cycle_ends, states_at
 from sleepmami.models.masking import NUM_PATCHES, Masks, draw_masks
-from sleepmami.models.micro_encoder import MicroEncoder, MicroOutput, epoch_means
+from sleepmami.models.micro_encoder import (
+    ContrastTokens,
+    MicroEncoder,
+    MicroOutput,
+    epoch_means,
+)
 from sleepmami.psg import MODALITIES, PATCH_SAMPLES, SEGMENT_EPOCHS
 from sleepmami.training import collectives
-from sleepmami.training.batches import MacroBatch, SegmentBatch
+from sleepmami.training.batches import SegmentBatch
+from sleepmami.training.cached_contrast import CachedContrast, cached_contrast
 from sleepmami.training.engine import Objective
+
+
+class Reconstruction(NamedTuple):
+    """What the encoder made of a micro batch, and what eq. 1 asks of it."""
+
+    output: MicroOutput
+    target_SBPT: Tensor
+    hidden_SBP: Tensor
+    valid_SBP: Tensor
+
+    def loss(self, over: Literal["masked", "all"]) -> Tensor:
+        """Eq. 1."""
+        return reconstruction_loss(
+            self.output.reconstruction_SBPT,
+            self.target_SBPT,
+            self.hidden_SBP,
+            self.valid_SBP,
+            over=over,
+        )
+
+    def of_stream(self, stream: int) -> "Reconstruction":
+        """The same of one stream alone."""
+        one = slice(stream, stream + 1)
+        predicted_SBPT = self.output.reconstruction_SBPT[one]
+        return Reconstruction(
+            self.output._replace(reconstruction_SBPT=predicted_SBPT),
+            self.target_SBPT[one],
+            self.hidden_SBP[one],
+            self.valid_SBP[one],
+        )
+
+
+class _StepPlan(NamedTuple):
+    """What a micro batch must know of the others of its step.
+
+    Attributes:
+        first_lane: of this worker.
+        mean_streams: valid streams of a micro batch, on average over all lanes.
+        contrast: eq. 2 over the whole batch; None where each micro batch has its own.
+    """
+
+    first_lane: int
+    mean_streams: Tensor
+    contrast: CachedContrast | None
 
 
 class MicroObjective(Objective):
@@ -39,68 +90,92 @@ class MicroObjective(Objective):
     Args:
         model: the encoder to train.
         config: masks and weights of the losses.
-        seed: with step, worker and micro batch it decides the masks, so that a resumed training
-            draws the masks it would have drawn.
+        seed: with step and lane it decides the masks, so that a resumed training draws the masks
+            it would have drawn, on any number of workers.
     """
 
     def __init__(self, model: MicroEncoder, config: MicroPretrainConfig, seed: int) -> None:
         super().__init__()
         self.model = model
-        self._config = config
+        self.config = config
         self._seed = seed
         self._expert_counts: Tensor | None = None
+        self._plan: _StepPlan | None = None
+
+    def before_step(self, micro_batches: Sequence[SegmentBatch], step: int) -> None:
+        """Look at the whole step: its streams and, when they accumulate, all slots of eq. 2."""
+        self._plan = self._plan_of(micro_batches, step)
+
+    def _plan_of(self, micro_batches: Sequence[SegmentBatch], step: int) -> _StepPlan:
+        config = self.config.loss
+        first_lane = collectives.rank() * len(micro_batches)
+        streams = torch.stack([batch.valid_SB.sum() for batch in micro_batches]).float().mean()
+        contrast = None
+        if len(micro_batches) > 1 and config.contrast_over == "batch" and config.lambda_cl:
+            slots = [
+                self._slots(batch, step, first_lane + index)
+                for index, batch in enumerate(micro_batches)
+            ]
+            contrast = cached_contrast(slots, self.contrastive)
+        return _StepPlan(first_lane, collectives.mean_over_workers(streams), contrast)
+
+    def _slots(self, batch: SegmentBatch, step: int, lane: int) -> tuple[Tensor, Tensor]:
+        """Shared beside private embeddings of a lane's slots, [S, N, 2 D], and which are there."""
+        signal_SBT, valid_SBE = batch
+        masks = self.draw_masks(batch.num_rows, step, lane).to(signal_SBT.device)
+        modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
+        tokens = self.model.contrast_tokens(signal_SBT, modality_S, masks, batch.valid_SB)
+        return torch.cat(slot_means(tokens), dim=-1), valid_SBE.flatten(1)
 
     def forward(
-        self, batch: SegmentBatch, step: int, micro_batch: int = 0
+        self, batch: SegmentBatch, step: int, lane: int = 0
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of one micro batch, and its parts."""
-        config = self._config.loss
-        signal_SBT, valid_SBE = batch
-        masks = self.draw_masks(batch.num_rows, step, micro_batch).to(signal_SBT.device)
-        modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
-        output = self.model(signal_SBT, modality_S, masks, batch.valid_SB)
-
-        smooth_SBT = smooth_target(signal_SBT, config.smoothing_points)
-        target_SBPT = torch.unflatten(smooth_SBT, -1, (NUM_PATCHES, PATCH_SAMPLES))
-        valid_SBP = valid_SBE.repeat_interleave(NUM_PATCHES // SEGMENT_EPOCHS, dim=-1)
-        reconstruction = reconstruction_loss(
-            output.reconstruction_SBPT,
-            target_SBPT,
-            masks.hidden_SBP,
-            valid_SBP,
-            over=config.reconstruction_over,
-        ) * _share_of_workers(batch.valid_SB.sum())
-
+        """Loss of one micro batch, and its parts; without `before_step` it is the whole batch."""
+        plan = self._plan or self._plan_of([batch], step)
+        seen = self.reconstruct(batch, self.draw_masks(batch.num_rows, step, lane))
+        share = batch.valid_SB.sum() / plan.mean_streams.clamp_min(1e-9)
+        reconstruction = seen.loss(self.config.loss.reconstruction_over) * share
         loss, parts = reconstruction, {"loss/reconstruction": reconstruction}
-        if self._config.model.shared_depth:
-            self._count_experts(output.expert_counts)
-            parts |= self._compare_slots(output, valid_SBE)
-            loss = loss + config.lambda_cl * parts["loss/contrastive"]
-            loss = loss + config.lambda_koleo * parts["loss/koleo"]
+        if self.config.model.shared_depth:
+            self._count_experts(seen.output.expert_counts)
+            parts |= self._compare_slots(seen.output, batch.valid_SBE, plan, lane)
+            loss = loss + self.config.loss.lambda_cl * parts["loss/contrastive"]
+            loss = loss + self.config.loss.lambda_koleo * parts["loss/koleo"]
         with torch.no_grad():
-            by_modality = self._by_modality(output, target_SBPT, masks, valid_SBP)
-        metrics = {"loss/total": loss, **parts, **by_modality}
+            metrics = {"loss/total": loss, **parts, **self._by_modality(seen)}
         return loss, {name: value.detach() for name, value in metrics.items()}
 
-    def _compare_slots(self, output: MicroOutput, valid_SBE: Tensor) -> dict[str, Tensor]:
+    def reconstruct(self, batch: SegmentBatch, masks: Masks) -> Reconstruction:
+        """Run the encoder on what the masks leave, beside what it is asked for."""
+        signal_SBT, valid_SBE = batch
+        masks = masks.to(signal_SBT.device)
+        modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
+        output = self.model(signal_SBT, modality_S, masks, batch.valid_SB)
+        smooth_SBT = smooth_target(signal_SBT, self.config.loss.smoothing_points)
+        return Reconstruction(
+            output=output,
+            target_SBPT=torch.unflatten(smooth_SBT, -1, (NUM_PATCHES, PATCH_SAMPLES)),
+            hidden_SBP=masks.hidden_SBP,
+            valid_SBP=valid_SBE.repeat_interleave(NUM_PATCHES // SEGMENT_EPOCHS, dim=-1),
+        )
+
+    def _compare_slots(
+        self, output: MicroOutput, valid_SBE: Tensor, plan: _StepPlan, lane: int
+    ) -> dict[str, Tensor]:
         """The parts of eq. 3 that read the shared encoder, and what describes it."""
-        config = self._config.loss
         shared_SND, private_SND = slot_means(output)
         valid_SN = valid_SBE.flatten(1)
-        both_SND = collectives.gather_rows(torch.cat([shared_SND, private_SND], dim=-1), dim=1)
-        all_shared_SND, all_private_SND = both_SND.chunk(2, dim=-1)
-        all_valid_SN = collectives.gather_rows(valid_SN, dim=1)
-        contrastive = contrastive_loss(
-            all_shared_SND,
-            all_private_SND,
-            all_valid_SN,
-            tau=config.tau,
-            temporal_negatives=config.temporal_negatives,
-        )
-        apart = 1 if config.own_segment_neighbours else SEGMENT_EPOCHS
-        koleo = koleo_loss(shared_SND, valid_SN, slots_per_segment=apart)
+        both_SND = torch.cat([shared_SND, private_SND], dim=-1)
+        if plan.contrast:
+            all_SND, all_valid_SN = plan.contrast.slots_SGD, plan.contrast.valid_SG
+            contrastive = plan.contrast.loss_of(lane - plan.first_lane, both_SND)
+        else:
+            all_SND = collectives.gather_rows(both_SND, dim=1)
+            all_valid_SN = collectives.gather_rows(valid_SN, dim=1)
+            contrastive = self.contrastive(all_SND, all_valid_SN)
+        koleo = self.koleo(shared_SND, valid_SN)
         with torch.no_grad():
-            accuracy = retrieval_accuracy(all_shared_SND, all_valid_SN)
+            accuracy = retrieval_accuracy(all_SND.chunk(2, dim=-1)[0], all_valid_SN)
         return {
             "loss/contrastive": contrastive,
             "loss/koleo": koleo,
@@ -108,134 +183,55 @@ class MicroObjective(Objective):
             **_expert_shares(output.expert_counts),
         }
 
-    def draw_masks(self, num_segments: int, step: int, micro_batch: int) -> Masks:
-        """This worker's masks of one micro batch, a function of the seed and these numbers."""
-        entropy = (self._seed, step, collectives.rank(), micro_batch)
+    def contrastive(self, both_SND: Tensor, valid_SN: Tensor) -> Tensor:
+        """Eq. 2 over shared beside private embeddings."""
+        config = self.config.loss
+        shared_SND, private_SND = both_SND.chunk(2, dim=-1)
+        return contrastive_loss(
+            shared_SND,
+            private_SND,
+            valid_SN,
+            tau=config.tau,
+            temporal_negatives=config.temporal_negatives,
+        )
+
+    def koleo(self, shared_SND: Tensor, valid_SN: Tensor) -> Tensor:
+        """KoLeo of eq. 3 over the shared embeddings of a micro batch."""
+        apart = 1 if self.config.loss.own_segment_neighbours else SEGMENT_EPOCHS
+        return koleo_loss(shared_SND, valid_SN, slots_per_segment=apart)
+
+    def draw_masks(self, num_segments: int, step: int, lane: int) -> Masks:
+        """The masks of one micro batch, a function of the seed and these numbers."""
+        return self.seeded_masks(num_segments, (self._seed, step, lane))
+
+    def seeded_masks(self, num_segments: int, entropy: Sequence[int]) -> Masks:
+        """Masks as training draws them, a function of `entropy`."""
         state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0]))
-        return draw_masks(self._config.masking, MODALITIES, num_segments, generator)
+        return draw_masks(self.config.masking, MODALITIES, num_segments, generator)
 
     def after_step(self) -> None:
         """Balance the experts' load by the tokens that all workers routed in this step."""
         if self._expert_counts is not None:
             self.model.balance_experts(collectives.sum_over_workers(self._expert_counts))
         self._expert_counts = None
+        self._plan = None
 
     def _count_experts(self, counts: Tensor) -> None:
         before = self._expert_counts
         self._expert_counts = counts if before is None else before + counts
 
-    def _by_modality(
-        self, output: MicroOutput, target_SBPT: Tensor, masks: Masks, valid_SBP: Tensor
-    ) -> dict[str, Tensor]:
+    def _by_modality(self, seen: Reconstruction) -> dict[str, Tensor]:
         """Eq. 1 of each modality; NaN where no segment has it."""
         losses = {}
         for stream, modality in enumerate(MODALITIES):
-            one = slice(stream, stream + 1)
-            loss = reconstruction_loss(
-                output.reconstruction_SBPT[one],
-                target_SBPT[one],
-                masks.hidden_SBP[one],
-                valid_SBP[one],
-                over=self._config.loss.reconstruction_over,
-            )
-            losses[f"loss/reconstruction_{modality}"] = torch.where(
-                valid_SBP[stream].any(), loss, torch.nan
-            )
+            loss = seen.of_stream(stream).loss(self.config.loss.reconstruction_over)
+            there = seen.valid_SBP[stream].any()
+            losses[f"loss/reconstruction_{modality}"] = torch.where(there, loss, torch.nan)
         return losses
 
 
-class MacroObjective(Objective):
-    """Demographic-guided contrast of all workers' nights, both directions: eq. 6."""
-
-    def __init__(self, model: MacroEncoder, config: MacroPretrainConfig) -> None:
-        super().__init__()
-        self.model = model
-        self._config = config
-
-    def forward(
-        self, batch: MacroBatch, step: int, micro_batch: int = 0
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of one batch of nights; `loss/excess` is what is left above the lowest possible.
-
-        Raises:
-            TrainingError: on every worker, when no cycle is complete in two nights.
-        """
-        config = self._config.dgcl
-        output = self.model(batch.micro_BLMD, batch.modality_valid_BLM, batch.length_B)
-        # From max_epochs, not from this batch's longest night: all workers gather equal shapes.
-        index_BC, present_BC = cycle_ends(
-            batch.length_B, self._config.max_epochs, config.cycle_epochs
-        )
-        index_BC = index_BC.clamp(max=batch.micro_BLMD.shape[1] - 1)  # where absent, any will do
-        states = [states_at(hidden_BLD, index_BC) for hidden_BLD in output]
-        states_KCD = collectives.gather_rows(torch.cat(states, dim=-1))
-        present_CK = collectives.gather_rows(present_BC).T
-        _require_pairs(present_CK, step, config.cycle_epochs)
-        distance_KK = demographic_distance(
-            collectives.gather_rows(batch.age_B),
-            collectives.gather_rows(batch.bmi_B),
-            collectives.gather_rows(batch.female_B),
-            lambda_sex=config.lambda_sex,
-        )
-        forward_CKD, backward_CKD = states_KCD.transpose(0, 1).chunk(2, dim=-1)
-        forward_loss, backward_loss = (
-            dgcl(
-                z_CKD,
-                distance_KK,
-                present_CK,
-                rho=config.rho,
-                v=config.v,
-                include_self=config.include_self,
-                reduction=config.reduction,
-            )
-            for z_CKD in (forward_CKD, backward_CKD)
-        )
-        loss = forward_loss + backward_loss
-        floor = 2 * dgcl_floor(distance_KK, present_CK, config)
-        metrics = {
-            "loss/total": loss,
-            "loss/dgcl": loss,
-            "loss/dgcl_forward": forward_loss,
-            "loss/dgcl_backward": backward_loss,
-            "loss/floor": floor,
-            "loss/excess": loss - floor,
-        }
-        return loss, {name: value.detach() for name, value in metrics.items()}
-
-
-@torch.no_grad()
-def dgcl_floor(distance_KK: Tensor, present_CK: Tensor, config: DGCLConfig) -> Tensor:
-    """The lowest value eqs. 4 and 6 can take in one direction, reduced as the loss is.
-
-    A cross entropy of the weights w is least where the similarities reproduce w; it is then their
-    entropy. The floor moves with v and lambda_sex, so losses of different settings compare only by
-    what is above it. When k runs over i too, w is first renormalised over the j != i of eq. 6.
-    """
-    others_KK = ~torch.eye(len(distance_KK), dtype=torch.bool, device=distance_KK.device)
-    pairs_CKK = present_CK.unsqueeze(2) & present_CK.unsqueeze(1) & others_KK
-    itself_CKK = present_CK.unsqueeze(2) & ~others_KK
-    terms_CKK = pairs_CKK | itself_CKK if config.include_self else pairs_CKK
-    raw_CKK = torch.where(terms_CKK, (-distance_KK.double() / config.v).exp(), 0.0)
-    weight_CKK = raw_CKK / raw_CKK.sum(2, keepdim=True).clamp_min(1e-300)
-    weight_CKK = weight_CKK.masked_fill(~pairs_CKK, 0.0)
-    total_CK1 = weight_CKK.sum(2, keepdim=True).clamp_min(1e-300)
-    floor = -torch.xlogy(weight_CKK, weight_CKK / total_CK1).sum().float()
-    if config.reduction == "sum":
-        return floor
-    return floor / pairs_CKK.any(2).sum().clamp_min(1)
-
-
-def _require_pairs(present_CK: Tensor, step: int, cycle_epochs: int) -> None:
-    most = int(present_CK.sum(1).max()) if len(present_CK) else 0
-    if most < 2:
-        raise TrainingError(
-            f"step {step}: found {most} of {present_CK.shape[1]} nights with a complete cycle of "
-            f"{cycle_epochs} epochs, expected at least two to compare"
-        )
-
-
-def slot_means(output: MicroOutput) -> tuple[Tensor, Tensor]:
+def slot_means(output: MicroOutput | ContrastTokens) -> tuple[Tensor, Tensor]:
     """Shared and private embedding of each 30-s slot, [S, N, D] each; N = segments x 2."""
     shared_SND = epoch_means(output.shared_SBMD).flatten(1, 2)
     private_SND = epoch_means(output.private_SBMD).flatten(1, 2)
@@ -257,11 +253,6 @@ def retrieval_accuracy(shared_SND: Tensor, valid_SN: Tensor) -> Tensor:
     hit_SN = similarity_SNN.argmax(-1) == own_N
     anchor_SN = valid_SN & (num_others_SN > 0)
     return (hit_SN & anchor_SN).sum() / anchor_SN.sum()
-
-
-def _share_of_workers(count: Tensor) -> Tensor:
-    """Weight that makes the mean over workers of local means the mean over all of them."""
-    return count / collectives.mean_over_workers(count.float()).clamp_min(1e-9)
 
 
 def _expert_shares(counts: Tensor) -> dict[str, Tensor]:

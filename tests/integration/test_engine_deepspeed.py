@@ -14,6 +14,7 @@ from sleepmami.config import EngineConfig, OptimizerConfig
 from sleepmami.errors import CheckpointError, TrainingError
 from sleepmami.training.engine import Engine, build_engine
 from tests.unit.training import two_workers
+from tests.unit.training.test_cached_contrast import require_equal
 from tests.unit.training.toy import ToyObjective, toy_batch
 
 pytestmark = pytest.mark.filterwarnings(  # DeepSpeed's own
@@ -135,3 +136,28 @@ def test_a_nan_on_one_worker_stops_both_before_the_step(
     for worker in seen:
         assert "step 6: loss or gradients are not finite" in worker[stage]["error"]
         assert all(worker[stage]["unchanged"])
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Any]:
+    return two_workers.accumulated(two_workers.micro_objective(), 1)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_micro_batches_have_the_contrast_of_the_whole_batch(
+    whole: dict[str, Any], stage: int, accumulation: int
+) -> None:
+    config = EngineConfig(zero_stage=stage)
+    ours = two_workers.accumulated(two_workers.micro_objective(), accumulation, config)
+    require_equal(ours, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_two_workers_have_the_contrast_of_the_whole_batch(
+    whole: dict[str, Any], seen: list[dict[Any, Any]], stage: int, accumulation: int
+) -> None:
+    for worker in seen:
+        require_equal(worker["accumulated"][stage, accumulation], whole)

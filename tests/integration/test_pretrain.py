@@ -32,7 +32,7 @@ from sleepmami.errors import ConfigError, TableError, TrainingError
 from sleepmami.losses.dgcl import demographic_distance
 from sleepmami.tables import lance_io
 from sleepmami.training.checkpoint import bundle_exists, load_bundle, save_bundle
-from sleepmami.training.objectives import dgcl_floor
+from sleepmami.training.macro_objective import dgcl_floor
 from tests.bundles import random_bundle
 from tests.corpora import write_corpus, write_micro_nights
 from tests.processes import clean_environment, left_in_session, started
@@ -131,17 +131,21 @@ def losses(file: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def survivor(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Micro run of 60 steps, one of whose workers was killed before step 33."""
+    """A Micro run of 60 steps, one of whose workers was killed before step 43."""
     folder = tmp_path_factory.mktemp("survivor")
     with pytest.MonkeyPatch.context() as patch:
-        worker = watched("micro", folder / "watch", kill_before=33)
+        worker = watched("micro", folder / "watch", kill_before=43)
         patch.setattr(pretrain_micro, "train_worker", worker)
         pretrain_micro.pretrain_micro(corpus, str(folder / "run"), MICRO)
     return folder
 
 
-def test_a_killed_worker_costs_the_steps_since_the_last_checkpoint(survivor: Path) -> None:
-    assert steps_begun(survivor / "watch") == [*range(34), *range(20, 60)]
+def test_a_killed_worker_costs_at_most_the_steps_since_the_last_checkpoint_but_one(
+    survivor: Path,
+) -> None:
+    begun = steps_begun(survivor / "watch")
+    assert begun[44] in (40, 20)  # the last one may not yet have counted
+    assert begun == [*range(44), *range(begun[44], 60)]
 
 
 def test_metrics_cover_every_step_though_a_worker_was_killed(survivor: Path) -> None:
@@ -213,7 +217,7 @@ def test_an_interrupted_command_ends_what_it_started_and_continues_later(
     monkeypatch.setattr(pretrain_micro, "train_worker", watched("micro", tmp_path / "watch"))
     pretrain_micro.pretrain_micro(corpus, str(run), long)
     begun = steps_begun(tmp_path / "watch")
-    assert begun[0] in (told // 10 * 10, told // 10 * 10 - 10)  # the last one may not yet count
+    assert begun[0] in (told // 10 * 10, told // 10 * 10 - 10, told // 10 * 10 - 20)
     assert begun == [*range(begun[0], 120)]
     assert [row["step"] for row in history(metrics)] == [*range(1, 121)]
     assert load_bundle(str(run / "micro")).lineage["micro"]["steps"] == 120
@@ -290,7 +294,7 @@ def macro_survivor(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("macro")
     run = macro_run(folder / "run", bundle_of_micro().model_id)
     with pytest.MonkeyPatch.context() as patch:
-        worker = watched("macro", folder / "watch", kill_before=6)
+        worker = watched("macro", folder / "watch", kill_before=10)
         patch.setattr(pretrain_macro, "train_worker", worker)
         pretrain_macro.pretrain_macro(corpus, run, MACRO)
     return folder
@@ -299,7 +303,9 @@ def macro_survivor(corpus: str, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_macro_on_deepspeed_with_a_restart_has_the_losses_of_plain_torch_without(
     macro_survivor: Path, corpus: str, tmp_path: Path
 ) -> None:
-    assert steps_begun(macro_survivor / "watch") == [*range(7), *range(4, 12)]
+    begun = steps_begun(macro_survivor / "watch")
+    assert begun[11] in (8, 4)  # the last checkpoint may not yet have counted
+    assert begun == [*range(11), *range(begun[11], 12)]
     run = macro_run(tmp_path, bundle_of_micro().model_id)
     engine = EngineConfig(kind="plain", zero_stage=0, micro_batch=4)
     pretrain_macro.pretrain_macro(corpus, run, replace(MACRO, engine=engine))

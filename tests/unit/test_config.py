@@ -80,3 +80,19 @@ def test_tiny_keeps_the_papers_objective() -> None:
     assert tiny().micro.loss == paper().micro.loss
     assert tiny().macro.dgcl == paper().macro.dgcl
     assert tiny().ingest == paper().ingest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss.contrast_over": "micro_batch", "engine.micro_batch": 512}, "contrast_over"),
+        ({"loss.contrast_over": "micro_batch", "loss.lambda_cl": 0.0}, "contrast_over"),
+        ({"loop.validate_every": 0, "loop.validate_rows": 99}, r"validate_rows=99 has no effect"),
+        ({"loop.validate_rows": 511}, r"loop\.validate_rows must be >= batch_size \(512\)"),
+    ],
+)
+def test_training_settings_without_effect_are_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace_at(MicroPretrainConfig(), changes)

@@ -1,23 +1,14 @@
-"""Two gloo processes, started once; what they saw is compared with one process and all rows."""
+"""What two gloo processes saw is compared with one process and all rows."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 
 from sleepmami.training import collectives
 from tests.unit.training import two_workers
 
 Seen = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    folder = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(two_workers.work, args=(str(folder),), nprocs=2)
-    return [torch.load(Path(folder) / f"worker-{rank}.pt") for rank in range(2)]
 
 
 def test_without_a_group_everything_is_the_identity() -> None:

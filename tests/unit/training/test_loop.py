@@ -1,4 +1,6 @@
+import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import torch
 from sleepmami.config import EngineConfig, LoopConfig, OptimizerConfig
 from sleepmami.errors import TrainingError
 from sleepmami.training.engine import Engine, build_engine
-from sleepmami.training.loop import Schedule, run
+from sleepmami.training.loop import Save, Schedule, run
 from tests.unit.training.toy import ToyBatch, ToyObjective, toy_steps
 
 Reports = list[tuple[dict[str, float], bool]]
@@ -26,7 +28,7 @@ def schedule(total: int, log: int = 1000, checkpoint: int = 1000) -> Schedule:
 
 def reports_of(engine: Engine, plan: Schedule) -> Reports:
     reports: Reports = []
-    run(engine, toy_steps, plan, lambda m, folder: reports.append((m, folder is not None)))
+    run(engine, toy_steps, plan, lambda m, save: reports.append((m, save is not None)))
     return reports
 
 
@@ -39,6 +41,21 @@ def test_reports_come_every_log_and_every_checkpoint_step_and_at_the_end() -> No
     reports = reports_of(toy_engine(11), schedule(11, log=2, checkpoint=4))
     steps = [(metrics["step"], saved) for metrics, saved in reports]
     assert steps == [(2, False), (4, True), (6, False), (8, True), (10, False), (11, True)]
+
+
+def test_validation_comes_every_so_many_steps_and_at_the_end() -> None:
+    plan = replace(schedule(7, log=2), validate_every=3)
+    reports: list[dict[str, float]] = []
+    seen = itertools.count()
+    run(
+        toy_engine(7),
+        toy_steps,
+        plan,
+        lambda metrics, save: reports.append(metrics),
+        lambda: {"validation/total": float(next(seen))},
+    )
+    found = [(row["step"], row.get("validation/total")) for row in reports]
+    assert found == [(2, None), (3, 0.0), (4, None), (6, 1.0), (7, 2.0)]
 
 
 def test_metrics_are_means_over_the_steps_since_the_last_report() -> None:
@@ -66,11 +83,11 @@ def test_metric_names_and_meaning() -> None:
 
 def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path: Path) -> None:
     whole, first, second = toy_engine(12), toy_engine(12), toy_engine(12)
-    run(whole, toy_steps, schedule(12), lambda metrics, folder: None)
+    run(whole, toy_steps, schedule(12), lambda metrics, save: None)
 
-    def keep(metrics: dict[str, float], folder: Path | None) -> None:
-        if folder is not None and metrics["step"] == 5:
-            first.save(tmp_path)
+    def keep(metrics: dict[str, float], save: Save | None) -> None:
+        if save and metrics["step"] == 5:
+            save(tmp_path)
 
     def dies(start: int) -> Iterator[list[ToyBatch]]:
         yield from islice(toy_steps(start), 7)
@@ -79,26 +96,26 @@ def test_a_resumed_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path: Path) ->
     with pytest.raises(OSError, match="died"):
         run(first, dies, schedule(12, checkpoint=5), keep)
     second.load(tmp_path)
-    run(second, toy_steps, schedule(12), lambda metrics, folder: None)
+    run(second, toy_steps, schedule(12), lambda metrics, save: None)
     for left, right in zip(
         whole.objective.parameters(), second.objective.parameters(), strict=True
     ):
         assert torch.equal(left, right)
 
 
-def test_the_checkpoint_folder_holds_the_state_while_reported_and_is_gone_after() -> None:
-    folders: list[Path] = []
+def test_what_a_report_saves_is_the_state_of_its_step(tmp_path: Path) -> None:
+    def report(metrics: dict[str, float], save: Save | None) -> None:
+        assert save
+        save(tmp_path)
 
-    def report(metrics: dict[str, float], folder: Path | None) -> None:
-        assert folder is not None
-        resumed = toy_engine(3)
-        resumed.load(folder)
-        assert resumed.step == 3
-        folders.append(folder)
-
-    run(toy_engine(3), toy_steps, schedule(3), report)
-    assert len(folders) == 1
-    assert not folders[0].exists()
+    engine, resumed = toy_engine(3), toy_engine(3)
+    run(engine, toy_steps, schedule(3), report)
+    resumed.load(tmp_path)
+    assert resumed.step == 3
+    for left, right in zip(
+        engine.objective.parameters(), resumed.objective.parameters(), strict=True
+    ):
+        assert torch.equal(left, right)
 
 
 def test_a_nan_batch_stops_the_run_with_the_parameters_of_the_step_before() -> None:
@@ -111,7 +128,7 @@ def test_a_nan_batch_stops_the_run_with_the_parameters_of_the_step_before() -> N
             yield micro_batches
 
     with pytest.raises(TrainingError, match="step 3"):
-        run(engine, poisoned, schedule(10), lambda metrics, folder: None)
+        run(engine, poisoned, schedule(10), lambda metrics, save: None)
     for micro_batches in islice(toy_steps(0), 3):
         twin.train_step(micro_batches)
     for left, right in zip(engine.objective.parameters(), twin.objective.parameters(), strict=True):
@@ -124,7 +141,7 @@ def test_data_that_ends_early_is_an_error_that_names_the_step() -> None:
             toy_engine(5),
             lambda start: islice(toy_steps(start), 2),
             schedule(5),
-            lambda metrics, folder: None,
+            lambda metrics, save: None,
         )
 
 

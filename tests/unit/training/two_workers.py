@@ -1,8 +1,9 @@
-"""What a spawned worker runs; `test_collectives` compares it with one process and all the rows."""
+"""What a spawned worker runs; tests compare it with one process and all the rows."""
 
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch, SegmentBatch
 from sleepmami.training.engine import Engine, build_engine
 from sleepmami.training.loop import Schedule, run
-from sleepmami.training.objectives import MacroObjective, MicroObjective
+from sleepmami.training.macro_objective import MacroObjective
+from sleepmami.training.micro_validation import validate_micro
+from sleepmami.training.objectives import MicroObjective
 from tests.unit.training.toy import ToyBatch, ToyObjective, toy_batch, toy_steps
 
 ROWS = 4  # of the global batch
@@ -41,13 +44,14 @@ def share(rows: Tensor, dim: int = 0) -> Tensor:
 
 
 class FixedMasks(MicroObjective):
-    """Each worker hides of its rows what one worker would hide of them."""
+    """Each lane hides of its rows what one worker would hide of them."""
 
-    def draw_masks(self, num_segments: int, step: int, micro_batch: int) -> Masks:
+    def draw_masks(self, num_segments: int, step: int, lane: int) -> Masks:
         generator = torch.Generator().manual_seed(step)
         hidden_SBP = torch.rand(6, ROWS, 120, generator=generator).argsort(-1) < 60
         visible_SBV = hidden_SBP.to(torch.uint8).argsort(dim=-1, stable=True)[..., :60]
-        return Masks(share(hidden_SBP, 1), share(visible_SBV, 1))
+        own = slice(lane * num_segments, (lane + 1) * num_segments)
+        return Masks(hidden_SBP[:, own], visible_SBV[:, own])
 
 
 def segment_rows(seed: int) -> SegmentBatch:
@@ -61,6 +65,12 @@ def segment_rows(seed: int) -> SegmentBatch:
     signal_SBT = torch.randn(6, ROWS, 6000, generator=generator)
     signal_SBT *= valid_SBE.repeat_interleave(3000, dim=-1)
     return SegmentBatch(share(signal_SBT, 1), share(valid_SBE, 1))
+
+
+def lanes(batch: SegmentBatch, accumulation: int) -> list[SegmentBatch]:
+    """A worker's rows as its micro batches."""
+    parts = zip(*(part.chunk(accumulation, 1) for part in batch), strict=True)
+    return [SegmentBatch(*part) for part in parts]
 
 
 def night_rows(seed: int) -> MacroBatch:
@@ -77,15 +87,60 @@ def night_rows(seed: int) -> MacroBatch:
     )
 
 
-def micro_objective() -> MicroObjective:
+def micro_objective(**changes: Any) -> MicroObjective:
+    """One that gives a batch the same loss however it is dealt out."""
     torch.manual_seed(0)
-    changes = {
-        "model.shared_depth": 1,
-        "model.higher_dim": 32,
-        "loss.lambda_koleo": 0.0,  # neighbours are looked for on one worker only
-    }
-    config = replace_at(tiny().micro, changes)
+    # KoLeo looks for neighbours in a micro batch only
+    small = {"model.shared_depth": 1, "model.higher_dim": 32, "loss.lambda_koleo": 0.0}
+    config = replace_at(tiny().micro, small | changes)
     return FixedMasks(MicroEncoder(config.model), config, seed=0)
+
+
+def drawn_masks_objective() -> MicroObjective:
+    """With the masks and KoLeo of a real training, which depend on the lanes."""
+    torch.manual_seed(0)
+    small = {"model.shared_depth": 1, "model.higher_dim": 32, "loss.lambda_koleo": 0.01}
+    config = replace_at(tiny().micro, small)
+    return MicroObjective(MicroEncoder(config.model), config, seed=0)
+
+
+def accumulated(
+    objective: MicroObjective, accumulation: int, config: EngineConfig = PLAIN
+) -> dict[str, Any]:
+    """Gradients, metrics (means over workers) and weights of a step, and the metrics of the next.
+
+    The gradients are those that autograd makes in the engine; the metrics hold the norm of those
+    that the engine has made of them.
+    """
+    gradients: dict[str, Tensor] = {}
+
+    def watch(name: str, gradient: Tensor) -> None:
+        gradients[name] = gradients.get(name, torch.zeros(())) + gradient
+
+    engine = build_engine(objective, config, OPTIMIZER, 10, accumulation)
+    hooks = [
+        parameter.register_hook(partial(watch, name))
+        for name, parameter in objective.named_parameters()
+    ]
+    first = engine.train_step(lanes(segment_rows(0), accumulation))
+    for hook in hooks:
+        hook.remove()
+    weights = {name: value.clone() for name, value in objective.state_dict().items()}
+    second = engine.train_step(lanes(segment_rows(1), accumulation))
+    return {
+        "gradients": {n: collectives.mean_over_workers(g) for n, g in gradients.items()},
+        "first": {n: collectives.mean_over_workers(v).item() for n, v in first.items()},
+        "second": {n: collectives.mean_over_workers(v).item() for n, v in second.items()},
+        "weights": weights,
+    }
+
+
+def validated(accumulation: int) -> dict[str, float]:
+    """What two validation steps say, dealt out as this many micro batches."""
+    objective = drawn_masks_objective()
+    engine = build_engine(objective, PLAIN, OPTIMIZER, 10, accumulation)
+    steps = [lanes(segment_rows(step), accumulation) for step in range(2)]
+    return validate_micro(engine, objective, lambda: iter(steps))
 
 
 def balance_bias(engine: Engine) -> Tensor:
@@ -117,7 +172,7 @@ def train(which: str, num_steps: int = 2) -> dict[str, Any]:
     micro = which == "micro"
     objective = micro_objective() if micro else macro_objective()
     batches = [segment_rows(step) if micro else night_rows(step) for step in range(num_steps)]
-    loss, _ = objective(batches[0], 0)
+    loss, _ = objective(batches[0], 0, collectives.rank())
     loss.backward()
     gradients = {
         name: collectives.mean_over_workers(parameter.grad)  # what an engine does
@@ -188,7 +243,7 @@ def _stopped(engine: Any, batches: Any) -> dict[str, Any]:
     schedule = Schedule(total_steps=10, log_every=1, checkpoint_every=100)
     reports: list[dict[str, float]] = []
     try:
-        run(engine, batches, schedule, lambda metrics, folder: reports.append(metrics))
+        run(engine, batches, schedule, lambda metrics, save: reports.append(metrics))
         error = ""
     except TrainingError as raised:
         error = str(raised)
@@ -207,6 +262,9 @@ def work(rank: int, folder: str) -> None:
         "macro": train("macro"),
         "poisoned": poisoned_run(),
         "uneven": uneven_run(),
+        "accumulated": {count: accumulated(micro_objective(), count) for count in (1, 2)},
+        "drawn_masks": accumulated(drawn_masks_objective(), 1),
+        "validated": validated(1),
     }
     dist.destroy_process_group()
     torch.save(seen, Path(folder) / f"worker-{rank}.pt")
@@ -257,6 +315,11 @@ def work_deepspeed(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    seen = {stage: deepspeed_run(stage, Path(folder)) for stage in range(3)}
+    seen: dict[Any, Any] = {stage: deepspeed_run(stage, Path(folder)) for stage in range(3)}
+    seen["accumulated"] = {
+        (stage, count): accumulated(micro_objective(), count, EngineConfig(zero_stage=stage))
+        for stage in range(3)
+        for count in (1, 2)
+    }
     dist.destroy_process_group()
     torch.save(seen, Path(folder) / f"worker-{rank}.pt")

@@ -1,0 +1,143 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from sleepmami.config import (
+    DGCLConfig,
+    EngineConfig,
+    MacroEncoderConfig,
+    MacroPretrainConfig,
+    OptimizerConfig,
+)
+from sleepmami.errors import TrainingError
+from sleepmami.losses.dgcl import dgcl
+from sleepmami.models.macro_encoder import MacroEncoder
+from sleepmami.training.batches import MacroBatch
+from sleepmami.training.engine import build_engine
+from sleepmami.training.macro_objective import MacroObjective, dgcl_floor
+
+MACRO = MacroPretrainConfig(
+    model=MacroEncoderConfig(dim=16, forward_depth=1, backward_depth=1, state_dim=4),
+    dgcl=DGCLConfig(cycle_epochs=4),
+    max_epochs=12,
+)
+
+
+def macro_objective(config: MacroPretrainConfig = MACRO) -> MacroObjective:
+    torch.manual_seed(0)
+    return MacroObjective(MacroEncoder(config.model, micro_dim=8), config)
+
+
+def nights(lengths: list[int], padded_to: int | None = None, padding: float = 0.0) -> MacroBatch:
+    generator = torch.Generator().manual_seed(2)
+    num = len(lengths)
+    micro_BLMD = torch.full((num, padded_to or max(lengths), 6, 8), padding)
+    for index, length in enumerate(lengths):
+        micro_BLMD[index, :length] = torch.randn(length, 6, 8, generator=generator)
+    return MacroBatch(
+        micro_BLMD=micro_BLMD,
+        modality_valid_BLM=torch.ones(micro_BLMD.shape[:3], dtype=torch.bool),
+        length_B=torch.tensor(lengths),
+        age_B=torch.linspace(-1, 1, num),
+        bmi_B=torch.linspace(0, 1, num) ** 2,
+        female_B=torch.arange(num) % 2 == 0,
+    )
+
+
+def test_forward_and_backward_add_to_the_total_and_the_floor_is_below() -> None:
+    loss, metrics = macro_objective()(nights([12, 9, 8, 12]), step=0)
+    torch.testing.assert_close(loss, metrics["loss/dgcl_forward"] + metrics["loss/dgcl_backward"])
+    torch.testing.assert_close(metrics["loss/excess"], loss - metrics["loss/floor"])
+    assert metrics["loss/excess"] > 0
+    assert metrics["loss/floor"] > 0
+
+
+def test_cycles_end_where_eq_4_says_in_both_directions() -> None:
+    objective = macro_objective()
+    batch = nights([8, 8, 8])
+    _, metrics = objective(batch, step=0)
+    output = objective.model(batch.micro_BLMD, batch.modality_valid_BLM, batch.length_B)
+    distance_KK = (batch.age_B[:, None] - batch.age_B).abs()
+    distance_KK += (batch.bmi_B[:, None] - batch.bmi_B).abs()
+    distance_KK = distance_KK / 2 + (batch.female_B[:, None] != batch.female_B).float()
+    for name, hidden_BLD in zip(("forward", "backward"), output, strict=True):
+        z_CKD = torch.stack([hidden_BLD[:, 3], hidden_BLD[:, 7]])
+        present_CK = torch.ones(2, 3, dtype=torch.bool)
+        expected = dgcl(
+            z_CKD, distance_KK, present_CK, rho=0.1, v=0.5, include_self=False, reduction="mean"
+        )
+        torch.testing.assert_close(metrics[f"loss/dgcl_{name}"], expected)
+
+
+def test_padding_changes_nothing() -> None:
+    plain, _ = macro_objective()(nights([8, 5, 9]), step=0)
+    padded, _ = macro_objective()(nights([8, 5, 9], padded_to=12, padding=1e3), step=0)
+    torch.testing.assert_close(plain, padded)
+
+
+def test_nights_shorter_than_max_epochs_are_taken() -> None:
+    loss, _ = macro_objective()(nights([4, 5]), step=0)
+    assert loss.item() == pytest.approx(0.0, abs=1e-6)  # one pair: nothing to tell apart
+
+
+def test_fewer_than_two_complete_cycles_stop_with_numbers() -> None:
+    with pytest.raises(
+        TrainingError, match="step 3: found 1 of 2 nights with a complete cycle of 4"
+    ):
+        macro_objective()(nights([3, 4]), step=3)
+
+
+def test_training_brings_the_loss_towards_its_floor() -> None:
+    optimizer = OptimizerConfig(learning_rate=1e-2, warmup_fraction=0.0)
+    engine = build_engine(
+        macro_objective(), EngineConfig(kind="plain", zero_stage=0), optimizer, 40, 1
+    )
+    batch = nights([12, 9, 8, 12])
+    excess = [engine.train_step([batch])["loss/excess"].item() for _ in range(40)]
+    assert excess[-1] < excess[0] / 10
+    assert excess[-1] > -1e-5
+
+
+def floor(distance_KK: Tensor, config: DGCLConfig, cycles: int = 1) -> float:
+    present_CK = torch.ones(cycles, len(distance_KK), dtype=torch.bool)
+    return dgcl_floor(distance_KK, present_CK, config).item()
+
+
+def test_three_alike_subjects_have_a_floor_of_log_two() -> None:
+    assert floor(torch.zeros(3, 3), DGCLConfig()) == pytest.approx(math.log(2))
+
+
+def test_with_itself_each_other_weight_is_a_third() -> None:
+    value = floor(torch.zeros(3, 3), DGCLConfig(include_self=True))
+    assert value == pytest.approx(2 / 3 * math.log(2))
+
+
+def test_the_sum_runs_over_cycles_and_subjects() -> None:
+    value = floor(torch.zeros(3, 3), DGCLConfig(reduction="sum"), cycles=2)
+    assert value == pytest.approx(2 * 3 * math.log(2))
+
+
+def test_a_far_third_subject_takes_the_choice_away() -> None:
+    distance_KK = torch.tensor([[0.0, 0.0, 99.0], [0.0, 0.0, 99.0], [99.0, 99.0, 0.0]])
+    assert floor(distance_KK, DGCLConfig()) == pytest.approx(math.log(2) / 3)
+
+
+def test_an_absent_subject_is_not_in_the_floor() -> None:
+    present_CK = torch.tensor([[True, True, True, False]])
+    value = dgcl_floor(torch.zeros(4, 4), present_CK, DGCLConfig())
+    assert value.item() == pytest.approx(math.log(2))
+
+
+def test_equal_embeddings_of_alike_subjects_reach_the_floor() -> None:
+    loss = dgcl(
+        torch.ones(1, 5, 3),
+        torch.zeros(5, 5),
+        torch.ones(1, 5, dtype=torch.bool),
+        rho=0.1,
+        v=0.5,
+        include_self=False,
+        reduction="mean",
+    )
+    assert loss.item() == pytest.approx(floor(torch.zeros(5, 5), DGCLConfig()))
