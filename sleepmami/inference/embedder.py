@@ -36,6 +36,8 @@ from sleepmami.psg import (
 from sleepmami.training.batches import night_batch
 from sleepmami.training.checkpoint import Bundle, load_bundle
 
+DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochEmbedding:
@@ -99,8 +101,9 @@ class Embedder:
         self.device = torch.device(device)
         self.precision = precision
         self.dim = bundle.micro.model.higher_dim
-        self._micro = MicroEncoder(bundle.micro.model)
-        self._prepare(self._micro, bundle.micro_state, "micro")
+        micro = MicroEncoder(bundle.micro.model)
+        self._prepare(micro, bundle.micro_state, "micro")
+        self._micro = micro.for_inference(DTYPES[precision])
         self._macro: MacroEncoder | None = None
         if bundle.macro is not None:
             self._macro = MacroEncoder(bundle.macro.model, self.dim)
@@ -210,11 +213,7 @@ class Embedder:
                 yield slot, epochs, epoch_SBED[:, rows], valid_SB[:, rows].numpy()
 
     def _embed(self, signal_SBT: Tensor, streams: Tensor, valid_SB: Tensor) -> NDArray[np.float32]:
-        half = self.precision == "bfloat16"
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=half),
-        ):
+        with torch.inference_mode():
             epoch_SBED = self._micro.embed(
                 signal_SBT.to(self.device), streams.to(self.device), valid_SB.to(self.device)
             )

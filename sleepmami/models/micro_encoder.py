@@ -26,6 +26,8 @@ decoder's embedding.
 
 from __future__ import annotations
 
+import copy
+import itertools
 from typing import NamedTuple, cast
 
 import torch
@@ -186,6 +188,18 @@ class MicroEncoder(nn.Module):
         fused_SBMD = self._encode(signal_SBT, modality_S, valid_SB, None).fused_SBMD
         return epoch_means(fused_SBMD).masked_fill(~valid_SB[..., None, None], 0.0)
 
+    def for_inference(self, dtype: torch.dtype) -> MicroEncoder:
+        """A frozen copy that computes in `dtype`: its weights are cast once, not in every batch.
+
+        Routing stays float32, as in training: a rounded logit can choose another expert. Use it
+        without autocast.
+        """
+        copied = copy.deepcopy(self).eval().requires_grad_(False)
+        for name, tensor in itertools.chain(copied.named_parameters(), copied.named_buffers()):
+            if not name.endswith(("experts.router", "experts.balance_bias")):
+                tensor.data = tensor.data.to(dtype)
+        return copied
+
     @torch.no_grad()
     def balance_experts(self, expert_counts: Tensor) -> None:
         """After an optimizer step: counts [layers, experts] summed over all workers."""
@@ -203,6 +217,7 @@ class MicroEncoder(nn.Module):
     ) -> _Encoded:
         # Filled, not multiplied: an absent stream may hold NaN.
         signal_SBT = signal_SBT.masked_fill(~valid_SB[..., None], 0.0)
+        signal_SBT = signal_SBT.to(self.upsample.weight.dtype)
         # The same positions for all streams: same time, no rotation between modalities. They count
         # 2.5 s each, so packed tokens of the visible half count in twos.
         num_merged, step = NUM_PATCHES // self.config.merge_stride, 1

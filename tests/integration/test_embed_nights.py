@@ -161,6 +161,14 @@ def test_vectors_of_another_model_are_refused(corpus: Path, run: Path, embed: Em
     assert lance_io.read_table(micro_nights(run)) == before
 
 
+def test_vectors_of_another_precision_are_refused(corpus: Path, run: Path) -> None:
+    before = lance_io.read_table(micro_nights(run))
+    half = dataclasses.replace(CONFIG, precision="bfloat16")
+    with pytest.raises(TableError, match="found vectors of precision=float32"):
+        embed_micro_nights(str(corpus), str(run), half)
+    assert lance_io.read_table(micro_nights(run)) == before
+
+
 def test_a_cohort_is_embedded_once_and_ray_warns_of_nothing(
     complete: str, bundle_folder: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,8 @@
-"""One recording, four ways in: library, `embed file`, `embed cohort` and HTTP say the same."""
+"""One recording, four ways in: library, `embed file`, `embed cohort` and HTTP say the same.
+
+In float32 with a batch size of its own for each; in bfloat16, whose rounding follows the shapes of
+the products, with the same one.
+"""
 
 import base64
 import io
@@ -16,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from sleepmami.config import EmbedConfig, IngestConfig, ServeConfig, SimulateConfig
+from sleepmami.config import EmbedConfig, IngestConfig, Precision, ServeConfig, SimulateConfig
 from sleepmami.inference.embedder import Embedder, NightEmbedding
 from sleepmami.psg import MODALITIES
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
@@ -32,6 +36,10 @@ ARRAYS = ("micro", "macro", "night")
 MASKS = ("epoch_valid", "modality_valid")
 MADE = ("simulated", "sparse")
 REAL = ("Osas2002plusQRS", "short_psg")
+BATCHES: dict[Precision, tuple[int, int, int, int]] = {
+    "float32": (3, 4, 5, 2),
+    "bfloat16": (4,) * 4,
+}
 TYPES = ("application/json", "application/vnd.apache.arrow.stream", "application/x-npz")
 
 
@@ -41,6 +49,7 @@ class Answer:
 
     arrays: dict[str, NDArray[Any]]
     missing: list[str]
+    precision: str
     hashes: tuple[str, str]
     channels: list[dict[str, str]] = field(default_factory=list)
 
@@ -87,10 +96,19 @@ def write_sparse(path: Path) -> None:
     )
 
 
+@pytest.fixture(scope="module", params=BATCHES)
+def precision(request: pytest.FixtureRequest) -> Precision:
+    found: Precision = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def library(bundle_folder: str, recordings: dict[str, Path]) -> dict[str, NightEmbedding]:
+def library(
+    bundle_folder: str, recordings: dict[str, Path], precision: Precision
+) -> dict[str, NightEmbedding]:
     loaded = load_bundle(bundle_folder)
-    embedder = Embedder(loaded, windows_per_batch=3)
+    batch, *_ = BATCHES[precision]
+    embedder = Embedder(loaded, windows_per_batch=batch, precision=precision)
     return {
         name: embedder.night(load_night(path, loaded.preprocess, recording_id=name))
         for name, path in recordings.items()
@@ -102,6 +120,7 @@ def cohort(
     ray_cluster: object,
     bundle_folder: str,
     recordings: dict[str, Path],
+    precision: Precision,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Answer]:
     from pipelines.embed_nights import embed_cohort
@@ -112,13 +131,13 @@ def cohort(
     ingest(
         str(next(iter(recordings.values())).parent), corpus, IngestConfig(recording_ids="file_name")
     )
-    table = embed_cohort(
-        corpus, bundle_folder, str(folder / "out"), EmbedConfig(windows_per_batch=5)
-    )
+    config = EmbedConfig(windows_per_batch=BATCHES[precision][2], precision=precision)
+    table = embed_cohort(corpus, bundle_folder, str(folder / "out"), config)
     return {
         night.recording_id: Answer(
             arrays={name: getattr(night, name) for name in ARRAYS + MASKS},
             missing=list(night.modalities_missing),
+            precision=json.loads(lance_io.metadata(table)["config"])["embed"]["precision"],
             hashes=(night.model_id, night.weights_sha256),
             channels=[
                 dict(zip(("modality", "label"), used.split("=", 1), strict=True))
@@ -130,10 +149,11 @@ def cohort(
 
 
 @pytest.fixture(scope="module")
-def url(ray_cluster: object, bundle_folder: str) -> Iterator[str]:
+def url(ray_cluster: object, bundle_folder: str, precision: Precision) -> Iterator[str]:
     from serve_apps.embedding_app import start, stop
 
-    yield start(bundle_folder, ServeConfig(port=0, windows_per_batch=2))
+    config = ServeConfig(port=0, windows_per_batch=BATCHES[precision][3], precision=precision)
+    yield start(bundle_folder, config)
     stop()
 
 
@@ -141,6 +161,7 @@ def from_info(arrays: dict[str, NDArray[Any]], info: dict[str, Any]) -> Answer:
     return Answer(
         arrays=arrays,
         missing=info["modalities_missing"],
+        precision=info["precision"],
         hashes=(info["model_id"], info["weights_sha256"]),
         channels=info["channels_used"],
     )
@@ -179,6 +200,7 @@ def assert_agrees(found: Answer, expected: NightEmbedding) -> None:
     for name in MASKS:
         np.testing.assert_array_equal(found.arrays[name], getattr(expected, name))
     assert found.missing == expected.info["modalities_missing"]
+    assert found.precision == expected.info["precision"]
     assert found.hashes == (expected.info["model_id"], expected.info["weights_sha256"])
 
 
@@ -209,6 +231,29 @@ def test_the_recordings_are_worth_comparing(library: dict[str, NightEmbedding]) 
         assert embedding.micro[embedding.epoch_valid].any(axis=1).all()
 
 
+def test_bfloat16_keeps_the_direction_of_every_vector(
+    precision: Precision,
+    library: dict[str, NightEmbedding],
+    recordings: dict[str, Path],
+    bundle_folder: str,
+) -> None:
+    """Simulated and real recordings; in float32 it compares one batch size with another."""
+    loaded = load_bundle(bundle_folder)
+    exact = Embedder(loaded, windows_per_batch=7)
+    for name, found in library.items():
+        expected = exact.night(load_night(recordings[name], loaded.preprocess, recording_id=name))
+        for array in ARRAYS:
+            cosine = cosines(getattr(found, array), getattr(expected, array))
+            assert cosine.min() >= 0.9999, (name, array)
+
+
+def cosines(one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of rows; epochs without a vector are left out."""
+    one, two = np.atleast_2d(one).astype(np.float64), np.atleast_2d(two).astype(np.float64)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+    return np.asarray((one * two).sum(1)[lengths > 0] / lengths[lengths > 0])
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".arrow", ".parquet"])
 def test_embed_file_agrees_with_the_library(
     suffix: str,
@@ -216,12 +261,14 @@ def test_embed_file_agrees_with_the_library(
     library: dict[str, NightEmbedding],
     recordings: dict[str, Path],
     bundle_folder: str,
+    precision: Precision,
     tmp_path: Path,
 ) -> None:
     from pipelines.embed_file import embed_file
 
     output = tmp_path / f"night{suffix}"
-    embed_file(str(recordings[name]), bundle_folder, str(output), EmbedConfig(windows_per_batch=4))
+    config = EmbedConfig(windows_per_batch=BATCHES[precision][1], precision=precision)
+    embed_file(str(recordings[name]), bundle_folder, str(output), config)
     data = output.read_bytes()
     if suffix == ".npz":
         answer = from_npz(data)
