@@ -26,6 +26,8 @@ decoder's embedding.
 
 from __future__ import annotations
 
+import copy
+import itertools
 from typing import NamedTuple, cast
 
 import torch
@@ -33,7 +35,7 @@ from torch import Tensor, nn
 
 from sleepmami.config import MicroEncoderConfig
 from sleepmami.models.attention import CrossAttentionBlock, Rotary, SelfAttentionBlock, rotary
-from sleepmami.models.layers import INIT_STD, Linear, RMSNorm
+from sleepmami.models.layers import INIT_STD, Linear, RMSNorm, per_stream
 from sleepmami.models.masking import NUM_PATCHES, Masks
 from sleepmami.models.moe import MoEBlock
 from sleepmami.models.patching import PatchEmbed, PatchMerge, put_on_grid
@@ -84,7 +86,7 @@ class Decoder(nn.Module):
     def forward(self, x_SBPD: Tensor, modality_S: Tensor, masks: Masks) -> Tensor:
         """Tokens [S, B, 120 or packed 60, upsample_dim] -> samples [S, B, 120, 50]."""
         x_SBPD = self.embed(x_SBPD, modality_S)
-        token_SD = self.mask_token.index_select(0, modality_S)
+        token_SD = per_stream(self.mask_token, modality_S)
         if self.packed:
             x_SBPD = put_on_grid(x_SBPD, masks.visible_SBV, NUM_PATCHES, token_SD)
         else:
@@ -172,6 +174,18 @@ class MicroEncoder(nn.Module):
         fused_SBMD = self._encode(signal_SBT, modality_S, valid_SB, None).fused_SBMD
         return epoch_means(fused_SBMD).masked_fill(~valid_SB[..., None, None], 0.0)
 
+    def for_inference(self, dtype: torch.dtype) -> MicroEncoder:
+        """A frozen copy that computes in `dtype`: its weights are cast once, not in every batch.
+
+        Routing stays float32, as in training: a rounded logit can choose another expert. Use it
+        without autocast.
+        """
+        copied = copy.deepcopy(self).eval().requires_grad_(False)
+        for name, tensor in itertools.chain(copied.named_parameters(), copied.named_buffers()):
+            if not name.endswith(("experts.router", "experts.balance_bias")):
+                tensor.data = tensor.data.to(dtype)
+        return copied
+
     @torch.no_grad()
     def balance_experts(self, expert_counts: Tensor) -> None:
         """After an optimizer step: counts [layers, experts] summed over all workers."""
@@ -187,6 +201,7 @@ class MicroEncoder(nn.Module):
     ) -> _Encoded:
         # Filled, not multiplied: an absent stream may hold NaN.
         signal_SBT = signal_SBT.masked_fill(~valid_SB[..., None], 0.0)
+        signal_SBT = signal_SBT.to(self.upsample.weight.dtype)
         # The same positions for all streams: same time, no rotation between modalities. They count
         # 2.5 s each, so packed tokens of the visible half count in twos.
         num_merged, step = NUM_PATCHES // self.config.merge_stride, 1
