@@ -1,8 +1,8 @@
 """Which matrix products does a piece of work make, and how long do they take alone?
 
-The yardstick of bench_step.py. Every product the work dispatches is written down with its shapes and
-strides, backward and optimizer included; attention counts as the products of its definition, the
-experts as one product per expert with the rows it really got. They are then run alone.
+The yardstick of bench_step.py. Every product the work dispatches is written down with its shapes
+and strides, backward included; attention counts as the products of its definition, the experts as
+one product per expert with the rows it really got. They are then run alone.
 """
 
 from __future__ import annotations
@@ -172,9 +172,7 @@ class Yardstick:
         return self._timer(work) / repeats
 
 
-def operands(
-    product: Product, device: torch.device, *, contiguous: bool
-) -> tuple[Tensor, Tensor]:
+def operands(product: Product, device: torch.device, *, contiguous: bool) -> tuple[Tensor, Tensor]:
     """Random operands: row-major, or with rows and columns in the order the work had them."""
     sides = []
     for shape, stride in (

@@ -101,6 +101,8 @@ class Embedder:
         self.dim = bundle.micro.model.higher_dim
         self._micro = MicroEncoder(bundle.micro.model)
         self._prepare(self._micro, bundle.micro_state, "micro")
+        if precision == "bfloat16":
+            self._micro = self._micro.for_inference(torch.bfloat16)
         self._macro: MacroEncoder | None = None
         if bundle.macro is not None:
             self._macro = MacroEncoder(bundle.macro.model, self.dim)
@@ -210,11 +212,7 @@ class Embedder:
                 yield slot, epochs, epoch_SBED[:, rows], valid_SB[:, rows].numpy()
 
     def _embed(self, signal_SBT: Tensor, streams: Tensor, valid_SB: Tensor) -> NDArray[np.float32]:
-        half = self.precision == "bfloat16"
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=half),
-        ):
+        with torch.inference_mode():
             epoch_SBED = self._micro.embed(
                 signal_SBT.to(self.device), streams.to(self.device), valid_SB.to(self.device)
             )
