@@ -6,49 +6,61 @@ Random inputs, one process, no Ray: the price of the models alone. README.md say
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
-import statistics
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from step_clock import Clock
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from sleepmami import __version__
 from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig
 from sleepmami.config_edit import replace_at
+from sleepmami.models.cpu import prepare_cpu
 from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.presets import PRESETS, preset
 from sleepmami.psg import MODALITIES, SEGMENT_EPOCHS, SEGMENT_SAMPLES
 from sleepmami.training.batches import MacroBatch, SegmentBatch
-from sleepmami.training.engine import Batch, Engine, Objective, build_engine
+from sleepmami.training.engine import Engine, Objective, build_engine
 from sleepmami.training.macro_objective import MacroObjective
 from sleepmami.training.objectives import MicroObjective
 
-MICRO_BATCH = 8  # segments
+MICRO_BATCH = {"cpu": 32, "cuda": 512}  # segments that one forward and backward takes
+ACCUMULATION = {"cpu": 2, "cuda": 1}  # micro batches of a step; the paper's 512 would be 16
+EMBED_BATCH = {"cpu": 32, "cuda": 512}  # EmbedConfig.windows_per_batch on a CPU
 MACRO_BATCH, MACRO_BATCH_FULL = 8, 40  # nights
-GEMM_SIZE = {"cpu": 2048, "cuda": 8192}
+NIGHT_SEGMENTS = 480  # eight hours
+PAPER_SEGMENTS, PAPER_PASSES = 9.48e6, 3  # Table 9
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def main() -> None:
     """Measure, print a table, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="paper")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
-    parser.add_argument("--full", action="store_true", help="also a Macro step of 40 nights")
+    parser.add_argument("--macro", action="store_true", help="also the Macro-Encoder")
+    parser.add_argument("--full", action="store_true", help="its step with 40 nights, too")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs; the median counts")
-    parser.add_argument("--precision", choices=sorted(DTYPES), default="float32")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs; the median counts")
+    parser.add_argument("--precision", choices=sorted(DTYPES), help="default bfloat16 on CUDA")
+    parser.add_argument("--micro-batch", type=int, help="segments; default 32, on CUDA 512")
+    parser.add_argument("--accumulation", type=int, help="micro batches of a step")
+    parser.add_argument("--compile", action="store_true", help="with engine.compile")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    kind = torch.device(arguments.device).type
+    if arguments.precision is None:
+        arguments.precision = "bfloat16" if kind == "cuda" else "float32"
+    arguments.micro_batch = arguments.micro_batch or MICRO_BATCH[kind]
+    arguments.accumulation = arguments.accumulation or ACCUMULATION[kind]
+    prepare_cpu(arguments.threads)
     torch.manual_seed(0)
     result = measure(arguments)
     print_table(result)
@@ -57,40 +69,92 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Every number of the report."""
+    """Every number of the report, the ones asked for most often first."""
     device = torch.device(arguments.device)
     settings = preset(arguments.preset)
     micro_dim = settings.micro.model.higher_dim
-    micro, macro = MicroEncoder(settings.micro.model), MacroEncoder(settings.macro.model, micro_dim)
-    parameters = {"micro": parameter_counts(micro), "macro": parameter_counts(macro)}
-    gemm_per_s = gemm_flop_per_s(device, DTYPES[arguments.precision])
-    clock = Clock(device, arguments.repeats, gemm_per_s)
-
-    objective: Objective = MicroObjective(micro.to(device), settings.micro, seed=0)
-    engine = one_process_engine(objective, settings.micro, MICRO_BATCH, arguments.precision)
-    segments = random_segments(MICRO_BATCH).to(device)
-    runs = [
-        clock.step("micro step", engine, segments),
-        clock.inference("micro embed", MICRO_BATCH, lambda: embed_micro(micro, segments)),
-    ]
-    objective = MacroObjective(macro.to(device), settings.macro)
-    for size in (MACRO_BATCH, MACRO_BATCH_FULL) if arguments.full else (MACRO_BATCH,):
-        engine = one_process_engine(objective, settings.macro, size, arguments.precision)
-        nights = random_nights(size, settings.macro.max_epochs, micro_dim).to(device)
-        runs.append(clock.step("macro step", engine, nights))
-    night = random_nights(1, settings.macro.max_epochs, micro_dim).to(device)
-    runs.append(clock.inference("macro embed", 1, lambda: macro.embed(*night[:3])))
+    micro = MicroEncoder(settings.micro.model).to(device)
+    macro = MacroEncoder(settings.macro.model, micro_dim).to(device)
+    clock = Clock(device, arguments.repeats)
+    runs = micro_runs(clock, micro, settings.micro, arguments)
+    if arguments.macro or arguments.full:
+        sizes = (MACRO_BATCH, MACRO_BATCH_FULL) if arguments.full else (MACRO_BATCH,)
+        runs += macro_runs(clock, macro, settings.macro, micro_dim, sizes, arguments.precision)
     return {
+        **headline({run["name"]: run for run in runs}, device),
         "preset": arguments.preset,
         "precision": arguments.precision,
+        "compiled": arguments.compile,
         "threads": arguments.threads,
         "repeats": arguments.repeats,
         "machine": machine(device),
         "code": {"version": __version__, **git_state()},
-        "parameters": parameters,
-        "gemm_gflop_per_s": gemm_per_s / 1e9,
+        "parameters": {"micro": parameter_counts(micro), "macro": parameter_counts(macro)},
         "runs": runs,
     }
+
+
+def micro_runs(
+    clock: Clock, model: MicroEncoder, config: MicroPretrainConfig, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """A training step, and embedding in both precisions."""
+    engine = one_process_engine(
+        MicroObjective(model, config, seed=0),
+        config,
+        arguments.micro_batch,
+        arguments.precision,
+        arguments.accumulation,
+    )
+    segments = random_segments(arguments.micro_batch).to(clock.device)
+    dtype = DTYPES[arguments.precision]
+    runs = [clock.step("micro step", engine, segments, dtype)]
+    segments = random_segments(EMBED_BATCH[clock.device.type]).to(clock.device)
+    for name, embed_dtype in (("micro embed", torch.float32), ("micro embed bf16", torch.bfloat16)):
+        frozen = model.for_inference(embed_dtype)
+        work = functools.partial(embed_micro, frozen, segments)
+        runs.append(clock.inference(name, segments, work, embed_dtype))
+    return runs
+
+
+def macro_runs(
+    clock: Clock,
+    model: MacroEncoder,
+    config: MacroPretrainConfig,
+    micro_dim: int,
+    sizes: Sequence[int],
+    precision: str,
+) -> list[dict[str, Any]]:
+    """A training step of each size, and one whole night."""
+    runs = []
+    dtype = DTYPES[precision]
+    for size in sizes:
+        engine = one_process_engine(MacroObjective(model, config), config, size, precision, 1)
+        nights = random_nights(size, config.max_epochs, micro_dim).to(clock.device)
+        runs.append(clock.step("macro step", engine, nights, dtype))
+    night = random_nights(1, config.max_epochs, micro_dim).to(clock.device)
+    work = functools.partial(model.embed, *night[:3])
+    return [*runs, clock.inference("macro embed", night, work, torch.float32)]
+
+
+def headline(runs: dict[str, dict[str, Any]], device: torch.device) -> dict[str, float]:
+    """The keys others read; README.md defines them."""
+    train, infer, half = (runs[f"micro {name}"] for name in ("step", "embed", "embed bf16"))
+    keys = {
+        "train_gemm_share": train["gemm_share"],
+        "infer_gemm_share": infer["gemm_share"],
+        "infer_gemm_share_bf16": half["gemm_share"],
+        "train_windows_per_s": train["rows_per_busy_second"],
+        "infer_windows_per_s": infer["rows_per_busy_second"],
+        "infer_windows_per_s_bf16": half["rows_per_busy_second"],
+    }
+    if device.type == "cpu":
+        keys["night_cpu_s"] = NIGHT_SEGMENTS / infer["rows_per_busy_second"]
+        keys["night_cpu_s_bf16"] = NIGHT_SEGMENTS / half["rows_per_busy_second"]
+        return keys
+    per_s = train["rows_per_busy_second"]
+    hours = PAPER_SEGMENTS * PAPER_PASSES / per_s / 3600
+    cuda = {"mfu": train["square_gemm_share"], "gpu_windows_per_s": per_s}
+    return keys | cuda | {"paper_schedule_hours": hours}
 
 
 def parameter_counts(model: nn.Module) -> dict[str, int]:
@@ -103,95 +167,19 @@ def parameter_counts(model: nn.Module) -> dict[str, int]:
     return parts | ({"own": own} if own else {}) | {"total": total}
 
 
-def gemm_flop_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """What a large square matrix product reaches: the yardstick of this run, best of five."""
-    size = GEMM_SIZE[device.type]
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    best_s = min(busy_s(*timed(lambda: left @ right, device), device) for _ in range(6))
-    return 2 * size**3 / best_s
-
-
-def timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Wall and CPU seconds of one call; CPU seconds are those of all threads of this process."""
-    synchronize(device)
-    wall_s, cpu_s = time.perf_counter(), time.process_time()
-    work()
-    synchronize(device)
-    return time.perf_counter() - wall_s, time.process_time() - cpu_s
-
-
-def busy_s(wall_s: float, cpu_s: float, device: torch.device) -> float:
-    """Seconds the arithmetic took: CPU seconds do not grow when other programs want the cores."""
-    return wall_s if device.type == "cuda" else cpu_s
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-class Clock:
-    """Runs something a few times and says what it cost."""
-
-    def __init__(self, device: torch.device, repeats: int, gemm_per_s: float) -> None:
-        self.device, self.repeats, self.gemm_per_s = device, repeats, gemm_per_s
-
-    def step(self, name: str, engine: Engine, batch: Batch) -> dict[str, Any]:
-        """One optimizer step; the engine raises unless loss and gradients are finite."""
-        metrics: dict[str, Tensor] = {}
-
-        def work() -> None:
-            metrics.update(engine.train_step([batch]))
-
-        run = self._run(name, batch.num_rows, batch.row_name, work)
-        return run | {"loss": metrics["loss/total"].item()}
-
-    def inference(self, name: str, rows: int, work: Callable[[], object]) -> dict[str, Any]:
-        """An embedding without gradients."""
-        kind = "segments" if name.startswith("micro") else "nights"
-        with torch.inference_mode():
-            return self._run(name, rows, kind, work)
-
-    def _run(self, name: str, rows: int, kind: str, work: Callable[[], object]) -> dict[str, Any]:
-        mapping = {torch.ops.aten._grouped_mm: grouped_mm_flop}
-        with FlopCounterMode(display=False, custom_mapping=mapping) as counter:  # also the warm-up
-            work()
-        walls, cpus = zip(*(timed(work, self.device) for _ in range(self.repeats)), strict=True)
-        wall_s, cpu_s = statistics.median(walls), statistics.median(cpus)
-        flop = counter.get_total_flops()
-        return {
-            "name": name,
-            "batch": rows,
-            "rows": kind,
-            "seconds": wall_s,
-            "cpu_seconds": cpu_s,
-            "rows_per_core_second": rows / cpu_s,
-            "rows_per_second": rows / wall_s,
-            "gflop": flop / 1e9,
-            "gemm_share": flop / busy_s(wall_s, cpu_s, self.device) / self.gemm_per_s,
-        }
-
-
 def one_process_engine(
     objective: Objective,
     config: MicroPretrainConfig | MacroPretrainConfig,
     rows: int,
     precision: str,
+    accumulation: int,
 ) -> Engine:
     """Plain torch: what DeepSpeed adds depends on the number of workers, not on the model."""
     changes = {"kind": "plain", "zero_stage": 0, "micro_batch": rows, "precision": precision}
     engine = replace_at(config.engine, changes)
-    return build_engine(objective, engine, config.optimizer, total_steps=100, accumulation=1)
-
-
-def grouped_mm_flop(
-    left: torch.Size, right: torch.Size, *rest: object, out_shape: torch.Size, **more: object
-) -> int:
-    """The experts, which torch does not count: rows, shared out over groups, times both widths."""
-    if len(left) == 2 and len(right) == 2:  # the gradient of the weights: groups along the sum
-        return 2 * left[0] * left[1] * right[1]
-    return 2 * left[0] * left[1] * right[-1]
+    return build_engine(
+        objective, engine, config.optimizer, total_steps=100, accumulation=accumulation
+    )
 
 
 def random_segments(rows: int) -> SegmentBatch:
@@ -260,16 +248,19 @@ def print_table(result: dict[str, Any]) -> None:
     where = result["machine"]
     print(
         f"{result['preset']}, {where['cpu']}, {where['device']}, {result['threads']} thread(s), "
-        f"{result['precision']}, large GEMM {result['gemm_gflop_per_s']:.1f} GFLOP/s"
+        f"{result['precision']}"
     )
-    for model, parts in result["parameters"].items():
-        print(f"{model}: " + ", ".join(f"{name} {count:,}" for name, count in parts.items()))
-    print(f"{'':12s} batch  seconds  CPU s  rows/core-s    GFLOP  GEMM share")
+    print(f"{'':16s}  rows  seconds  CPU s   rows/s     GFLOP  GEMM GF/s  share  of square GEMM")
     for run in result["runs"]:
         print(
-            f"{run['name']:12s} {run['batch']:5d} {run['seconds']:8.3f} {run['cpu_seconds']:6.2f} "
-            f"{run['rows_per_core_second']:12.2f} {run['gflop']:8.1f} {run['gemm_share']:11.1%}"
+            f"{run['name']:16s} {run['batch']:5d} {run['seconds']:8.3f} {run['cpu_seconds']:6.2f} "
+            f"{run['rows_per_busy_second']:8.2f} {run['gflop']:9.1f} "
+            f"{run['gemm_gflop_per_s']:10.1f} {run['gemm_share']:6.1%} "
+            f"{run['square_gemm_share']:15.1%}"
         )
+    for name, value in result.items():
+        if isinstance(value, float):
+            print(f"{name} {value:.4g}")
 
 
 if __name__ == "__main__":

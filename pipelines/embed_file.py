@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from sleepmami import storage
 from sleepmami.config import EmbedConfig
 from sleepmami.errors import ConfigError
 from sleepmami.inference.embedder import Embedder, NightEmbedding
 from sleepmami.inference.export import to_arrow_file_bytes, to_npz_bytes, to_parquet_bytes
+from sleepmami.models.cpu import prepare_cpu
 from sleepmami.signals.preprocess import load_night
 
 NIGHT_BY_NIGHT = ("num_actors", "cpus_per_actor", "nights_per_commit")  # of `embed cohort` alone
@@ -44,7 +43,7 @@ def embed_file(
     if suffix not in WRITERS:
         raise ConfigError(f"{output}: found ending {suffix!r}; expected one of {sorted(WRITERS)}")
     _refuse_without_effect(config)
-    torch.set_num_threads(config.threads_per_actor)
+    prepare_cpu(config.threads_per_actor)
     device = "cuda" if config.use_gpu else "cpu"
     embedder = Embedder.from_checkpoint(
         bundle,

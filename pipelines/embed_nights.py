@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-
 from pipelines.progress import print_outcomes, stage
 from pipelines.ray_data import as_ours, map_on_actors
 from pipelines.ray_session import require_cluster
@@ -32,6 +30,7 @@ from sleepmami.config import EmbedConfig, Precision
 from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import CheckpointError, SleepMaMiError, TableError
 from sleepmami.inference.embedder import Embedder
+from sleepmami.models.cpu import prepare_cpu
 from sleepmami.psg import Night
 from sleepmami.tables import lance_io
 from sleepmami.tables.arrays import list_values
@@ -232,7 +231,7 @@ class NightWorker:
         config: dict[str, Any],  # Any: an EmbedConfig's plain dict
     ) -> None:
         settings = from_dict(EmbedConfig, config)
-        torch.set_num_threads(settings.threads_per_actor)
+        prepare_cpu(settings.threads_per_actor)
         self._kind = kind
         self._corpus = corpus
         self._versions = versions

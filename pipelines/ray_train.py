@@ -13,7 +13,6 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
-import torch
 from ray.data import Dataset
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -26,6 +25,7 @@ from pipelines.run_folder import History, remember_run
 from sleepmami import storage
 from sleepmami.config import EngineConfig, LoopConfig, OptimizerConfig, WorkersConfig
 from sleepmami.errors import ConfigError, SleepMaMiError, TrainingError
+from sleepmami.models.cpu import prepare_cpu
 from sleepmami.training import loop as training_loop
 from sleepmami.training.engine import Engine, Objective, build_engine
 from sleepmami.training.loop import Save, Schedule, Step
@@ -69,7 +69,7 @@ def train(
         queue: to the driver, for metrics.
         validate: the loop's `validate`, of the engine.
     """
-    torch.set_num_threads(workers.threads_per_worker)
+    prepare_cpu(workers.threads_per_worker)
     objective.to(ray.train.torch.get_device())
     accumulation = rows_per_worker // min(rows_per_worker, engine.micro_batch)
     built = build_engine(objective, engine, optimizer, schedule.total_steps, accumulation)

@@ -3,13 +3,12 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-import torch
-
 from serve_apps.http_app import Refusal
 from serve_apps.http_errors import INTERNAL, log_failure
 from serve_apps.wire import ModelInfo, redacted
 from sleepmami.errors import CheckpointError, RecordingError
 from sleepmami.inference.embedder import Embedder, NightEmbedding
+from sleepmami.models.cpu import prepare_cpu
 from sleepmami.psg import MODALITIES
 from sleepmami.signals.preprocess import load_night
 
@@ -48,7 +47,7 @@ class LocalEncoder:
         self._worker = ThreadPoolExecutor(
             max_workers=1,
             thread_name_prefix="encoder",
-            initializer=torch.set_num_threads,
+            initializer=prepare_cpu,
             initargs=(threads,),
         )
 

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from sleepmami.config import MicroEncoderConfig
 from sleepmami.models.attention import CrossAttentionBlock, Rotary, SelfAttentionBlock, rotary
-from sleepmami.models.layers import INIT_STD, Linear, RMSNorm
+from sleepmami.models.layers import INIT_STD, Linear, RMSNorm, per_stream
 from sleepmami.models.masking import NUM_PATCHES, Masks
 from sleepmami.models.moe import MoEBlock
 from sleepmami.models.patching import PatchEmbed, PatchMerge, put_on_grid
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
     def forward(self, x_SBPD: Tensor, modality_S: Tensor, masks: Masks) -> Tensor:
         """Tokens [S, B, 120 or packed 60, upsample_dim] -> samples [S, B, 120, 50]."""
         x_SBPD = self.embed(x_SBPD, modality_S)
-        token_SD = self.mask_token.index_select(0, modality_S)
+        token_SD = per_stream(self.mask_token, modality_S)
         if self.packed:
             x_SBPD = put_on_grid(x_SBPD, masks.visible_SBV, NUM_PATCHES, token_SD)
         else:

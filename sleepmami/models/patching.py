@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleepmami.models.layers import Linear, RMSNorm
+from sleepmami.models.layers import Linear, RMSNorm, per_stream
 
 
 class PatchEmbed(nn.Module):
@@ -100,7 +100,7 @@ class PatchMerge(nn.Module):
         left = stride // 2
         padded = functional.pad(x_SBPD, (0, 0, left, stride - left))
         cell_SBCsD = torch.unflatten(padded, 2, (-1, stride))
-        weight_SkD = self.depthwise.index_select(0, modality_S).to(x_SBPD.dtype)
+        weight_SkD = per_stream(self.depthwise, modality_S).to(x_SBPD.dtype)
         first_SsD, second_SsD = weight_SkD[:, None, None].chunk(2, dim=3)
         first_SBMD = (cell_SBCsD[:, :, :-1] * first_SsD).sum(3)
         second_SBMD = (cell_SBCsD[:, :, 1:] * second_SsD).sum(3)
