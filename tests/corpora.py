@@ -54,10 +54,17 @@ def sine_night(
     )
 
 
-def write_corpus(folder: Path, *, num_train: int, num_test: int, num_epochs: int) -> str:
+def write_corpus(
+    folder: Path,
+    *,
+    num_train: int,
+    num_test: int,
+    num_epochs: int,
+    cohorts: Sequence[str] = ("made-up",),
+) -> str:
     """Recordings and segments of sine nights, the last `num_test` held out.
 
-    The first night has no EOG and no SPO2.
+    The first night has no EOG and no SPO2. Nights belong to the cohorts in turn.
     """
     corpus = str(folder)
     few = [m for m in MODALITIES if m not in (Modality.EOG, Modality.SPO2)]
@@ -70,7 +77,7 @@ def write_corpus(folder: Path, *, num_train: int, num_test: int, num_epochs: int
             night,
             recording_id=night.recording_id,
             subject_id=f"subject{number}",
-            cohort="made-up",
+            cohort=cohorts[number % len(cohorts)],
             split="train" if number < num_train else "test",
             source_hash="",
             segments=segments_table(night),

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepmami.config import MicroPretrainConfig
 from sleepmami.errors import TableError
 
-RUN_ROWS = 32  # 1.7 MB, of six modalities
+RUN_ROWS = 64  # 3.5 MB of six modalities; Lance reads 32 at three quarters of the speed
 
 Rows = NDArray[np.int64]
 Runs = NDArray[np.int64]  # [number of runs, (first row, row after the last)]
@@ -111,6 +112,18 @@ class SegmentOrder:
             self.rows_per_pass += whole * count_rows(part) + drawn
         self.steps_per_pass = self.rows_per_pass // batch_size
 
+    @classmethod
+    def of(cls, config: MicroPretrainConfig, runs: Mapping[str, Runs]) -> "SegmentOrder":
+        """The order that a config asks for."""
+        return cls(
+            runs,
+            mixing=dict(config.mixing),
+            batch_size=config.batch_size,
+            num_lanes=config.workers.num_workers * _lanes_per_worker(config),
+            shuffle_buffer=config.shuffle_buffer,
+            seed=config.loop.seed,
+        )
+
     def chunks(self, lanes: Sequence[int], start: int, stop: int) -> Iterator[Chunk]:
         """What some lanes read from step `start` to before `stop`, in the order it is needed."""
         for pass_index in itertools.count(start // self.steps_per_pass):
@@ -155,6 +168,17 @@ class SegmentOrder:
     def _shuffled(self, rows: Rows, pass_index: int, lane: int, number: int) -> Rows:
         rng = np.random.default_rng([_OF_A_CHUNK, self._seed, pass_index, lane, number])
         return np.sort(rng.permutation(rows).reshape(-1, self._micro_batch), axis=1)
+
+
+def lanes_of(rank: int, config: MicroPretrainConfig) -> range:
+    """The lanes of one worker."""
+    count = _lanes_per_worker(config)
+    return range(rank * count, (rank + 1) * count)
+
+
+def _lanes_per_worker(config: MicroPretrainConfig) -> int:
+    rows = config.batch_size // config.workers.num_workers
+    return rows // min(rows, config.engine.micro_batch)
 
 
 def _repeats(weight: float, num_rows: int) -> tuple[int, int]:

@@ -69,9 +69,9 @@ def test_a_pass_reads_no_row_twice_and_drops_less_than_a_batch() -> None:
 
 
 def test_every_pass_has_another_order_and_drops_other_rows() -> None:
-    first, second = rows_of_pass(order(), 0), rows_of_pass(order(), 1)
-    assert first != second
-    assert set(first) != set(second)
+    passes = [rows_of_pass(order(), number) for number in range(4)]
+    assert len({tuple(rows) for rows in passes}) == 4
+    assert len(set.intersection(*map(set, passes))) < NUM_ROWS - 11
 
 
 def test_a_seed_gives_the_same_order_and_another_seed_another() -> None:
@@ -116,7 +116,7 @@ def test_a_chunk_holds_the_shuffle_buffer_rounded_up_to_micro_batches() -> None:
 
 def test_a_micro_batch_mixes_rows_of_many_runs() -> None:
     runs = [chunk.rows // RUN_ROWS for chunk in order(lanes=1, buffer=992).chunks([0], 0, 31)]
-    assert np.mean([len(set(rows)) for rows in runs[0]]) > 16  # of 32 rows, from 32 runs
+    assert np.mean([len(set(rows)) for rows in runs[0]]) > 12  # of 32 rows, from 16 runs
 
 
 def times_read(one: SegmentOrder, pass_index: int) -> NDArray[np.int64]:
