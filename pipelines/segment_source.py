@@ -23,7 +23,7 @@ from pipelines.ray_data import as_ours, quiet
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
 from sleepmami.tables.lance_io import OpenTable
 from sleepmami.training.segment_order import Chunk
-from sleepmami.training.segment_reader import ReadChunk, read_chunk, stored_rows
+from sleepmami.training.segment_reader import Read, read_chunk
 
 ROW_BYTES = sum(2 * SEGMENT_S * STORED_RATE_HZ[modality] for modality in MODALITIES)
 CHUNKS_PER_DATASET = 256  # at 55 MB each; Ray Data plans a dataset as a whole, and a run is longer
@@ -54,7 +54,7 @@ class ChunkSource(Datasource):
             ReadTask(
                 partial(_read, self._uri, self._version, chunk),
                 BlockMetadata(
-                    num_rows=len(stored_rows(chunk)),
+                    num_rows=chunk.rows.size,
                     size_bytes=_num_bytes(chunk),
                     input_files=None,
                     exec_stats=None,
@@ -66,14 +66,14 @@ class ChunkSource(Datasource):
 
 
 def _num_bytes(chunk: Chunk) -> int:
-    return len(stored_rows(chunk)) * ROW_BYTES
+    return chunk.rows.size * ROW_BYTES
 
 
 def _read(uri: str, version: int, chunk: Chunk) -> list[pa.Table]:
-    return [read_chunk(OpenTable(uri, version), chunk)]
+    return [pa.concat_tables(read_chunk(OpenTable(uri, version), chunk))]
 
 
-def stream(uri: str, version: int, chunks: Iterator[Chunk]) -> Iterator[ReadChunk]:
+def stream(uri: str, version: int, chunks: Iterator[Chunk]) -> Iterator[Read]:
     """Read chunks by Ray Data, some ahead of being asked for; `read_ahead` is its twin without Ray.
 
     Args:
@@ -114,7 +114,7 @@ class _Dataset:
     def __len__(self) -> int:
         return len(self._chunks)
 
-    def __iter__(self) -> Iterator[ReadChunk]:
+    def __iter__(self) -> Iterator[Read]:
         yield self._chunks[0], self._first
         for chunk in self._chunks[1:]:
             yield chunk, self._next()

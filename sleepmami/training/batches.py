@@ -73,16 +73,21 @@ class StoredSegments(NamedTuple):
     """Segments as segments.lance holds them; a stream without a usable epoch is zeros."""
 
     stored_S: tuple[Tensor, ...]  # int16 [B, SEGMENT_S * rate] of each stream
-    valid_SBE: Tensor  # bool, the epoch is usable
+    valid_BSE: Tensor  # bool, the epoch is usable
+
+    @property
+    def num_rows(self) -> int:
+        """Segments."""
+        return len(self.valid_BSE)
 
     def to_batch(self, device: torch.device) -> SegmentBatch:
         """What the model reads, made on `device`; memory that is pinned is sent without waiting."""
-        num_segments = self.valid_SBE.shape[1]
-        signal_SBT = torch.empty(len(MODALITIES), num_segments, SEGMENT_SAMPLES, device=device)
+        signal_SBT = torch.empty(len(MODALITIES), self.num_rows, SEGMENT_SAMPLES, device=device)
         for stream, modality in enumerate(MODALITIES):
             stored_BT = self.stored_S[stream].to(device, non_blocking=True)
             to_model_rate(stored_BT, STORED_RATE_HZ[modality], out=signal_SBT[stream])
-        return SegmentBatch(signal_SBT, self.valid_SBE.to(device, non_blocking=True))
+        valid_BSE = self.valid_BSE.to(device, non_blocking=True, copy=True)
+        return SegmentBatch(signal_SBT, valid_BSE.transpose(0, 1).contiguous())
 
 
 class MacroBatch(NamedTuple):
@@ -110,79 +115,83 @@ class MacroBatch(NamedTuple):
         return MacroBatch(*(part.to(device, non_blocking=True) for part in self))
 
 
-class SegmentRows:
-    """Rows of segments.lance in Arrow's memory, from which batches are gathered.
+class SegmentBuffer:
+    """Memory for some segments as they are stored, filled in any order and read in its own.
 
     Args:
-        table: at least SEGMENT_BATCH_COLUMNS; a null cell is a stream not there.
+        num_rows: segments.
+        pinned: in memory from which a GPU fetches while the CPU goes on.
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        flags = pc.list_flatten(table.column("usable")).to_numpy(zero_copy_only=False)
-        self._usable_BSE = flags.reshape(-1, len(MODALITIES), SEGMENT_EPOCHS).copy()
-        self._pieces: list[list[NDArray[np.int16]]] = []  # of rows, then of streams
-        self._ends = [0]  # of the pieces, in rows
-        for piece in table.to_batches():
-            rows = slice(self._ends[-1], self._ends[-1] + piece.num_rows)
-            values_S = []
-            for stream, modality in enumerate(MODALITIES):
-                values, there = fixed_size_memory(piece.column(segment_column(modality)))
-                self._usable_BSE[rows, stream] &= there[:, None]
-                values_S.append(values)
-            self._pieces.append(values_S)
-            self._ends.append(rows.stop)
+    def __init__(self, num_rows: int, *, pinned: bool = False) -> None:
+        self.num_rows = num_rows
+        shapes = [(num_rows, SEGMENT_S * STORED_RATE_HZ[modality]) for modality in MODALITIES]
+        self._stored_S = [torch.empty(s, dtype=torch.int16, pin_memory=pinned) for s in shapes]
+        shape = (num_rows, len(MODALITIES), SEGMENT_EPOCHS)
+        self._valid_BSE = torch.empty(shape, dtype=torch.bool, pin_memory=pinned)
 
-    def take(self, rows: NDArray[np.int64], *, pinned: bool = False) -> StoredSegments:
-        """Some rows, in one copy.
+    def put(self, table: pa.Table, places: NDArray[np.int64]) -> None:
+        """Rows of segments.lance, each to a place of its own; a null cell is a stream not there.
 
         Args:
-            rows: their places, ascending.
-            pinned: into memory from which a GPU fetches while the CPU goes on.
+            table: at least SEGMENT_BATCH_COLUMNS.
+            places: one of each row.
         """
-        usable_SBE = np.ascontiguousarray(self._usable_BSE[rows].swapaxes(0, 1))
-        stored_S = _empty_stored(len(rows), pinned)
-        cuts = np.searchsorted(rows, self._ends)
-        for piece, values_S in enumerate(self._pieces):
-            first, last = cuts[piece : piece + 2]
-            if first == last:
-                continue
-            places = rows[first:last] - self._ends[piece]
-            for values, stored_BT in zip(values_S, stored_S, strict=True):
-                # "clip" is the mode in which numpy writes to `out` directly; none is out of bounds
-                out = stored_BT.numpy()[first:last]
-                np.take(values, places, axis=0, out=out, mode="clip")
-        return _without_unusable(stored_S, usable_SBE)
+        begin = 0
+        for part in table.to_batches():
+            to = places[begin : begin + part.num_rows]
+            begin += part.num_rows
+            flags = pc.list_flatten(part.column("usable")).to_numpy(zero_copy_only=False)
+            usable_BSE = flags.reshape(-1, len(MODALITIES), SEGMENT_EPOCHS)
+            for stream, modality in enumerate(MODALITIES):
+                stored_BT, there_B = fixed_size_memory(part.column(segment_column(modality)))
+                self.put_stream(stream, stored_BT, usable_BSE[:, stream] & there_B[:, None], to)
 
+    def put_stream(
+        self,
+        stream: int,
+        stored_BT: NDArray[np.int16],
+        usable_BE: NDArray[np.bool_],
+        places: NDArray[np.int64],
+    ) -> None:
+        """One stream of some rows; of rows without a usable epoch, nothing is read."""
+        there_B = usable_BE.any(axis=1)
+        memory_BT = self._stored_S[stream].numpy()
+        if there_B.all():
+            memory_BT[places] = stored_BT
+        else:
+            memory_BT[places[there_B]] = stored_BT[there_B]
+            memory_BT[places[~there_B]] = 0
+        self._valid_BSE.numpy()[places, stream] = usable_BE
 
-def _empty_stored(num_segments: int, pinned: bool) -> list[Tensor]:
-    shapes = [(num_segments, SEGMENT_S * STORED_RATE_HZ[modality]) for modality in MODALITIES]
-    return [torch.empty(shape, dtype=torch.int16, pin_memory=pinned) for shape in shapes]
-
-
-def _without_unusable(stored_S: list[Tensor], usable_SBE: NDArray[np.bool_]) -> StoredSegments:
-    for stored_BT, usable_BE in zip(stored_S, usable_SBE, strict=True):
-        stored_BT.numpy()[~usable_BE.any(axis=1)] = 0
-    return StoredSegments(tuple(stored_S), torch.from_numpy(usable_SBE))
+    def segments(self, start: int, stop: int) -> StoredSegments:
+        """Those at places `start:stop`, in this memory, not copied."""
+        stored_S = tuple(stored_BT[start:stop] for stored_BT in self._stored_S)
+        return StoredSegments(stored_S, self._valid_BSE[start:stop])
 
 
 def segment_batch(table: pa.Table) -> SegmentBatch:
     """Rows of segments.lance -> one batch, in row order, on the CPU.
 
     Args:
-        table: as for `SegmentRows`.
+        table: as for `SegmentBuffer.put`.
     """
-    return SegmentRows(table).take(np.arange(table.num_rows)).to_batch(torch.device("cpu"))
+    buffer = SegmentBuffer(table.num_rows)
+    buffer.put(table, np.arange(table.num_rows))
+    return buffer.segments(0, table.num_rows).to_batch(torch.device("cpu"))
 
 
 def night_batch(night: Night, start: int, stop: int) -> SegmentBatch:
     """Segments `start:stop` of a night: the numbers its rows in segments.lance would give."""
     usable_BSE = segment_usable(night, segment_start_epochs(night.num_epochs)[start:stop])
-    stored_S = _empty_stored(len(usable_BSE), pinned=False)
-    for stored_BT, modality in zip(stored_S, MODALITIES, strict=True):
+    buffer, places = SegmentBuffer(len(usable_BSE)), np.arange(len(usable_BSE))
+    for stream, modality in enumerate(MODALITIES):
         if modality in night.signals:
-            stored_BT.numpy()[:] = night.signals[modality][start:stop]
-    stored = _without_unusable(stored_S, np.ascontiguousarray(usable_BSE.swapaxes(0, 1)))
-    return stored.to_batch(torch.device("cpu"))
+            stored_BT = night.signals[modality][start:stop]
+        else:
+            stored_BT = np.zeros((len(places), SEGMENT_S * STORED_RATE_HZ[modality]), np.int16)
+        buffer.put_stream(stream, stored_BT, usable_BSE[:, stream], places)
+    return buffer.segments(0, len(places)).to_batch(torch.device("cpu"))
 
 
 def to_model_rate(stored_BT: Tensor, rate_hz: int, out: Tensor) -> Tensor:

@@ -58,8 +58,7 @@ class Chunk:
     Attributes:
         lane: whose.
         first_step: the step that takes its first micro batch; the next step takes the second.
-        rows: [micro batches, rows of one]. A micro batch has its rows in the table's order, which
-            no loss looks at.
+        rows: [micro batches, rows of one].
     """
 
     lane: int
@@ -167,7 +166,7 @@ class SegmentOrder:
 
     def _shuffled(self, rows: Rows, pass_index: int, lane: int, number: int) -> Rows:
         rng = np.random.default_rng([_OF_A_CHUNK, self._seed, pass_index, lane, number])
-        return np.sort(rng.permutation(rows).reshape(-1, self._micro_batch), axis=1)
+        return rng.permutation(rows).reshape(-1, self._micro_batch)
 
 
 def lanes_of(rank: int, config: MicroPretrainConfig) -> range:

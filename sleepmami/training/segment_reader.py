@@ -1,14 +1,11 @@
 """How do the rows of an order become the micro batches of a training's steps?
 
-Chunks are read ahead, by Ray Data (`pipelines.segment_source`) or without Ray by `read_ahead`
-below; both call `read_chunk` and give the same tables. `step_batches` gathers micro batches from
-them. A chunk stays as it was read until its last row is gathered, so that a row is copied once
-between Lance and the tensor.
+A reader, Ray Data (`pipelines.segment_source`) or `read_ahead` below, gives the rows of one chunk
+after another as Arrow tables, ascending. `step_batches` puts them where training
+wants them, which is their only copy between Arrow and a tensor, and lets go of the tables.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +19,16 @@ from sleepmami.tables.schemas import RECORDINGS, SEGMENTS
 from sleepmami.training.batches import (
     SEGMENT_BATCH_COLUMNS,
     SegmentBatch,
-    SegmentRows,
+    SegmentBuffer,
     StoredSegments,
 )
+from sleepmami.training.prefetch import prefetched
 from sleepmami.training.segment_order import Chunk, Rows, Runs, runs_of
 
-READ_ROWS = 256  # at once: of 1024, the memory of each read would be new and cost as much again
-READ_AHEAD = 2  # chunks that `read_ahead` has ready or is reading
+READ_ROWS = 256  # at once: more come into memory that is new each time, at twice the price
+READ_AHEAD = 4  # reads that `read_ahead` has ready or is at
 
-ReadChunk = tuple[Chunk, pa.Table]
+Read = tuple[Chunk, pa.Table]  # some or all of a chunk's `stored_rows`, in order
 
 
 def training_runs(corpus: str, *, version: int) -> dict[str, Runs]:
@@ -58,45 +56,25 @@ def training_runs(corpus: str, *, version: int) -> dict[str, Runs]:
 
 
 def stored_rows(chunk: Chunk) -> Rows:
-    """A chunk's rows as they are read: ascending, each once."""
-    return np.unique(chunk.rows)
+    """A chunk's rows as they are read: ascending; twice what `mixing` draws twice."""
+    return np.sort(chunk.rows, axis=None)
 
 
-def read_chunk(table: OpenTable, chunk: Chunk) -> pa.Table:
-    """The columns that training needs of `stored_rows(chunk)`, in that order."""
+def read_chunk(table: OpenTable, chunk: Chunk) -> Iterator[pa.Table]:
+    """The columns that training needs of `stored_rows(chunk)`, a part at a time."""
     rows = stored_rows(chunk)
-    firsts = range(0, len(rows), READ_ROWS)
-    parts = [table.take(rows[n : n + READ_ROWS].tolist(), SEGMENT_BATCH_COLUMNS) for n in firsts]
-    return pa.concat_tables(parts)
+    for first in range(0, len(rows), READ_ROWS):
+        yield table.take(rows[first : first + READ_ROWS].tolist(), SEGMENT_BATCH_COLUMNS)
 
 
-def read_ahead(table: OpenTable, chunks: Iterable[Chunk]) -> Iterator[ReadChunk]:
+def read_ahead(table: OpenTable, chunks: Iterable[Chunk]) -> Iterator[Read]:
     """Read chunks in a thread, before they are asked for; for where there is no Ray."""
-    source = iter(chunks)
-    reading: deque[tuple[Chunk, Future[pa.Table]]] = deque()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as thread:
-        for chunk in source:
-            reading.append((chunk, thread.submit(read_chunk, table, chunk)))
-            if len(reading) > READ_AHEAD:
-                done, future = reading.popleft()
-                yield done, future.result()
-        for done, future in reading:
-            yield done, future.result()
-
-
-class _OpenChunk:
-    def __init__(self, chunk: Chunk, table: pa.Table) -> None:
-        self.stop_step = chunk.stop_step
-        self._first_step = chunk.first_step
-        self._rows = SegmentRows(table)
-        self._places = np.searchsorted(stored_rows(chunk), chunk.rows)
-
-    def take(self, step: int, pinned: bool) -> StoredSegments:
-        return self._rows.take(self._places[step - self._first_step], pinned=pinned)
+    reads = ((chunk, part) for chunk in chunks for part in read_chunk(table, chunk))
+    return prefetched(reads, depth=READ_AHEAD)
 
 
 def step_batches(
-    read: Iterator[ReadChunk],
+    reads: Iterator[Read],
     lanes: Sequence[int],
     start: int,
     stop: int,
@@ -105,19 +83,64 @@ def step_batches(
     """The micro batches of each step from `start` to before `stop`, one per lane, on `device`.
 
     Args:
-        read: from `read_ahead` or its like, of `SegmentOrder.chunks` with the same arguments.
+        reads: from `read_ahead` or its like, of `SegmentOrder.chunks` with the same arguments.
         lanes: this worker's.
         start: a step.
         stop: a step.
         device: where the model is.
     """
-    pinned = device.type == "cuda"
-    open_chunks: dict[int, _OpenChunk] = {}
+    for stored in stored_batches(reads, lanes, start, stop, pinned=device.type == "cuda"):
+        yield [micro_batch.to_batch(device) for micro_batch in stored]
+
+
+def stored_batches(
+    reads: Iterator[Read], lanes: Sequence[int], start: int, stop: int, *, pinned: bool
+) -> Iterator[list[StoredSegments]]:
+    """`step_batches` before they go to a device, which is what a GPU leaves to the CPU.
+
+    Memory that is not pinned is used again: it holds these batches until the next are asked for.
+    """
+    free: list[SegmentBuffer] = []
+    filled: dict[int, _FilledChunk] = {}
     for step in range(start, stop):
-        while any(lane not in open_chunks for lane in lanes):
-            chunk, table = next(read)
-            open_chunks[chunk.lane] = _OpenChunk(chunk, table)
-        yield [open_chunks[lane].take(step, pinned).to_batch(device) for lane in lanes]
+        while any(lane not in filled for lane in lanes):
+            chunk = _FilledChunk(reads, free, pinned)
+            filled[chunk.lane] = chunk
+        yield [filled[lane].segments(step) for lane in lanes]
         for lane in lanes:
-            if open_chunks[lane].stop_step == step + 1:
-                del open_chunks[lane]
+            if filled[lane].stop_step == step + 1:
+                done = filled.pop(lane)
+                if not pinned:  # else the GPU may still be fetching; torch knows when it is done
+                    free.append(done.buffer)
+
+
+class _FilledChunk:
+    """The next chunk of a reader, in training order."""
+
+    def __init__(self, reads: Iterator[Read], free: list[SegmentBuffer], pinned: bool) -> None:
+        chunk, table = next(reads)
+        self.lane, self.stop_step = chunk.lane, chunk.stop_step
+        self._first_step, self._micro_batch = chunk.first_step, chunk.rows.shape[1]
+        self.buffer = _large_enough(free, chunk.rows.size) or SegmentBuffer(
+            chunk.rows.size, pinned=pinned
+        )
+        places = np.argsort(chunk.rows, axis=None, kind="stable")
+        done = 0
+        while True:
+            self.buffer.put(table, places[done : done + table.num_rows])
+            done += table.num_rows
+            if done == len(places):
+                return
+            _, table = next(reads)
+
+    def segments(self, step: int) -> StoredSegments:
+        first = (step - self._first_step) * self._micro_batch
+        return self.buffer.segments(first, first + self._micro_batch)
+
+
+def _large_enough(free: list[SegmentBuffer], num_rows: int) -> SegmentBuffer | None:
+    """A free buffer; those that are too small, from the ends of passes, are given up."""
+    while free:
+        if (buffer := free.pop()).num_rows >= num_rows:
+            return buffer
+    return None

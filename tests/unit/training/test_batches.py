@@ -15,7 +15,7 @@ from sleepmami.tables.rows import segments_table
 from sleepmami.tables.schemas import SEGMENTS
 from sleepmami.training.batches import (
     SEGMENT_BATCH_COLUMNS,
-    SegmentRows,
+    SegmentBuffer,
     macro_batch,
     night_batch,
     segment_batch,
@@ -150,20 +150,34 @@ def test_of_a_half_usable_segment_one_epoch_is_valid_and_without_any_it_is_zero(
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 100])
-def test_rows_are_gathered_from_whichever_chunk_holds_them(chunk_rows: int) -> None:
+def test_rows_take_the_places_asked_for_whichever_chunk_holds_them(chunk_rows: int) -> None:
     table = segments_table(night(num_epochs=14, without=(Modality.ECG,)))
     parts = [table.slice(first, chunk_rows) for first in range(0, 7, chunk_rows)]
-    rows = np.array([0, 2, 3, 3, 6])
-    taken = SegmentRows(pa.concat_tables(parts)).take(rows).to_batch(torch.device("cpu"))
-    whole = segment_batch(table)
-    assert torch.equal(taken.signal_SBT, whole.signal_SBT[:, rows])
-    assert torch.equal(taken.valid_SBE, whole.valid_SBE[:, rows])
+    buffer, places = SegmentBuffer(9), np.array([4, 0, 8, 2, 3, 6, 5])
+    buffer.put(pa.concat_tables(parts), places)
+    found, whole = buffer.segments(0, 9).to_batch(torch.device("cpu")), segment_batch(table)
+    assert torch.equal(found.signal_SBT[:, places], whole.signal_SBT)
+    assert torch.equal(found.valid_SBE[:, places], whole.valid_SBE)
 
 
-def test_what_is_gathered_takes_a_third_of_the_bytes_the_model_reads() -> None:
-    stored = SegmentRows(segments_table(night())).take(np.arange(4))
-    num_bytes = sum(part.nbytes for part in stored.stored_S)
-    assert num_bytes == 4 * 54_120
+def test_a_buffer_that_is_used_again_keeps_nothing_of_before() -> None:
+    one, other = segments_table(night()), segments_table(night(without=(Modality.EOG,)))
+    buffer, cpu = SegmentBuffer(4), torch.device("cpu")
+    buffer.put(one, np.arange(4))
+    first = buffer.segments(0, 4).to_batch(cpu)
+    buffer.put(other, np.arange(4))
+    second = buffer.segments(0, 4).to_batch(cpu)
+    assert torch.equal(first.signal_SBT, segment_batch(one).signal_SBT)
+    assert torch.equal(first.valid_SBE, segment_batch(one).valid_SBE)
+    assert torch.equal(second.signal_SBT, segment_batch(other).signal_SBT)
+    assert torch.equal(second.valid_SBE, segment_batch(other).valid_SBE)
+
+
+def test_what_is_stored_takes_a_third_of_the_bytes_the_model_reads() -> None:
+    buffer = SegmentBuffer(4)
+    buffer.put(segments_table(night()), np.arange(4))
+    stored = buffer.segments(0, 4)
+    assert sum(part.nbytes for part in stored.stored_S) == 4 * 54_120
     assert stored.to_batch(torch.device("cpu")).signal_SBT.nbytes == 4 * 144_000
 
 
