@@ -64,7 +64,7 @@ class _StreamLinear(torch.autograd.Function):
         return torch.baddbmm(bias_SO.unsqueeze(1), x_SRI, weight_SOI.mT)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch's own
+    @once_differentiable
     def backward(
         ctx: Any, gradient_SRO: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:

@@ -107,7 +107,7 @@ class _Take(torch.autograd.Function):
         return x_ND.index_select(0, index_A)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch's own
+    @once_differentiable
     def backward(ctx: Any, gradient_AD: Tensor) -> tuple[Tensor, None, None, None]:
         (places_A,) = ctx.saved_tensors
         gradient_AD = gradient_AD.index_select(0, places_A)

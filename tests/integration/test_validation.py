@@ -6,7 +6,6 @@ import pytest
 
 from pipelines import pretrain_micro
 from sleepmami.config_edit import replace_at
-from sleepmami.errors import TrainingError
 from sleepmami.psg import MODALITIES
 from tests.corpora import write_corpus
 from tests.integration.test_pretrain import MICRO, history
@@ -31,7 +30,12 @@ def test_held_out_losses_stand_in_the_rows_of_their_steps(tmp_path: Path) -> Non
         assert row["validation/total"] == pytest.approx(row["loss/total"], rel=0.2)
 
 
-def test_a_corpus_without_a_validation_split_is_refused_in_numbers(tmp_path: Path) -> None:
+def test_a_corpus_without_a_validation_split_trains_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     corpus = write_corpus(tmp_path / "corpus", num_train=4, num_test=1, num_epochs=8)
-    with pytest.raises(TrainingError, match=r"found 0 segments in the validation split, .*=8"):
-        pretrain_micro.pretrain_micro(corpus, str(tmp_path / "run"), SHORT)
+    pretrain_micro.pretrain_micro(corpus, str(tmp_path / "run"), SHORT)
+    assert "nothing is validated" in capsys.readouterr().out
+    rows = history(tmp_path / "run" / "micro" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert not any(name.startswith("validation/") for row in rows for name in row)
