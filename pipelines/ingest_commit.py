@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from pipelines.ingest_file import IngestResult, Outcome, Problem, copy_row, copy_text, table_uris
+from pipelines.ingest_file import IngestResult, Outcome, Problem, table_uris
 from pipelines.ingest_plan import KnownRecording, Rank, knows_somebody, rank
 from sleepmami.config import IngestConfig
 from sleepmami.config_edit import to_dict
@@ -25,7 +25,7 @@ from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import person_cells
 from sleepmami.tables.file_checksums import FileChecksums, FileSum, fragment_sums
 from sleepmami.tables.rows import recordings_table
-from sleepmami.tables.schemas import RECORDINGS, provenance, segments_schema
+from sleepmami.tables.schemas import RECORDINGS, Row, provenance, segments_schema
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +41,27 @@ class IngestSummary:
     outcomes: Counter[str] = field(default_factory=Counter)
     details: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def copy_row(row: Row, original: str) -> Row:
+    """A row whose night another recording has: who it is and what was scored, without signals.
+
+    It keeps the digest, which says whose copy it is also after a change of names, and the scoring,
+    which counts when it is decided again who has the night.
+    """
+    kept = ("recording_id", "subject_id", "cohort", "split", *person_cells(None))
+    kept += ("source_hash", "source_stamp", "signals_digest", "hypnogram", "events")
+    return {
+        **dict.fromkeys(row),
+        **{name: row[name] for name in kept},
+        "rejected_code": RecordingCode.DUPLICATE_RECORDING.value,
+        "rejected_reason": copy_text(original),
+    }
+
+
+def copy_text(original: str) -> str:
+    """Why a copy is rejected."""
+    return f"expected other signals than those of {original}"
 
 
 class Committer:

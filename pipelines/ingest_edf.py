@@ -343,16 +343,17 @@ def _print_account(summary: IngestSummary, folders: Sequence[str]) -> None:
 def _print_unmatched(
     items: Sequence[IngestItem], people: People | None, annotations: str | None
 ) -> None:
-    """An option that was given and does not say anything about some recordings."""
+    """Metadata, or scorings, that do not say anything about some recordings."""
     for file in people.files if people else ():
         if file.odd:  # where, not what: a cell of such a table may be anything
             places = "; ".join(text.partition(": found ")[0] for text in file.odd[:MAX_PLACES])
             more = "; ..." if len(file.odd) > MAX_PLACES else ""
             console.print(f"metadata: {len(file.odd)} cells taken as unknown: {places}{more}")
     ambiguous = len(people.ambiguous) if people else 0
+    scored = annotations is not None or any(item.annotation for item in items)
     for title, given, without in (
         ("metadata", people is not None, sum(item.demographics is None for item in items)),
-        ("annotations", annotations, sum(item.annotation is None for item in items)),
+        ("annotations", scored, sum(item.annotation is None for item in items)),
     ):
         if given and without:
             counts = {"matched": len(items) - without, "not matched": without}

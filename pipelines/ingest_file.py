@@ -141,10 +141,11 @@ def ingest_file(item: IngestItem, *, corpus: str, config: dict[str, Any]) -> Ing
     )
     had_night = item.known is not None and item.known.has_night
     done = Outcome.REPLACED if had_night else Outcome.INGESTED
+    scored = night.hypnogram is not None or night.events is not None
     return IngestResult(
         file=_shown(item.file, item, settings),
         recording_id=item.recording_id,
-        outcome=Outcome.WITHOUT_SCORING if problem else done,
+        outcome=Outcome.WITHOUT_SCORING if problem and not scored else done,
         problem=problem,
         note=note,
         row=recordings_table([row]),
@@ -160,27 +161,6 @@ def lost_file(item: IngestItem, *, config: dict[str, Any]) -> IngestResult:
     """The result of a file whose worker process died each time it was tried."""
     error = WorkerLostError("the process died each time it read this file")
     return _rejection(item, from_dict(IngestConfig, config), error, "")
-
-
-def copy_row(row: Row, original: str) -> Row:
-    """A row whose night another recording has: who it is and what was scored, without signals.
-
-    It keeps the digest, which says whose copy it is also after a change of names, and the scoring,
-    which counts when it is decided again who has the night.
-    """
-    kept = ("recording_id", "subject_id", "cohort", "split", *person_cells(None))
-    kept += ("source_hash", "source_stamp", "signals_digest", "hypnogram", "events")
-    return {
-        **dict.fromkeys(row),
-        **{name: row[name] for name in kept},
-        "rejected_code": RecordingCode.DUPLICATE_RECORDING.value,
-        "rejected_reason": copy_text(original),
-    }
-
-
-def copy_text(original: str) -> str:
-    """Why a copy is rejected."""
-    return f"expected other signals than those of {original}"
 
 
 def _rejection(
@@ -243,27 +223,30 @@ def _load(
 def _with_scoring(
     night: Night, item: IngestItem, content: str | bytes, settings: IngestConfig
 ) -> tuple[Night, Problem | None]:
-    """The night with what a scorer's file says in place of its own; without any if that fails."""
+    """The night with what a scorer's file says in place of its own, which stays if that fails."""
     if item.annotation is None:
         return night, None
     scoring, problem = _read_scoring(item, content, night.num_epochs, settings)
-    if scoring is None:
-        return dataclasses.replace(night, hypnogram=None, events=None), problem
-    stages, events = scoring.hypnogram, scoring.events
-    return dataclasses.replace(
-        night,
-        hypnogram=night.hypnogram if stages is None else stages,
-        events=night.events if events is None else events,
-    ), None
+    own = Scoring(hypnogram=night.hypnogram, events=night.events)
+    both = own if scoring is None else _filled(scoring, own)
+    return dataclasses.replace(night, hypnogram=both.hypnogram, events=both.events), problem
+
+
+def _filled(first: Scoring, second: Scoring) -> Scoring:
+    """The first scoring with what only the second speaks of."""
+    return Scoring(
+        hypnogram=second.hypnogram if first.hypnogram is None else first.hypnogram,
+        events=second.events if first.events is None else first.events,
+    )
 
 
 def _read_scoring(
     item: IngestItem, content: str | bytes, num_epochs: int, settings: IngestConfig
 ) -> tuple[Scoring | None, Problem | None]:
-    """(what is scored, None), or (None, what is wrong with the file).
+    """What is scored, and what is wrong with the first file.
 
-    A second file fills in what the first is silent about. That it cannot be read is no news: it may
-    be anything that happens to be named after the recording.
+    A second file fills in what the first is silent about, or stands in for one that cannot be read.
+    That it cannot be read itself is no news: it may be anything that is named after the recording.
     """
     assert item.annotation is not None
 
@@ -279,20 +262,18 @@ def _read_scoring(
             file_name=posixpath.basename(file),  # seen by the reader, and by nobody else
         )
 
+    first, problem = None, None
     try:
         first = read(item.annotation)
     except Exception as error:  # a night is worth keeping without its scoring
-        return None, _problem(item.annotation, item, settings, error)
-    if item.second is None or (first.hypnogram is not None and first.events is not None):
-        return first, None
+        problem = _problem(item.annotation, item, settings, error)
+    if item.second is None or (first and first.hypnogram is not None and first.events is not None):
+        return first, problem
     try:
         second = read(item.second)
     except RecordingError:
-        return first, None
-    return Scoring(
-        hypnogram=second.hypnogram if first.hypnogram is None else first.hypnogram,
-        events=second.events if first.events is None else first.events,
-    ), None
+        return first, problem
+    return _filled(first, second) if first else second, problem
 
 
 def _seen_before(
@@ -324,7 +305,7 @@ def _seen_before(
         scoring, problem = _read_scoring(item, content, stored["num_epochs"], settings)
         if scoring is not None:
             fresh |= _scoring_cells(scoring)
-            scoring_stamp = item.annotation_stamp
+            scoring_stamp = "" if problem else item.annotation_stamp
     before, learnt = (recordings_table([row]) for row in (stored, fresh))
     fresh["source_stamp"] = _stamps(item, scoring_stamp) or None
     after = recordings_table([fresh])

@@ -1,7 +1,9 @@
 """Which scorer's file belongs to which recording; names decide.
 
 `night.edf` goes with `night-nsrr.xml`, `night.annot`, `night_stages.csv` and the like,
-`SC4001E0-PSG.edf` with `SC4001EC-Hypnogram.edf`, `x_acq-psg_eeg.edf` with `x_acq-psg_events.tsv`.
+`SC4001E0-PSG.edf` with `SC4001EC-Hypnogram.edf`, `x_acq-psg_eeg.edf` with `x_acq-psg_events.tsv`,
+`night.edf` with `night.edf.xml` of Profusion, `1.rec` of ISRUC with its first expert's `1_1.txt`,
+`subject1.edf` of DREAMS with `HypnogramAASM_subject1.txt`.
 """
 
 import re
@@ -22,7 +24,8 @@ ANNOTATION_SUFFIXES = (
 # A scorer's file next to night.edf, best first: what follows the recording's name.
 _TEXT_WORDS = (
     "events hypnogram stage stages staging sleepscoring sleepscore sleepstage sleepstages "
-    "scoring scores hypno annotation annotations annot epochs labels respevt"
+    "scoring scores hypno annotation annotations annot epochs labels respevt "
+    "hypnogramm hypnogramme hipnograma ipnogramma schlafprofil stg"
 )
 _SUFFIXES = (
     "-nsrr.xml",
@@ -43,6 +46,7 @@ _SUFFIXES = (
     ".txt",
 )
 _RANKS = {suffix: rank for rank, suffix in enumerate(_SUFFIXES)}
+_RANK_OF_ISRUC = len(_SUFFIXES) + 2
 # tables about people, channels and folders, never a scoring
 _NEVER = re.compile(
     r"(participants|subjects|readme|metadata|manifest|dataset-description|licen[cs]e|changes)\.\w+"
@@ -50,6 +54,9 @@ _NEVER = re.compile(
 )
 _SEPARATORS = str.maketrans("_ ", "--")
 _RECORDING_SUFFIX = re.compile(r"-(psg|eeg)$")
+_ENDING = re.compile(r"\.(edf|bdf|rec)$")
+_DREAMS = re.compile(r"hypnogram(aasm|r&k)?-(.+)\.txt")
+_ISRUC = re.compile(r"(\d{1,3})-1\.txt")  # the first of two experts
 _SLEEP_EDF = re.compile(r"(s[ct]\d{4}[a-z]).-psg\.")  # the last letter is the scorer's
 
 
@@ -97,7 +104,10 @@ class _AnnotationIndex:
                 self._folders.setdefault(name, set()).add(folder)
         for candidate in dict.fromkeys(candidates):
             folder, _, file = candidate.rpartition("/")
+            stem = file.lower().translate(_SEPARATORS).rpartition(".")[0]
             for rank, name in _names(file):
+                if rank == _RANK_OF_ISRUC and folder in self._folders.get(stem, ()):
+                    continue  # 1_1.txt beside 1_1.edf is not of 1.edf
                 self._in_folder.setdefault((name, folder), []).append((rank, candidate))
                 self._anywhere.setdefault(name, []).append((rank, candidate))
 
@@ -143,8 +153,14 @@ def _names(annotation: str) -> Iterator[tuple[int, str]]:
     name, _, word = stem.rpartition("-")
     for suffix, its in ((f"-{word}{dot}{ending}", name), (f"{dot}{ending}", stem)):
         rank = _RANKS.get(suffix)
+        its = _ENDING.sub("", its)
         if rank is not None and its:
             yield rank, its
+    dreams, isruc = _DREAMS.fullmatch(normal), _ISRUC.fullmatch(normal)
+    if dreams:
+        yield len(_SUFFIXES) + (dreams[1] != "aasm"), dreams[2]
+    if isruc:
+        yield _RANK_OF_ISRUC, isruc[1]
     if normal[8:] == "-hypnogram.edf":
         yield len(_SUFFIXES), f"{normal[:7]}/"  # no file name has a "/"; the next letter differs
 

@@ -27,6 +27,11 @@ from sleepmami.signals.pairing import (
         ("d/SN001.edf", "d/SN001_sleepscoring.edf"),
         ("d/01-01-0001 PSG.edf", "d/01-01-0001 Base.edf"),
         ("s3://b/edfs/shhs1-200001.edf", "s3://b/annotations/shhs1-200001-nsrr.xml"),
+        ("d/night.edf", "d/night.edf.XML"),
+        ("1/1.rec", "1/1_1.txt"),
+        ("d/subject1.edf", "d/HypnogramR&K_subject1.txt"),
+        ("d/excerpt1.edf", "d/Hypnogram_excerpt1.txt"),
+        ("d/night.edf", "d/night_Schlafprofil.txt"),
         ("d/night.edf", "d/night.annot"),
         ("d/night.edf", "d/night-annot.annot"),
         ("d/night.edf", "d/night.eannot"),
@@ -184,3 +189,30 @@ def test_the_second_file_is_the_next_best_beside_the_recording_and_no_recording(
         "c/a.rec": "c/a_respevt.txt",
         "c/b.edf": None,
     }
+
+
+def test_of_two_experts_and_two_rules_the_first_is_taken() -> None:
+    files = ["1/1_1.txt", "1/1_2.txt"]
+    assert pair_annotations(["1/1.rec"], files) == {"1/1.rec": "1/1_1.txt"}
+    files = ["d/HypnogramR&K_subject1.txt", "d/HypnogramAASM_subject1.txt"]
+    assert find_annotation("d/subject1.edf", files) == "d/HypnogramAASM_subject1.txt"
+
+
+def test_a_numbered_text_is_of_the_recording_of_its_whole_name() -> None:
+    recordings = ["d/1.edf", "d/1_1.edf"]
+    assert pair_annotations(recordings, ["d/1_1.txt"]) == {
+        "d/1.edf": None,
+        "d/1_1.edf": "d/1_1.txt",
+    }
+
+
+def test_a_scoring_that_is_an_edf_is_found_among_the_recordings() -> None:
+    files = [
+        "d/SN001.edf",
+        "d/SN001_sleepscoring.edf",
+        "d/SC4001E0-PSG.edf",
+        "d/SC4001EC-Hypnogram.edf",
+    ]
+    found = pair_annotations(files, files)
+    assert found["d/SN001.edf"] == "d/SN001_sleepscoring.edf"
+    assert found["d/SC4001E0-PSG.edf"] == "d/SC4001EC-Hypnogram.edf"
