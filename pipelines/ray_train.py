@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
-from ray.data import Dataset
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
@@ -123,7 +121,7 @@ def fit(
     run: str,
     name: str,
     metrics: str,
-    datasets: Mapping[str, Dataset] | None = None,
+    readers: int = 0,
 ) -> None:
     """Run `worker` on every training worker, and follow its progress until all are done.
 
@@ -142,13 +140,13 @@ def fit(
         name: of the run.
         metrics: JSON lines to keep, one per report; brought up to date at every checkpoint and
             when the training ends, however it ends.
-        datasets: Ray datasets split over the workers.
+        readers: CPUs to be left for the tasks that read what the workers train on.
 
     Raises:
         ConfigError: the cluster is too small for the workers and the readers that feed them.
         SleepMaMiError: what a worker raised; a TrainingError when workers died too often.
     """
-    require_resources(workers, readers=1 if datasets else 0)
+    require_resources(workers, readers=readers)
     remember_run(run, name, settings)
     os.environ.setdefault(POLL_INTERVAL_VARIABLE, POLL_INTERVAL_S)
     queue = _queue_here()
@@ -168,8 +166,6 @@ def fit(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=loop.keep_checkpoints),
             callbacks=[StopAtOurErrors()],  # type: ignore[list-item]  # mypy sees Train V1's class
         ),
-        datasets={**datasets} if datasets else None,
-        dataset_config=_rows_in_order(),
     )
     failure: list[Exception] = []
     thread = threading.Thread(target=_fit, args=(trainer, failure), daemon=True)
@@ -178,16 +174,6 @@ def fit(
     queue.shutdown()
     if failure:
         raise root_cause(failure[0], f"{run}: {name}", workers.max_failures) from failure[0]
-
-
-def _rows_in_order() -> ray.train.DataConfig:
-    """Rows reach the workers in the order that was drawn, not as reads happen to finish."""
-    with warnings.catch_warnings():
-        # Ray's own constructor sets the option that it deprecates
-        warnings.filterwarnings("ignore", message="`ExecutionOptions.exclude_resources`")
-        options = ray.train.DataConfig.default_ingest_options()
-        options.preserve_order = True
-        return ray.train.DataConfig(execution_options=options)
 
 
 def _queue_here() -> Queue:

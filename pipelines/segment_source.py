@@ -1,83 +1,47 @@
-"""Ray Data's view of segments.lance: every pass reads the rows to train on in a new order.
+"""Chunks of segments.lance through Ray Data: read anywhere on the cluster, in the order needed.
 
-Rows of one night lie together, so the unit that is shuffled is a short run of them: long enough to
-be read at the speed of a scan, short enough that a worker's shuffle buffer holds many nights. The
-order is drawn before anything is read, so rows stream; Ray's own shuffles, of rows or of blocks,
-first read the whole table.
+Each training worker runs a dataset of its own that begins at the step wanted. So nothing is dealt
+out between workers, which Ray Data would do as they happen to ask, and a worker that is started
+again needs nothing of what it was before.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-from ray.data import Datasource, ReadTask
+import ray.data
+from ray.data import Datasource, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
 from ray.data.context import DataContext
+from ray.exceptions import RayTaskError
 
+from pipelines.ray_data import as_ours, quiet
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
-from sleepmami.tables import lance_io
-from sleepmami.tables.schemas import SEGMENTS
-from sleepmami.training.batches import SEGMENT_BATCH_COLUMNS
+from sleepmami.tables.lance_io import OpenTable
+from sleepmami.training.segment_order import Chunk
+from sleepmami.training.segment_reader import Read, read_chunk
 
-RUN_ROWS = 32
-RUNS_PER_READ = 16
 ROW_BYTES = sum(2 * SEGMENT_S * STORED_RATE_HZ[modality] for modality in MODALITIES)
-
-Runs = NDArray[np.int64]  # [number of runs, (first row, row after the last)]
-
-
-def rows_of(uri: str, recording_ids: Sequence[str], *, version: int) -> Runs:
-    """The rows of these recordings in one version of a table, as runs of at most RUN_ROWS."""
-    table = lance_io.read_table(uri, columns=["recording_id"], schema=SEGMENTS, version=version)
-    wanted = pa.array(list(recording_ids), pa.string())
-    return runs_of(np.flatnonzero(pc.is_in(table.column("recording_id"), value_set=wanted)))
+CHUNKS_PER_DATASET = 256  # at 55 MB each; Ray Data plans a dataset as a whole, and a run is longer
+CHUNKS_AHEAD = 4  # read or being read while the worker still has the one before
 
 
-def runs_of(rows: NDArray[np.int64]) -> Runs:
-    """Ascending row numbers as runs of at most RUN_ROWS."""
-    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-    runs = [
-        (part[first], part[min(first + RUN_ROWS, len(part)) - 1] + 1)
-        for part in np.split(rows, breaks)
-        for first in range(0, len(part), RUN_ROWS)
-    ]
-    return np.array(runs, dtype=np.int64).reshape(-1, 2)
+class ChunkSource(Datasource):
+    """Some chunks of one version of segments.lance, a read task and a block each."""
 
-
-def count_rows(runs: Runs) -> int:
-    """Rows in all runs."""
-    return int((runs[:, 1] - runs[:, 0]).sum())
-
-
-class SegmentSource(Datasource):
-    """Segments of all modalities, in an order of its own each time it is read.
-
-    The n-th reading after a start has the same order whenever it is started: that is what lets a
-    resumed training take up the pass it left.
-
-    Args:
-        uri: segments.lance.
-        version: its version; commits made later are not seen.
-        runs: from `rows_of`.
-        seed: of the orders.
-    """
-
-    def __init__(self, uri: str, version: int, runs: Runs, seed: int) -> None:
+    def __init__(self, uri: str, version: int, chunks: Sequence[Chunk]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray's own
         self._uri = uri
         self._version = version
-        self._runs = runs
-        self._seed = seed
-        self._num_reads = 0
+        self._chunks = chunks
 
     def estimate_inmemory_data_size(self) -> int:
-        """Bytes of one pass."""
-        return count_rows(self._runs) * ROW_BYTES
+        """Bytes of all chunks."""
+        return sum(_num_bytes(chunk) for chunk in self._chunks)
 
     def get_read_tasks(
         self,
@@ -85,29 +49,83 @@ class SegmentSource(Datasource):
         per_task_row_limit: int | None = None,
         data_context: DataContext | None = None,
     ) -> list[ReadTask]:
-        """About `parallelism` tasks that read equally many runs, drawn without replacement."""
-        order = np.random.default_rng([self._seed, self._num_reads]).permutation(len(self._runs))
-        self._num_reads += 1
-        parts = np.array_split(self._runs[order], min(parallelism, max(len(order), 1)))
+        """One for each chunk, whatever parallelism is asked for."""
         return [
             ReadTask(
-                partial(_read, self._uri, self._version, part),
+                partial(_read, self._uri, self._version, chunk),
                 BlockMetadata(
-                    num_rows=count_rows(part),
-                    size_bytes=count_rows(part) * ROW_BYTES,
+                    num_rows=chunk.rows.size,
+                    size_bytes=_num_bytes(chunk),
                     input_files=None,
                     exec_stats=None,
                 ),
                 per_task_row_limit=per_task_row_limit,
             )
-            for part in parts
+            for chunk in self._chunks
         ]
 
 
-def _read(uri: str, version: int, runs: Runs) -> Iterator[pa.Table]:
-    columns = list(SEGMENT_BATCH_COLUMNS)
-    for first in range(0, len(runs), RUNS_PER_READ):
-        rows = [
-            row for start, stop in runs[first : first + RUNS_PER_READ] for row in range(start, stop)
-        ]
-        yield lance_io.take_rows(uri, rows, columns, version=version)
+def _num_bytes(chunk: Chunk) -> int:
+    return chunk.rows.size * ROW_BYTES
+
+
+def _read(uri: str, version: int, chunk: Chunk) -> list[pa.Table]:
+    return [pa.concat_tables(read_chunk(OpenTable(uri, version), chunk))]
+
+
+def stream(uri: str, version: int, chunks: Iterator[Chunk]) -> Iterator[Read]:
+    """Read chunks by Ray Data, some ahead of being asked for; `read_ahead` is its twin without Ray.
+
+    Args:
+        uri: segments.lance.
+        version: its version; commits made later are not seen.
+        chunks: in the order in which they are needed.
+
+    Raises:
+        SleepMaMiError: what a read raised.
+    """
+    quiet()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="next-dataset") as beside:
+        begun = beside.submit(_begin, uri, version, chunks)
+        while dataset := begun.result():
+            for number, read in enumerate(dataset):
+                if number == max(len(dataset) - CHUNKS_AHEAD, 0):
+                    begun = beside.submit(_begin, uri, version, chunks)
+                yield read
+
+
+class _Dataset:
+    """Some chunks that Ray Data has begun to read."""
+
+    def __init__(self, uri: str, version: int, chunks: list[Chunk]) -> None:
+        self._chunks = chunks
+        source = ChunkSource(uri, version, chunks)
+        dataset = ray.data.read_datasource(source, override_num_blocks=len(chunks))
+        context = dataset.context
+        context.target_max_block_size = None  # neither split nor joined: a chunk stays a block
+        context.execution_options.preserve_order = True
+        context.execution_options.resource_limits = ExecutionResources.for_limits(
+            cpu=CHUNKS_AHEAD, object_store_memory=2 * CHUNKS_AHEAD * max(map(_num_bytes, chunks))
+        )
+        tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+        self._tables = iter(tables)
+        self._first = self._next()
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __iter__(self) -> Iterator[Read]:
+        yield self._chunks[0], self._first
+        for chunk in self._chunks[1:]:
+            yield chunk, self._next()
+
+    def _next(self) -> pa.Table:
+        try:
+            return next(self._tables)
+        except RayTaskError as error:
+            raise as_ours(error.cause, "a read task of segments.lance") from error
+
+
+def _begin(uri: str, version: int, chunks: Iterator[Chunk]) -> _Dataset | None:
+    part = list(itertools.islice(chunks, CHUNKS_PER_DATASET))
+    return _Dataset(uri, version, part) if part else None

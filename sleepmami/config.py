@@ -326,6 +326,9 @@ class MicroLossConfig:
         require(ok, "loss.smoothing_points", self.smoothing_points, "odd and >= 1")
 
 
+MAX_WEIGHT = 1000.0  # of a cohort in `mixing`: more is a slip, and the order of a pass is in memory
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MicroPretrainConfig:
     """Micro-Encoder pretraining, Table 9 upper half."""
@@ -335,7 +338,8 @@ class MicroPretrainConfig:
     loss: MicroLossConfig = field(default_factory=MicroLossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batch_size: int = 512  # segments over all workers
-    shuffle_buffer: int = 1024  # rows each worker shuffles among
+    shuffle_buffer: int = 1024  # rows that one micro batch after another is drawn from
+    mixing: tuple[tuple[str, float], ...] = ()  # (cohort, how often a pass reads it); others once
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(validate_every=200))
     engine: EngineConfig = field(default_factory=EngineConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
@@ -343,6 +347,10 @@ class MicroPretrainConfig:
     def __post_init__(self) -> None:
         require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
         require(self.shuffle_buffer >= 0, "shuffle_buffer", self.shuffle_buffer, ">= 0")
+        names = [cohort for cohort, _ in self.mixing]
+        require(len(set(names)) == len(names), "mixing", names, "each cohort once")
+        for cohort, weight in self.mixing:
+            require(0 <= weight <= MAX_WEIGHT, f"mixing of {cohort}", weight, f"0..{MAX_WEIGHT:g}")
         read = self.loss.lambda_cl > 0 or self.loss.lambda_koleo > 0
         if self.model.shared_depth == 0:
             found = (self.loss.lambda_cl, self.loss.lambda_koleo)

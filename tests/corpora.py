@@ -55,11 +55,17 @@ def sine_night(
 
 
 def write_corpus(
-    folder: Path, *, num_train: int, num_test: int, num_epochs: int, num_validation: int = 0
+    folder: Path,
+    *,
+    num_train: int,
+    num_test: int,
+    num_epochs: int,
+    num_validation: int = 0,
+    cohorts: Sequence[str] = ("made-up",),
 ) -> str:
     """Recordings and segments of sine nights, of the train, the validation and the test split.
 
-    The first night has no EOG and no SPO2.
+    The first night has no EOG and no SPO2. Nights belong to the cohorts in turn.
     """
     corpus = str(folder)
     few = [m for m in MODALITIES if m not in (Modality.EOG, Modality.SPO2)]
@@ -73,7 +79,7 @@ def write_corpus(
             night,
             recording_id=night.recording_id,
             subject_id=f"subject{number}",
-            cohort="made-up",
+            cohort=cohorts[number % len(cohorts)],
             split=splits[number],
             source_hash="",
             segments=segments_table(night),

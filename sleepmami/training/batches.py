@@ -1,5 +1,8 @@
 """Rows and nights -> tensors on the model's 100 Hz grid, or padded nights of micro embeddings.
 
+From Arrow's memory to a tensor it is one copy: rows are gathered as they are stored, in a third of
+the bytes that the model reads, and take that form on the device that computes.
+
 Shapes: S streams (the six MODALITIES in order), B batch, T samples of 60 s at 100 Hz (6000),
 E epochs of a segment (2);
 L epochs of the longest night, M modalities, D features of one modality's epoch.
@@ -24,11 +27,10 @@ from sleepmami.psg import (
     SEGMENT_SAMPLES,
     STORED_RATE_HZ,
     STORED_SCALE,
-    Modality,
     Night,
     segment_start_epochs,
 )
-from sleepmami.tables.arrays import fixed_size_values
+from sleepmami.tables.arrays import fixed_size_memory
 from sleepmami.tables.demographics import DemographicStatistics
 from sleepmami.tables.embedding_rows import MicroNight
 from sleepmami.tables.rows import segment_usable
@@ -67,6 +69,27 @@ class SegmentBatch(NamedTuple):
         return SegmentBatch(*(part.to(device, non_blocking=True) for part in self))
 
 
+class StoredSegments(NamedTuple):
+    """Segments as segments.lance holds them; a stream without a usable epoch is zeros."""
+
+    stored_S: tuple[Tensor, ...]  # int16 [B, SEGMENT_S * rate] of each stream
+    valid_BSE: Tensor  # bool, the epoch is usable
+
+    @property
+    def num_rows(self) -> int:
+        """Segments."""
+        return len(self.valid_BSE)
+
+    def to_batch(self, device: torch.device) -> SegmentBatch:
+        """What the model reads, made on `device`; memory that is pinned is sent without waiting."""
+        signal_SBT = torch.empty(len(MODALITIES), self.num_rows, SEGMENT_SAMPLES, device=device)
+        for stream, modality in enumerate(MODALITIES):
+            stored_BT = self.stored_S[stream].to(device, non_blocking=True)
+            to_model_rate(stored_BT, STORED_RATE_HZ[modality], out=signal_SBT[stream])
+        valid_BSE = self.valid_BSE.to(device, non_blocking=True, copy=True)
+        return SegmentBatch(signal_SBT, valid_BSE.transpose(0, 1).contiguous())
+
+
 class MacroBatch(NamedTuple):
     """Nights of micro embeddings, padded with zeros after each night's own length."""
 
@@ -92,56 +115,86 @@ class MacroBatch(NamedTuple):
         return MacroBatch(*(part.to(device, non_blocking=True) for part in self))
 
 
-def segment_batch(table: pa.Table | pa.RecordBatch) -> SegmentBatch:
-    """Rows of segments.lance -> one batch, in row order; a null cell is a stream not there.
+class SegmentBuffer:
+    """Memory for some segments as they are stored, filled in any order and read in its own.
 
     Args:
-        table: at least SEGMENT_BATCH_COLUMNS.
+        num_rows: segments.
+        pinned: in memory from which a GPU fetches while the CPU goes on.
     """
-    usable = pc.list_flatten(table.column("usable")).to_numpy(zero_copy_only=False)
-    usable_BSE = usable.reshape(table.num_rows, len(MODALITIES), SEGMENT_EPOCHS)
-    batch = _empty_batch(table.num_rows)
-    for stream, modality in enumerate(MODALITIES):
-        stored, there = fixed_size_values(table.column(segment_column(modality)))
-        _fill(batch, stream, modality, stored, usable_BSE[:, stream] & there[:, None])
-    return batch
+
+    def __init__(self, num_rows: int, *, pinned: bool = False) -> None:
+        self.num_rows = num_rows
+        shapes = [(num_rows, SEGMENT_S * STORED_RATE_HZ[modality]) for modality in MODALITIES]
+        self._stored_S = [torch.empty(s, dtype=torch.int16, pin_memory=pinned) for s in shapes]
+        shape = (num_rows, len(MODALITIES), SEGMENT_EPOCHS)
+        self._valid_BSE = torch.empty(shape, dtype=torch.bool, pin_memory=pinned)
+
+    def put(self, table: pa.Table, places: NDArray[np.int64]) -> None:
+        """Rows of segments.lance, each to a place of its own; a null cell is a stream not there.
+
+        Args:
+            table: at least SEGMENT_BATCH_COLUMNS.
+            places: one of each row.
+        """
+        begin = 0
+        for part in table.to_batches():
+            to = places[begin : begin + part.num_rows]
+            begin += part.num_rows
+            flags = pc.list_flatten(part.column("usable")).to_numpy(zero_copy_only=False)
+            usable_BSE = flags.reshape(-1, len(MODALITIES), SEGMENT_EPOCHS)
+            for stream, modality in enumerate(MODALITIES):
+                stored_BT, there_B = fixed_size_memory(part.column(segment_column(modality)))
+                self.put_stream(stream, stored_BT, usable_BSE[:, stream] & there_B[:, None], to)
+
+    def put_stream(
+        self,
+        stream: int,
+        stored_BT: NDArray[np.int16],
+        usable_BE: NDArray[np.bool_],
+        places: NDArray[np.int64],
+    ) -> None:
+        """One stream of some rows; of rows without a usable epoch, nothing is read."""
+        there_B = usable_BE.any(axis=1)
+        memory_BT = self._stored_S[stream].numpy()
+        if there_B.all():
+            memory_BT[places] = stored_BT
+        else:
+            memory_BT[places[there_B]] = stored_BT[there_B]
+            memory_BT[places[~there_B]] = 0
+        self._valid_BSE.numpy()[places, stream] = usable_BE
+
+    def segments(self, start: int, stop: int) -> StoredSegments:
+        """Those at places `start:stop`, in this memory, not copied."""
+        stored_S = tuple(stored_BT[start:stop] for stored_BT in self._stored_S)
+        return StoredSegments(stored_S, self._valid_BSE[start:stop])
+
+
+def segment_batch(table: pa.Table) -> SegmentBatch:
+    """Rows of segments.lance -> one batch, in row order, on the CPU.
+
+    Args:
+        table: as for `SegmentBuffer.put`.
+    """
+    buffer = SegmentBuffer(table.num_rows)
+    buffer.put(table, np.arange(table.num_rows))
+    return buffer.segments(0, table.num_rows).to_batch(torch.device("cpu"))
 
 
 def night_batch(night: Night, start: int, stop: int) -> SegmentBatch:
     """Segments `start:stop` of a night: the numbers its rows in segments.lance would give."""
     usable_BSE = segment_usable(night, segment_start_epochs(night.num_epochs)[start:stop])
-    batch = _empty_batch(len(usable_BSE))
+    buffer, places = SegmentBuffer(len(usable_BSE)), np.arange(len(usable_BSE))
     for stream, modality in enumerate(MODALITIES):
         if modality in night.signals:
-            stored = night.signals[modality][start:stop]
-            _fill(batch, stream, modality, stored, usable_BSE[:, stream])
-    return batch
+            stored_BT = night.signals[modality][start:stop]
+        else:
+            stored_BT = np.zeros((len(places), SEGMENT_S * STORED_RATE_HZ[modality]), np.int16)
+        buffer.put_stream(stream, stored_BT, usable_BSE[:, stream], places)
+    return buffer.segments(0, len(places)).to_batch(torch.device("cpu"))
 
 
-def _empty_batch(num_segments: int) -> SegmentBatch:
-    streams = len(MODALITIES)
-    return SegmentBatch(
-        signal_SBT=torch.zeros(streams, num_segments, SEGMENT_SAMPLES),
-        valid_SBE=torch.zeros(streams, num_segments, SEGMENT_EPOCHS, dtype=torch.bool),
-    )
-
-
-def _fill(
-    batch: SegmentBatch,
-    stream: int,
-    modality: Modality,
-    stored: NDArray[np.int16],
-    usable_BE: NDArray[np.bool_],
-) -> None:
-    signal = batch.signal_SBT[stream].numpy()
-    to_model_rate(stored, STORED_RATE_HZ[modality], out=signal)
-    signal[~usable_BE.any(axis=1)] = 0.0
-    batch.valid_SBE[stream].numpy()[...] = usable_BE
-
-
-def to_model_rate(
-    stored: NDArray[np.int16], rate_hz: int, out: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def to_model_rate(stored_BT: Tensor, rate_hz: int, out: Tensor) -> Tensor:
     """Stored integers -> z-scores at 100 Hz, written into `out`.
 
     Sample k of `rate_hz` lies at k / rate_hz seconds, so the sample at any 100-Hz instant between
@@ -149,20 +202,24 @@ def to_model_rate(
     because what follows belongs to the next segment.
 
     Args:
-        stored: [B, SEGMENT_S * rate_hz].
+        stored_BT: int16 [B, SEGMENT_S * rate_hz].
         rate_hz: a divisor of 100.
-        out: [B, 6000], overwritten and returned.
+        out: float32 [B, 6000], contiguous, on the same device; overwritten and returned.
     """
-    scale = np.float32(1.0 / STORED_SCALE)
     if rate_hz == MODEL_RATE_HZ:
-        return np.multiply(stored, scale, out=out)
+        return out.copy_(stored_BT).mul_(1.0 / STORED_SCALE)
     factor = MODEL_RATE_HZ // rate_hz
-    left = stored.astype(np.float32) * scale
-    step = np.diff(left, axis=1, append=left[:, -1:])
-    grid = out.reshape(len(stored), SEGMENT_S * rate_hz, factor)
-    for place in range(factor):  # long rows, not short ones of `factor`: twice as fast at 50 Hz
-        np.multiply(step, np.float32(place / factor), out=grid[:, :, place])
-        grid[:, :, place] += left
+    left_BT = stored_BT.to(torch.float32).mul_(1.0 / STORED_SCALE)
+    step_BT = torch.diff(left_BT, dim=1, append=left_BT[:, -1:])
+    grid_BTF = out.view(len(stored_BT), -1, factor)
+    if factor > left_BT.shape[1]:
+        place_F = torch.arange(factor, device=out.device) / factor
+        torch.mul(step_BT[..., None], place_F, out=grid_BTF)
+        grid_BTF += left_BT[..., None]
+        return out
+    grid_BTF[..., 0] = left_BT
+    for place in range(1, factor):  # rows of `factor` would be too short for the CPU's vectors
+        grid_BTF[..., place] = torch.add(left_BT, step_BT, alpha=place / factor)
     return out
 
 

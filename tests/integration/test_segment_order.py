@@ -1,74 +1,60 @@
-"""Which rows a Micro training sees after a restart, through Ray Data itself."""
+"""Chunks through Ray Data itself: the same as without Ray, from any step, across datasets."""
 
-from collections import Counter
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
-from pipelines.pretrain_micro import segment_steps
-from pipelines.segment_source import SegmentSource, rows_of
-from sleepmami.config import (
-    EngineConfig,
-    LoopConfig,
-    MicroPretrainConfig,
-    WorkersConfig,
-)
+from pipelines import segment_source
+from pipelines.segment_source import stream
+from sleepmami.errors import TableError
 from sleepmami.tables import lance_io
+from sleepmami.tables.lance_io import OpenTable
+from sleepmami.training.segment_order import Chunk, SegmentOrder
+from sleepmami.training.segment_reader import read_ahead, training_runs
 from tests.corpora import write_corpus
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
-NUM_NIGHTS, SEGMENTS_PER_NIGHT, BATCH = 3, 40, 8
-STEPS_PER_PASS = NUM_NIGHTS * SEGMENTS_PER_NIGHT // BATCH
-SETTINGS = MicroPretrainConfig(
-    batch_size=BATCH,
-    shuffle_buffer=32,
-    loop=LoopConfig(seed=3),
-    engine=EngineConfig(micro_batch=4),
-    workers=WorkersConfig(num_workers=1),
-)
+LANES, STOP = [0, 1], 35  # passes of 15 steps
 
 
 @pytest.fixture(scope="module")
-def segments(tmp_path_factory: pytest.TempPathFactory) -> str:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder: Path = tmp_path_factory.mktemp("corpus")
-    corpus = write_corpus(folder, num_train=NUM_NIGHTS, num_test=0, num_epochs=80)
-    return f"{corpus}/segments.lance"
+    return write_corpus(folder, num_train=3, num_test=0, num_epochs=80)
 
 
-def rows_seen(uri: str, start: int, num_steps: int) -> list[float]:
-    """One number per row, which noise makes unique, in the order a training gets them."""
-    version = lance_io.version(uri)
-    runs = rows_of(uri, [f"night{n}" for n in range(NUM_NIGHTS)], version=version)
-    dataset = ray.data.read_datasource(SegmentSource(uri, version, runs, seed=3))
-    dataset.context.execution_options.preserve_order = True  # as pipelines.ray_train does
-    (shard,) = dataset.streaming_split(1, equal=True)
-    steps = segment_steps(shard, SETTINGS, STEPS_PER_PASS)(start)
-    return [
-        row
-        for step in islice(steps, num_steps)
-        for batch in step
-        for row in batch.signal_SBT[0, :, :50].double().sum(-1).tolist()
-    ]
+def chunks(corpus: str, start: int) -> Iterator[Chunk]:
+    version = lance_io.version(f"{corpus}/segments.lance")
+    order = SegmentOrder(
+        training_runs(corpus, version=version),
+        mixing={},
+        batch_size=8,
+        num_lanes=2,
+        shuffle_buffer=12,
+        seed=3,
+    )
+    return order.chunks(LANES, start, STOP)
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_every_pass_sees_every_row_once_in_another_order(segments: str) -> None:
-    seen = rows_seen(segments, 0, 2 * STEPS_PER_PASS)
-    half = len(seen) // 2
-    assert len(set(seen)) == half == NUM_NIGHTS * SEGMENTS_PER_NIGHT
-    assert sorted(seen[:half]) == sorted(seen[half:])
-    assert seen[:half] != seen[half:]
+@pytest.mark.parametrize("per_dataset", [256, 5])
+def test_ray_data_gives_what_a_plain_thread_gives(
+    corpus: str, per_dataset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_source, "CHUNKS_PER_DATASET", per_dataset)
+    uri = f"{corpus}/segments.lance"
+    ours = stream(uri, lance_io.version(uri), chunks(corpus, 7))
+    plain = read_ahead(OpenTable(uri), chunks(corpus, 7))
+    count = 0
+    for (chunk, table), (expected, rows) in zip(ours, plain, strict=True):  # reads are whole chunks
+        assert (chunk.lane, chunk.first_step) == (expected.lane, expected.first_step)
+        assert table.equals(rows)
+        count += 1
+    assert count == len(list(chunks(corpus, 7))) > 5
 
 
-@pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("start", [5, STEPS_PER_PASS + 6])
-def test_a_resumed_pass_sees_the_rows_that_were_left(segments: str, start: int) -> None:
-    """With what was trained on before the interruption, every row of the pass once."""
-    begun = start // STEPS_PER_PASS * STEPS_PER_PASS
-    before = rows_seen(segments, 0, start)[begun * BATCH :]
-    after = rows_seen(segments, start, begun + STEPS_PER_PASS - start)
-    assert Counter(before + after) == Counter(set(before + after))
-    assert len(before + after) == NUM_NIGHTS * SEGMENTS_PER_NIGHT
+def test_a_read_that_fails_says_so_in_the_tables_own_words(corpus: str) -> None:
+    uri = f"{corpus}/segments.lance"
+    with pytest.raises(TableError, match="found no table"):
+        next(stream(uri, 999, chunks(corpus, 0)))

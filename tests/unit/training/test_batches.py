@@ -15,6 +15,7 @@ from sleepmami.tables.rows import segments_table
 from sleepmami.tables.schemas import SEGMENTS
 from sleepmami.training.batches import (
     SEGMENT_BATCH_COLUMNS,
+    SegmentBuffer,
     macro_batch,
     night_batch,
     segment_batch,
@@ -47,10 +48,16 @@ def night(num_epochs: int = 7, *, without: tuple[Modality, ...] = ()) -> Night:
     )
 
 
+def at_model_rate(stored: NDArray[np.int16], rate_hz: int) -> NDArray[np.float32]:
+    out = torch.full((len(stored), 6000), torch.nan)
+    signal: NDArray[np.float32] = to_model_rate(torch.from_numpy(stored), rate_hz, out=out).numpy()
+    return signal
+
+
 def resampled(stored: list[int], rate_hz: int) -> NDArray[np.float32]:
     row = np.zeros((1, SEGMENT_S * rate_hz), np.int16)
     row[0, : len(stored)] = stored
-    return to_model_rate(row, rate_hz, out=np.empty((1, 6000), np.float32))[0]
+    return at_model_rate(row, rate_hz)[0]
 
 
 def test_stored_thousandths_become_z_scores() -> None:
@@ -71,14 +78,14 @@ def test_saturation_is_a_line_from_second_to_second() -> None:
 def test_after_the_last_stored_sample_its_value_is_held() -> None:
     stored = np.full((1, SEGMENT_S), 500, np.int16)
     stored[0, -1] = 700
-    signal = to_model_rate(stored, 1, out=np.empty((1, 6000), np.float32))[0]
+    signal = at_model_rate(stored, 1)[0]
     np.testing.assert_allclose(signal[5900:], 0.7, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate_hz", [1, 50, 100])
 def test_every_stored_sample_is_met_exactly_at_its_time(rate_hz: int) -> None:
     stored = np.random.default_rng(0).integers(-32768, 32767, (3, 60 * rate_hz), np.int16)
-    signal = to_model_rate(stored, rate_hz, out=np.empty((3, 6000), np.float32))
+    signal = at_model_rate(stored, rate_hz)
     np.testing.assert_allclose(signal[:, :: 100 // rate_hz], stored / 1000, rtol=1e-6)
 
 
@@ -94,9 +101,9 @@ def test_a_night_and_its_stored_rows_give_the_same_numbers() -> None:
 def test_a_slice_of_a_night_is_that_slice_of_its_rows(start: int) -> None:
     one = night()
     rows = segments_table(one).slice(start, 2)
-    for part in (segment_batch(rows), segment_batch(rows.to_batches()[0])):
-        assert torch.equal(part.signal_SBT, night_batch(one, start, start + 2).signal_SBT)
-        assert torch.equal(part.valid_SBE, night_batch(one, start, start + 2).valid_SBE)
+    part = segment_batch(rows)
+    assert torch.equal(part.signal_SBT, night_batch(one, start, start + 2).signal_SBT)
+    assert torch.equal(part.valid_SBE, night_batch(one, start, start + 2).valid_SBE)
 
 
 def test_rows_that_lance_takes_by_position_say_which_epochs_are_usable(tmp_path: Path) -> None:
@@ -110,16 +117,10 @@ def test_rows_that_lance_takes_by_position_say_which_epochs_are_usable(tmp_path:
     assert torch.equal(taken.valid_SBE, whole.valid_SBE[:, [3, 0, 1]])
 
 
-def test_a_record_batch_is_read_like_a_table() -> None:
-    table = segments_table(night())
-    whole = segment_batch(table.to_batches()[0])
-    assert torch.equal(whole.signal_SBT, segment_batch(table).signal_SBT)
-
-
 def test_rows_keep_their_place_across_chunks_and_nulls() -> None:
     table = segments_table(night())
     chunks = pa.concat_tables([table.slice(2), table.slice(0, 2)])
-    moved = segment_batch(chunks)
+    moved = segment_batch(chunks)  # two pieces of memory, of which one begins within another
     whole = segment_batch(table)
     assert torch.equal(moved.signal_SBT, whole.signal_SBT[:, [2, 3, 0, 1]])
     assert torch.equal(moved.valid_SBE, whole.valid_SBE[:, [2, 3, 0, 1]])
@@ -146,6 +147,50 @@ def test_of_a_half_usable_segment_one_epoch_is_valid_and_without_any_it_is_zero(
     assert batch.valid_SB[EEG].tolist() == [True, False, True, True]
     assert batch.signal_SBT[EEG, 1].eq(0).all()
     assert batch.signal_SBT[EEG, 0].ne(0).any()
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 3, 100])
+def test_rows_take_the_places_asked_for_whichever_chunk_holds_them(chunk_rows: int) -> None:
+    table = segments_table(night(num_epochs=14, without=(Modality.ECG,)))
+    parts = [table.slice(first, chunk_rows) for first in range(0, 7, chunk_rows)]
+    buffer, places = SegmentBuffer(9), np.array([4, 0, 8, 2, 3, 6, 5])
+    buffer.put(pa.concat_tables(parts), places)
+    found, whole = buffer.segments(0, 9).to_batch(torch.device("cpu")), segment_batch(table)
+    assert torch.equal(found.signal_SBT[:, places], whole.signal_SBT)
+    assert torch.equal(found.valid_SBE[:, places], whole.valid_SBE)
+
+
+def test_a_buffer_that_is_used_again_keeps_nothing_of_before() -> None:
+    one, other = segments_table(night()), segments_table(night(without=(Modality.EOG,)))
+    buffer, cpu = SegmentBuffer(4), torch.device("cpu")
+    buffer.put(one, np.arange(4))
+    first = buffer.segments(0, 4).to_batch(cpu)
+    buffer.put(other, np.arange(4))
+    second = buffer.segments(0, 4).to_batch(cpu)
+    assert torch.equal(first.signal_SBT, segment_batch(one).signal_SBT)
+    assert torch.equal(first.valid_SBE, segment_batch(one).valid_SBE)
+    assert torch.equal(second.signal_SBT, segment_batch(other).signal_SBT)
+    assert torch.equal(second.valid_SBE, segment_batch(other).valid_SBE)
+
+
+def test_what_is_stored_takes_a_third_of_the_bytes_the_model_reads() -> None:
+    buffer = SegmentBuffer(4)
+    buffer.put(segments_table(night()), np.arange(4))
+    stored = buffer.segments(0, 4)
+    assert sum(part.nbytes for part in stored.stored_S) == 4 * 54_120
+    assert stored.to_batch(torch.device("cpu")).signal_SBT.nbytes == 4 * 144_000
+
+
+def test_whatever_stands_in_the_memory_of_a_null_cell_is_not_read() -> None:
+    table = segments_table(night())
+    place = table.column_names.index("resp")
+    cells = table.column("resp").combine_chunks()
+    null = pa.array([False, True, False, True])
+    masked = pa.FixedSizeListArray.from_arrays(cells.values, cells.type.list_size, mask=null)
+    batch = segment_batch(table.set_column(place, table.field("resp"), masked))
+    assert batch.signal_SBT[RESP, [1, 3]].eq(0).all()
+    assert batch.signal_SBT[RESP, [0, 2]].ne(0).any(-1).all()
+    assert batch.valid_SB[RESP].tolist() == [True, False, True, False]
 
 
 def test_the_batch_counts_segments() -> None:
