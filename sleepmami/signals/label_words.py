@@ -145,7 +145,7 @@ _WORDS: dict[Meaning, str] = {
         " thermal thermisch thermic termistor termistore termistori termopar termocoppia termico"
         " termica termi termo oral orale oro oronasal buccal bucal boca bouche mund mond bocca"
         " mouth naf naf1 naf2 naf2p naf2n oralor nasor nasalor nasoral therms thermist oraltherm"
-        " thermistanz"
+        " thermistanz tflow"
     ),
     Meaning.AIR: (
         "air airflow newair luft luftfluss luftstrom luchtstroom luchtstroming aire atemfluss"
@@ -160,17 +160,17 @@ _WORDS: dict[Meaning, str] = {
         " torac torace toracico toracica thoraco chest brust brustkorb thorx borst borstkas"
         " borstband rib ribcage rc vth pecho peito petto poitrine chestdc thoraxdc thordc"
         " thoracodc"
-        " klatka piersiowa"
+        " klatka piersiowa piersiowy"
     ),
     Meaning.ABDOMEN: (
         "abdomen abdominal abdominale abd abdm abdo abdom ab addome addominale abdomino bauch"
         " abdmn abdominell buik buikband ventre barriga belly vab pancia vientre addom abddc"
         " abdomendc abdodc"
-        " brzuch"
+        " brzuch brzuszny"
     ),
     Meaning.EFFORT: (
         "eff effort efforts belt belts gurt gurte gordel cinta banda fascia sangle sangles"
-        " ceinture esforco esfuerzo sforzo anstrengung inspanning aufwand piezo strain"
+        " ceinture esforco esfuerzo sforzo anstrengung inspanning aufwand piezo strain band"
     ),
     Meaning.BREATHING: (
         "resp respi res respiration respiratory respiratoire respiracion respiracao"
@@ -272,7 +272,7 @@ for _word, _meaning in _MEANING.items():
     if len(_word) >= _shortest and _meaning not in _NEVER_GLUED:
         _PIECES_BY_START.setdefault(_word[0], []).append(_word)
 _BEFORE = frozenset("lrchv")
-_AFTER = frozenset(("l", "r", "c", "h", "v", "li", "re", "i", "ii", "iii"))
+_AFTER = frozenset(("l", "r", "c", "h", "v", "li", "re", "sx", "dx", "i", "ii", "iii"))
 SPACED_ELECTRODE = re.compile(
     r"^((?:EEG|EOG|PSG)[ _])?([CEFOP])[ _]([1-4z])(?=[-:/])", re.IGNORECASE
 )

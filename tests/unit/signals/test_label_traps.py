@@ -17,10 +17,10 @@ NOT_OURS = (
 )
 OURS = {
     Modality.EEG: "Elettroencefalogramma|O2|EEG O2|O2-A1|PSG O2|O2 Ref",
-    Modality.EOG: "Oko lewe|EOG prawy|\u0153il gauche",
+    Modality.EOG: "EOGsx|EOGdx|Oko lewe|EOG prawy|\u0153il gauche",
     Modality.EMG: "Broda|EMG Broda|Podbr\u00f3dek|Mentoniera|Houppe du menton|EMG Wobble",
     Modality.ECG: "Electrocardiograma|\u00c9lectrocardiogramme|Elettrocardiogramma|EKG II",
-    Modality.RESP: "Przep\u0142yw|Atemflu\u00df|Kaniula|Thermistanz|Klatka piersiowa|Brzuch|Pressure|Pres",
+    Modality.RESP: "Przep\u0142yw|Atemflu\u00df|Kaniula|Thermistanz|Klatka piersiowa|Brzuch|Pas piersiowy|Brustband|Bauchband|TFLOW|Pressure|Pres",
     Modality.SPO2: "Saturacja|Saturacja O2|Pulsoksymetr|Pulse Ox",
 }
 
