@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sleepmami import __version__
 from sleepmami.config import PreprocessConfig, SimulateConfig
 from sleepmami.inference.embedder import Embedder
+from sleepmami.models.cpu import prepare_cpu
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.presets import PRESETS, preset
 from sleepmami.psg import MODALITIES, Night, segment_start_epochs
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    prepare_cpu(arguments.threads)
     bundle = load_bundle(arguments.bundle) if arguments.bundle else random_bundle(arguments.preset)
     nights = [load_night(edf, bundle.preprocess, recording_id=edf) for edf in arguments.edf]
     result = {
