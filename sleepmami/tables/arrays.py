@@ -18,19 +18,23 @@ if TYPE_CHECKING:
 
 
 def fixed_size_values(
-    column: pa.ChunkedArray | pa.Array,
+    column: pa.ChunkedArray | pa.Array, *, clear_nulls: bool = True
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """A fixed-size list column as one array; unlike pyarrow's flatten() it keeps null rows.
 
+    Args:
+        column: the lists.
+        clear_nulls: False leaves whatever memory holds in null rows, and spares a copy.
+
     Returns:
         values[rows, size], zero in null rows, and valid[rows]. Values are a view when the column is
-        one chunk without nulls.
+        one chunk without nulls to clear.
 
     Raises:
         TableError: a null inside a list that is not null itself.
     """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [_fixed_size_chunk(chunk) for chunk in chunks]
+    parts = [_fixed_size_chunk(chunk, clear_nulls) for chunk in chunks]
     if len(parts) == 1:
         return parts[0]
     if not parts:
@@ -39,7 +43,7 @@ def fixed_size_values(
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
-def _fixed_size_chunk(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _fixed_size_chunk(array: pa.Array, clear_nulls: bool) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     size, rows = array.type.list_size, len(array)
     # `values` is the memory behind the whole array: it knows neither the slice nor the nulls
     flat = array.values.slice(array.offset * size, rows * size)
@@ -54,7 +58,9 @@ def _fixed_size_chunk(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_]]
         present = flat.is_valid().to_numpy(zero_copy_only=False).reshape(rows, size)
         if not present[valid].all():
             raise TableError("found a null number inside a fixed-size list; expected whole lists")
-    return (values if valid.all() else np.where(valid[:, None], values, dtype.type(0))), valid
+    if clear_nulls and not valid.all():
+        values = np.where(valid[:, None], values, dtype.type(0))
+    return values, valid
 
 
 def list_values(column: pa.ChunkedArray | pa.Array) -> list[NDArray[Any] | None]:
