@@ -28,15 +28,14 @@ from sleepmami.signals import quality
 from sleepmami.signals.channels import SignalSource, scale_of
 from sleepmami.signals.edf import EdfChannel, EdfFile
 from sleepmami.signals.filters import (
-    SPO2_RANGE_PERCENT,
     Band,
     Samples,
     band_of,
     filter_resample,
-    spo2_to_1hz,
 )
 from sleepmami.signals.heart_beats import find_r_peaks, interbeat_signal
 from sleepmami.signals.mains import only_hum
+from sleepmami.signals.oximetry import SPO2_RANGE_PERCENT, spo2_to_1hz
 
 _INT16_LIMIT = 32767
 _ELECTRODES = (*quality.STD_LIMITS_UV, Modality.IBI)  # which pick up hum when they come off
@@ -134,12 +133,21 @@ def _saturation(
 ) -> _Values:
     """SpO2 in percent, averaged or held within each sample of the layout's rate."""
     channel, target_hz = channel_of(edf, source.index), _target_hz(source, config)
-    percent, num_seconds = edf.physical(channel), num_epochs * EPOCH_S
+    num_seconds, gain, offset = num_epochs * EPOCH_S, channel.gain, channel.offset
+    if gain > 0:
+        readings: Samples = edf.digital(channel)
+    else:  # upside down, or without a scale
+        readings, gain, offset = edf.physical(channel), 1.0, 0.0
     values, there = spo2_to_1hz(
-        percent, channel.sample_rate_hz / target_hz, num_seconds * target_hz
+        readings,
+        channel.sample_rate_hz / target_hz,
+        num_seconds * target_hz,
+        gain=gain,
+        offset=offset,
     )
     measured = 2 * there.reshape(num_seconds, target_hz).sum(axis=1) >= target_hz
-    epochs = quality.oximeter_quality(percent, channel.sample_rate_hz, measured, SPO2_RANGE_PERCENT)
+    low, high = ((percent - offset) / gain for percent in SPO2_RANGE_PERCENT)
+    epochs = quality.oximeter_quality(readings, channel.sample_rate_hz, measured, (low, high))
     return _Values(values, 1.0, 0.0, quality.with_gaps(epochs, edf.gaps), source.unit)
 
 

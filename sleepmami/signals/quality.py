@@ -214,25 +214,25 @@ def measured_quality(
 
 
 def oximeter_quality(
-    percent: NDArray[np.float32],
+    readings: Integers | NDArray[np.float32],
     rate_hz: float,
     measured: NDArray[np.bool_],
-    range_percent: tuple[float, float],
+    plausible: tuple[float, float],
 ) -> EpochQuality:
     """SpO2 epochs; where all implausible readings are one number, that is a sentinel.
 
     Args:
-        percent: the raw readings [n].
+        readings: the raw ones [n].
         rate_hz: their rate.
         measured: bool[num_epochs * EPOCH_S]: the second has a plausible reading.
-        range_percent: what is plausible.
+        plausible: least and greatest reading that can be one.
     """
     quality = measured_quality(measured)
-    starts = _cuts(len(quality.usable), EPOCH_S * rate_hz, len(percent))
+    starts = _cuts(len(quality.usable), EPOCH_S * rate_hz, len(readings))
     sentinel = np.zeros(len(quality.usable), dtype=bool)
     for epoch in np.flatnonzero(~quality.usable):
-        readings = percent[starts[epoch] : starts[epoch + 1]]
-        outside = readings[(readings < range_percent[0]) | (readings > range_percent[1])]
+        read = readings[starts[epoch] : starts[epoch + 1]]
+        outside = read[(read < plausible[0]) | (read > plausible[1])]
         sentinel[epoch] = len(outside) > 0 and outside.min() == outside.max()
     outside_range = quality.faults[Fault.OUT_OF_RANGE] & ~sentinel
     faults = {Fault.OUT_OF_RANGE: outside_range, Fault.SENTINEL: sentinel}

@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 
 
 def fixed_size_values(
-    column: pa.ChunkedArray | pa.Array,
+    column: pa.ChunkedArray | pa.Array, *, clear_nulls: bool = True
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """A fixed-size list column as one array; unlike pyarrow's flatten() it keeps null rows.
 
+    Args:
+        column: the lists.
+        clear_nulls: False leaves whatever memory holds in null rows, and spares a copy.
+
     Returns:
         values[rows, size], zero in null rows, and valid[rows]. Values are a view when the column is
-        one chunk without nulls.
+        one chunk without nulls to clear.
 
     Raises:
         TableError: a null inside a list that is not null itself.
     """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [_fixed_size_chunk(chunk) for chunk in chunks]
+    read = _cleared if clear_nulls else fixed_size_memory
+    parts = [read(chunk) for chunk in chunks]
     if len(parts) == 1:
         return parts[0]
     if not parts:
@@ -39,7 +44,7 @@ def fixed_size_values(
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
-def _fixed_size_chunk(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def _cleared(array: pa.Array) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     values, valid = fixed_size_memory(array)
     if valid.all():
         return values, valid

@@ -42,14 +42,21 @@ def content_checksums(segments: pa.Table) -> NDArray[np.uint64]:
         if pa.types.is_fixed_size_list(column.type):
             if pa.types.is_boolean(column.type.value_type):  # bits in Arrow's memory
                 column = column.cast(pa.list_(pa.uint8(), column.type.list_size))
-            values, valid = fixed_size_values(column)
-            cells = values.reshape(segments.num_rows, -1).view(np.uint8)
-            for row, there in enumerate(valid.tolist()):
-                seed = sums[row] ^ there
-                sums[row] = xxh3_64_intdigest(cells[row] if there else b"", seed)
+            values, valid = fixed_size_values(column, clear_nulls=False)
+            memory = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
+            size = len(memory) // max(1, len(sums))
+            cells = [
+                memory[row * size : (row + 1) * size] if there else b""
+                for row, there in enumerate(valid.tolist())
+            ]
+            seeds = [seed ^ there for seed, there in zip(sums, valid.tolist(), strict=True)]
         else:
-            for row, value in enumerate(column.to_pylist()):
-                sums[row] = xxh3_64_intdigest(json.dumps(value).encode(), sums[row])
+            encode = (
+                str if pa.types.is_integer(column.type) and not column.null_count else json.dumps
+            )
+            cells = [encode(value).encode() for value in column.to_pylist()]
+            seeds = sums
+        sums = list(map(xxh3_64_intdigest, cells, seeds))
     return np.asarray(sums, dtype=np.uint64)
 
 

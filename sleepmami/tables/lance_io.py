@@ -57,6 +57,8 @@ def write_fragments(table: pa.Table, uri: str, schema: pa.Schema) -> list[str]:
                 schema=schema,
                 mode=mode,
                 max_rows_per_file=rows.num_rows,
+                # a table in one piece makes whole pages, and need not be gathered in a copy
+                data_cache_bytes=1 if rows.column(0).num_chunks == 1 else None,
             )
         except OSError as error:
             if mode == "create" and exists(uri):  # another writer was first

@@ -13,9 +13,9 @@ from sleepmami.signals.filters import (
     filter_resample,
     guard_seconds,
     magnitude,
-    spo2_to_1hz,
     taper,
 )
+from sleepmami.signals.oximetry import spo2_to_1hz
 
 CONFIG = PreprocessConfig()
 EEG = band_of(Modality.EEG, CONFIG)
