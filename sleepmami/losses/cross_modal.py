@@ -9,6 +9,8 @@ is averaged over all valid (stream, slot) pairs that have at least one other str
 Departures from the paper: none by default, but eq. 2 and its text disagree on the temporal
 negatives. The equation takes the mean of the *other* modalities at the other slots, the text
 "shared embeddings of the same modality from different timeslots"; `temporal_negatives` says which.
+`slots_per_segment=2` leaves out the other slot of the same segment, which the encoder saw together
+with the anchor: place in the segment alone tells the two apart.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ def contrastive_loss(
     *,
     tau: float,
     temporal_negatives: Literal["equation", "text"] = "equation",
+    slots_per_segment: int = 1,
 ) -> Tensor:
     """Eq. 2, averaged over modalities and timeslots.
 
@@ -36,6 +39,8 @@ def contrastive_loss(
         valid_SN: False where a slot has no such stream; its values have no effect.
         tau: temperature.
         temporal_negatives: see the module docstring.
+        slots_per_segment: so many adjacent slots are no negatives of one another; 1 is eq. 2, in
+            which every other slot is one.
 
     Returns:
         A scalar; 0 when no slot has two streams.
@@ -52,7 +57,8 @@ def contrastive_loss(
             candidate_SND, present_SN = others_SND, num_others_SN > 0
         else:
             candidate_SND, present_SN = z_SND, valid_SN
-        own_NN = torch.eye(valid_SN.shape[1], dtype=torch.bool, device=valid_SN.device)
+        segment_N = torch.arange(valid_SN.shape[1], device=valid_SN.device) // slots_per_segment
+        own_NN = segment_N[:, None] == segment_N
         temporal_SNN = z_SND @ candidate_SND.mT / tau
         temporal_SNN = temporal_SNN.masked_fill(~present_SN[:, None] | own_NN, -torch.inf)
         private_SN = (z_SND * private_SND).sum(-1) / tau

@@ -15,7 +15,9 @@ def everyone(x_SND: Tensor) -> Tensor:
     return torch.ones(x_SND.shape[:2], dtype=torch.bool)
 
 
-def slow_loss(shared: Tensor, private: Tensor, valid: Tensor, tau: float, negatives: str) -> float:
+def slow_loss(
+    shared: Tensor, private: Tensor, valid: Tensor, tau: float, negatives: str, slots: int = 1
+) -> float:
     """Eq. 2 as written, over the streams and slots that are there."""
     z, z_private = (x / x.norm(dim=-1, keepdim=True) for x in (shared, private))
     num_streams, num_slots, _ = z.shape
@@ -31,7 +33,7 @@ def slow_loss(shared: Tensor, private: Tensor, valid: Tensor, tau: float, negati
             positive = math.exp(z[i, t] @ (sum(others(i, t)) / len(others(i, t))) / tau)
             total = positive + math.exp(z[i, t] @ z_private[i, t] / tau)
             for s in range(num_slots):
-                if s == t:
+                if s // slots == t // slots:
                     continue
                 if negatives == "text" and valid[i, s]:
                     total += math.exp(z[i, t] @ z[i, s] / tau)
@@ -83,6 +85,20 @@ def test_equals_a_slow_loop_over_the_equation(negatives: str, missing: bool) -> 
     expected = slow_loss(shared, private, valid, 0.3, negatives)
     loss = contrastive_loss(shared, private, valid, tau=0.3, temporal_negatives=negatives)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("negatives", ["equation", "text"])
+def test_the_other_slot_of_the_segment_can_be_left_out(negatives: str) -> None:
+    torch.manual_seed(0)
+    shared, private = torch.randn(2, 3, 6, 8).unbind()
+    valid = everyone(shared)
+    valid[1, :3] = False
+    expected = slow_loss(shared, private, valid, 0.3, negatives, slots=2)
+    loss = contrastive_loss(
+        shared, private, valid, tau=0.3, temporal_negatives=negatives, slots_per_segment=2
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert expected < slow_loss(shared, private, valid, 0.3, negatives) - 0.01
 
 
 def test_temporal_negatives_differ_between_equation_and_text() -> None:
