@@ -63,6 +63,14 @@ VARIANTS = {
     "full": Variant(changes={}),  # eq. 3 as it is
     "no_own": Variant(changes={"loss.own_segment_negatives": False}),
     "mae": Variant(changes={"loss.lambda_cl": 0.0, "loss.lambda_koleo": 0.0}),
+    "private": Variant(  # Table 11, row 1; "mae" keeps the shared encoder, "full" is row 2
+        changes={
+            "model.shared_depth": 0,
+            "model.fusion_depth": 0,
+            "loss.lambda_cl": 0.0,
+            "loss.lambda_koleo": 0.0,
+        }
+    ),
     "blocked": Variant(changes={"model.shared_view": "blocked"}),
     "offset": Variant(changes={}, offset_s=30),
     "no_own_blocked": Variant(
@@ -204,7 +212,7 @@ def one_run(
             last = step == looks[-1]
             found = {"step": step, **evaluate(model, cohort.fit, cohort.test, deep=last)}
             found["health"] = health(observer, cohort.health)
-            if last:
+            if last and config.model.shared_depth:
                 found["copying"] = copying(observer, cohort.health[:1])
             evaluations.append(found)
         if step == looks[-1]:

@@ -189,7 +189,7 @@ def _health(objective: MicroObjective, batch: SegmentBatch, number: int) -> dict
     masks = objective.draw_masks(batch.num_rows, 10**6 + number, 0)
     valid_SN = batch.valid_SBE.flatten(1)
     trained_view = model.config
-    for view in ("joint", "blocked"):
+    for view in ("joint", "blocked") if trained_view.shared_depth else ():
         model.config = replace(trained_view, shared_view=view)
         output = model(batch.signal_SBT, MODALITY_S, masks, batch.valid_SB)
         shared_SND, private_SND = slot_means(output)
