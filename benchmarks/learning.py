@@ -61,7 +61,7 @@ class Variant:
 
 VARIANTS = {
     "full": Variant(changes={}),  # eq. 3 as it is
-    "no_own": Variant(changes={"loss.own_segment_negatives": False}),
+    "no_own": Variant(changes={"loss.slot_negatives": "other_segments"}),
     "mae": Variant(changes={"loss.lambda_cl": 0.0, "loss.lambda_koleo": 0.0}),
     "private": Variant(  # Table 11, row 1; "mae" keeps the shared encoder, "full" is row 2
         changes={
@@ -74,9 +74,13 @@ VARIANTS = {
     "blocked": Variant(changes={"model.shared_view": "blocked"}),
     "offset": Variant(changes={}, offset_s=30),
     "no_own_blocked": Variant(
-        changes={"loss.own_segment_negatives": False, "model.shared_view": "blocked"}
+        changes={"loss.slot_negatives": "other_segments", "model.shared_view": "blocked"}
     ),
-    "no_own_offset": Variant(changes={"loss.own_segment_negatives": False}, offset_s=30),
+    "no_own_offset": Variant(changes={"loss.slot_negatives": "other_segments"}, offset_s=30),
+    "place": Variant(changes={"loss.slot_negatives": "same_place"}),
+    "place_blocked": Variant(
+        changes={"loss.slot_negatives": "same_place", "model.shared_view": "blocked"}
+    ),
     "text": Variant(changes={"loss.temporal_negatives": "text"}),
 }
 CURVE_EVERY = 20  # steps of which a training curve shows the mean
@@ -97,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--looks", nargs="*", type=int, help="steps to look at, beside the last")
     parser.add_argument("--batch-size", type=int, default=16, help="windows per step")
     parser.add_argument("--variants", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
@@ -112,6 +117,7 @@ def main() -> None:
         for name in ("steps", "batch_size", "subjects", "hours", "cohort_seed")
     }
     result = _opened(arguments.json, settings)
+    looks = [arguments.steps // 4] if arguments.looks is None else arguments.looks
     cohort = simulated_cohort(arguments.subjects, arguments.hours, arguments.cohort_seed)
     if "cohort" not in result:
         result["cohort"] = describe(cohort)
@@ -120,7 +126,8 @@ def main() -> None:
         for variant in ("random", *arguments.variants):
             if any(r["variant"] == variant and r["seed"] == seed for r in result["runs"]):
                 continue
-            run = one_run(variant, seed, cohort, arguments.steps, arguments.batch_size)
+            steps = [0] if variant == "random" else [*looks, arguments.steps]
+            run = one_run(variant, seed, cohort, steps, arguments.batch_size)
             result["runs"].append(run)
             _write(arguments.json, result)
             print(summary(run), flush=True)
@@ -188,9 +195,9 @@ def variant_config(variant: str, batch_size: int) -> MicroPretrainConfig:
 
 
 def one_run(
-    variant: str, seed: int, cohort: Cohort, num_steps: int, batch_size: int
+    variant: str, seed: int, cohort: Cohort, looks: list[int], batch_size: int
 ) -> dict[str, Any]:
-    """Train a variant and look at it after a quarter of the steps and at the end.
+    """Train a variant and look at it after so many steps, most closely at the end.
 
     The same seed gives every variant the same initial weights, masks and order of draws.
     """
@@ -199,10 +206,9 @@ def one_run(
     config = variant_config(variant, batch_size)
     model = MicroEncoder(config.model)
     engine = build_engine(
-        MicroObjective(model, config, seed), config.engine, config.optimizer, num_steps, 1
+        MicroObjective(model, config, seed), config.engine, config.optimizer, max(looks), 1
     )
     rng = np.random.default_rng(seed)
-    looks = [0] if variant == "random" else [num_steps // 4, num_steps]
     curve: list[dict[str, float]] = []
     recent: list[dict[str, float]] = []
     evaluations = []

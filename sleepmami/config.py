@@ -296,7 +296,7 @@ class MicroLossConfig:
     reconstruction_over: Literal["masked", "all"] = "masked"  # what the mean of eq. 1 runs over
     temporal_negatives: Literal["equation", "text"] = "equation"  # eq. 2 and its text disagree
     own_segment_neighbours: bool = True  # KoLeo: also the other slot of the segment may be nearest
-    own_segment_negatives: bool = True  # eq. 2: the other slot of the segment is a negative too
+    slot_negatives: Literal["all", "other_segments", "same_place"] = "all"  # of eq. 2
 
     def __post_init__(self) -> None:
         require(self.tau > 0, "loss.tau", self.tau, "> 0")

@@ -96,7 +96,8 @@ class MicroObjective(Objective):
             all_valid_SN,
             tau=config.tau,
             temporal_negatives=config.temporal_negatives,
-            slots_per_segment=1 if config.own_segment_negatives else SEGMENT_EPOCHS,
+            slot_negatives=config.slot_negatives,
+            slots_per_segment=SEGMENT_EPOCHS,
         )
         apart = 1 if config.own_segment_neighbours else SEGMENT_EPOCHS
         koleo = koleo_loss(shared_SND, valid_SN, slots_per_segment=apart)
