@@ -317,6 +317,7 @@ class MicroLossConfig:
     temporal_negatives: Literal["equation", "text"] = "equation"  # eq. 2 and its text disagree
     own_segment_neighbours: bool = True  # KoLeo: also the other slot of the segment may be nearest
     contrast_over: Literal["batch", "micro_batch"] = "batch"  # N of eq. 2 when batches accumulate
+    slot_negatives: Literal["all", "other_segments", "same_place"] = "all"  # of eq. 2
 
     def __post_init__(self) -> None:
         require(self.tau > 0, "loss.tau", self.tau, "> 0")

@@ -193,6 +193,8 @@ class MicroObjective(Objective):
             valid_SN,
             tau=config.tau,
             temporal_negatives=config.temporal_negatives,
+            slot_negatives=config.slot_negatives,
+            slots_per_segment=SEGMENT_EPOCHS,
         )
 
     def koleo(self, shared_SND: Tensor, valid_SN: Tensor) -> Tensor:

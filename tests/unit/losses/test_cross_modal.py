@@ -15,7 +15,9 @@ def everyone(x_SND: Tensor) -> Tensor:
     return torch.ones(x_SND.shape[:2], dtype=torch.bool)
 
 
-def slow_loss(shared: Tensor, private: Tensor, valid: Tensor, tau: float, negatives: str) -> float:
+def slow_loss(
+    shared: Tensor, private: Tensor, valid: Tensor, tau: float, negatives: str, slots: str = "all"
+) -> float:
     """Eq. 2 as written, over the streams and slots that are there."""
     z, z_private = (x / x.norm(dim=-1, keepdim=True) for x in (shared, private))
     num_streams, num_slots, _ = z.shape
@@ -31,7 +33,10 @@ def slow_loss(shared: Tensor, private: Tensor, valid: Tensor, tau: float, negati
             positive = math.exp(z[i, t] @ (sum(others(i, t)) / len(others(i, t))) / tau)
             total = positive + math.exp(z[i, t] @ z_private[i, t] / tau)
             for s in range(num_slots):
-                if s == t:
+                own_segment, same_place = s // 2 == t // 2, s % 2 == t % 2
+                if s == t or (slots == "other_segments" and own_segment):
+                    continue
+                if slots == "same_place" and not same_place:
                     continue
                 if negatives == "text" and valid[i, s]:
                     total += math.exp(z[i, t] @ z[i, s] / tau)
@@ -83,6 +88,39 @@ def test_equals_a_slow_loop_over_the_equation(negatives: str, missing: bool) -> 
     expected = slow_loss(shared, private, valid, 0.3, negatives)
     loss = contrastive_loss(shared, private, valid, tau=0.3, temporal_negatives=negatives)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("negatives", ["equation", "text"])
+@pytest.mark.parametrize("slots", ["other_segments", "same_place"])
+def test_slots_of_the_own_segment_or_of_another_place_can_be_left_out(
+    negatives: str, slots: str
+) -> None:
+    torch.manual_seed(0)
+    shared, private = torch.randn(2, 3, 6, 8).unbind()
+    valid = everyone(shared)
+    valid[1, :3] = False
+    expected = slow_loss(shared, private, valid, 0.3, negatives, slots)
+    loss = contrastive_loss(
+        shared, private, valid, tau=0.3, temporal_negatives=negatives, slot_negatives=slots
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    assert expected < slow_loss(shared, private, valid, 0.3, negatives) - 0.01
+
+
+def test_only_negatives_at_the_same_place_make_the_place_worth_nothing() -> None:
+    # two segments whose slots say nothing but their place, and alike in all modalities
+    shared = torch.eye(2).repeat(2, 1).expand(3, 4, 2)
+    private = torch.full((3, 4, 2), -1.0)
+    silent = torch.ones(3, 4, 2)
+    gains = {
+        slots: contrastive_loss(silent, private, everyone(silent), tau=0.1, slot_negatives=slots)
+        - contrastive_loss(shared, private, everyone(shared), tau=0.1, slot_negatives=slots)
+        for slots in ("all", "other_segments", "same_place")
+    }
+    # of three negatives two are told apart, of two one, of one none
+    assert gains["all"].item() == pytest.approx(math.log(4 / 2), abs=1e-3)
+    assert gains["other_segments"].item() == pytest.approx(math.log(3 / 2), abs=1e-3)
+    assert gains["same_place"].item() == pytest.approx(0.0, abs=1e-3)
 
 
 def test_temporal_negatives_differ_between_equation_and_text() -> None:

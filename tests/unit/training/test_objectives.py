@@ -109,6 +109,20 @@ def test_koleo_can_look_past_the_other_slot_of_the_segment() -> None:
     assert expected < koleo_loss(shared_SND, valid_SN)
 
 
+@pytest.mark.parametrize("which", ["other_segments", "same_place"])
+def test_slots_of_the_own_segment_or_of_another_place_can_be_left_out(which: str) -> None:
+    # at tau = 0.07 an untrained encoder's private part outweighs all slots
+    config = replace_at(MICRO, {"loss.slot_negatives": which, "loss.tau": 1.0})
+    objective, batch = micro_objective(config=config), segments()
+    masks = objective.draw_masks(2, 0, 0)
+    output = objective.model(batch.signal_SBT, torch.arange(6), masks, batch.valid_SB)
+    _, metrics = objective(batch, step=0)
+    slots, valid_SN = slot_means(output), batch.valid_SBE.flatten(1)
+    expected = contrastive_loss(*slots, valid_SN, tau=1.0, slot_negatives=which)
+    torch.testing.assert_close(metrics["loss/contrastive"], expected)
+    assert expected < contrastive_loss(*slots, valid_SN, tau=1.0) - 0.1
+
+
 def test_a_modality_no_segment_has_is_not_measured() -> None:
     batch = segments()
     batch.valid_SBE[5] = False
