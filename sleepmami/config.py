@@ -230,6 +230,7 @@ class MicroEncoderConfig:
     shared_depth: int = 4
     num_experts: int = 4
     num_active_experts: int = 2
+    balancing: Literal["bias", "none"] = "bias"  # of the experts' load without a loss: moe.py
     fusion_depth: int = 4
     upsample_dim: int = 128
     decoder_dim: int = 64
@@ -280,6 +281,7 @@ class MicroEncoderConfig:
                 "shared_view": "joint",
                 "shared_input": "private",
                 "modality_embedding": False,
+                "balancing": "bias",
             }
             for name, without in {"fusion_depth": 0, **shared}.items():
                 value, expected = getattr(self, name), f"{without!r} with model.shared_depth=0"
@@ -311,6 +313,7 @@ class MicroLossConfig:
 
     lambda_cl: float = 0.1  # eq. 3
     lambda_koleo: float = 0.01  # eq. 3
+    lambda_balance: float = 0.0  # of the experts' auxiliary loss, which eq. 3 has not; moe.py
     tau: float = 0.07  # temperature of eq. 2
     smoothing_points: int = 11  # Appendix C: moving average of the reconstruction target
     reconstruction_over: Literal["masked", "all"] = "masked"  # what the mean of eq. 1 runs over
@@ -321,7 +324,7 @@ class MicroLossConfig:
 
     def __post_init__(self) -> None:
         require(self.tau > 0, "loss.tau", self.tau, "> 0")
-        for name in ("lambda_cl", "lambda_koleo"):
+        for name in ("lambda_cl", "lambda_koleo", "lambda_balance"):
             require(getattr(self, name) >= 0, f"loss.{name}", getattr(self, name), ">= 0")
         ok = self.smoothing_points >= 1 and self.smoothing_points % 2 == 1
         require(ok, "loss.smoothing_points", self.smoothing_points, "odd and >= 1")
@@ -363,6 +366,10 @@ class MicroPretrainConfig:
         require_even_batch(
             "batch_size", self.batch_size, self.workers.num_workers, self.engine.micro_batch
         )
+        model, weight = self.model, self.loss.lambda_balance
+        chooses = model.shared_depth > 0 and model.num_active_experts < model.num_experts
+        expected = "0 where no router chooses among experts"
+        require(chooses or weight == 0, "loss.lambda_balance", weight, expected)
         self._require_micro_batches_to_contrast()
         rows = self.loop.validate_rows
         ok = not self.loop.validate_every or rows >= self.batch_size

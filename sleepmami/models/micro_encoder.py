@@ -37,7 +37,7 @@ from sleepmami.config import MicroEncoderConfig
 from sleepmami.models.attention import CrossAttentionBlock, Rotary, SelfAttentionBlock, rotary
 from sleepmami.models.layers import INIT_STD, Linear, RMSNorm, per_stream
 from sleepmami.models.masking import NUM_PATCHES, Masks
-from sleepmami.models.moe import MoEBlock
+from sleepmami.models.moe import ExpertLoad, MoEBlock
 from sleepmami.models.patching import PatchEmbed, PatchMerge, put_on_grid
 from sleepmami.psg import MODALITIES, PATCH_SAMPLES, SEGMENT_EPOCHS
 
@@ -50,12 +50,14 @@ class MicroOutput(NamedTuple):
         shared_SBMD: float32, output of the shared encoder; without one, the private tokens.
         private_SBMD: float32, output of the higher private encoder.
         expert_counts: int64 [shared layers, experts], tokens of valid streams per expert.
+        expert_probability: of the same tokens, the mean of the router's softmax.
     """
 
     reconstruction_SBPT: Tensor
     shared_SBMD: Tensor
     private_SBMD: Tensor
     expert_counts: Tensor
+    expert_probability: Tensor
 
 
 class ContrastTokens(NamedTuple):
@@ -69,7 +71,7 @@ class _Encoded(NamedTuple):
     private_SBMD: Tensor
     shared_SBMD: Tensor
     fused_SBMD: Tensor
-    expert_counts: Tensor
+    expert_load: ExpertLoad
 
 
 class Decoder(nn.Module):
@@ -170,7 +172,7 @@ class MicroEncoder(nn.Module):
             reconstruction.float(),
             encoded.shared_SBMD.float(),
             encoded.private_SBMD.float(),
-            encoded.expert_counts,
+            *encoded.expert_load,
         )
 
     def contrast_tokens(
@@ -234,18 +236,19 @@ class MicroEncoder(nn.Module):
         private_SBMD = self.higher_norm(private_SBMD, modality_S)
         if self.shared:
             heard_SBMD = merged_SBMD if self.config.shared_input == "merged" else private_SBMD
-            shared_SBMD, counts = self._encode_shared(heard_SBMD, modality_S, valid_SB, angles)
+            shared_SBMD, load = self._encode_shared(heard_SBMD, modality_S, valid_SB, angles)
         else:
             shared_SBMD = private_SBMD
-            counts = valid_SB.new_zeros((0, self.config.num_experts), dtype=torch.int64)
+            none = private_SBMD.new_zeros((0, self.config.num_experts))
+            load = ExpertLoad(none.long(), none)
         fused_SBMD = private_SBMD
         if not fuse:
-            return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, counts)
+            return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, load)
         for block in self.fusion:
             fused_SBMD = block(fused_SBMD, shared_SBMD, modality_S, angles)
         if self.fusion:
             fused_SBMD = self.fusion_norm(fused_SBMD, modality_S)
-        return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, counts)
+        return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, load)
 
     def _encode_patches(
         self, signal_SBT: Tensor, modality_S: Tensor, visible_SBV: Tensor | None
@@ -270,7 +273,7 @@ class MicroEncoder(nn.Module):
 
     def _encode_shared(
         self, token_SBMD: Tensor, modality_S: Tensor, valid_SB: Tensor, angles: Rotary
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ExpertLoad]:
         """All streams of a segment attend to each other, or each to itself when blocked."""
         num_streams, _, num_merged, _ = token_SBMD.shape
         counted = valid_SB[..., None].expand(-1, -1, num_merged)
@@ -286,14 +289,14 @@ class MicroEncoder(nn.Module):
             if not bool(valid_SB.all()):  # the unmasked kernels are the fast ones
                 # A segment without any stream would have no key at all and give NaN.
                 key_mask = counted | ~counted.any(dim=1, keepdim=True)
-        counts = []
+        loads = []
         for block in self.shared:
-            x, counts_E = block(x, modality_S, angles, counted, key_mask)
-            counts.append(counts_E)
+            x, load = block(x, modality_S, angles, counted, key_mask)
+            loads.append(load)
         x = self.shared_norm(x, modality_S)
         if self.config.shared_view == "joint":
             x = x.unflatten(1, (num_streams, num_merged)).transpose(0, 1)
-        return x, torch.stack(counts)
+        return x, ExpertLoad(*(torch.stack(parts) for parts in zip(*loads, strict=True)))
 
 
 def epoch_means(token_SBMD: Tensor) -> Tensor:

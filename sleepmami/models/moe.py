@@ -6,12 +6,12 @@ Choices where the paper is silent: every expert is a whole SwiGLU layer; the k g
 over the k chosen logits; no token is ever dropped, so a token's output does not depend on the
 batch. Eq. 3 has no balance term, so the load is balanced without one (Wang et al., 2024): a bias,
 added to the logits only to choose experts, moves after each step by a fixed amount towards the
-experts that got too few tokens.
+experts that got too few tokens. `probability_E` is what an auxiliary loss reads, if one is wanted.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,23 @@ from sleepmami.models.attention import Attention, Rotary
 from sleepmami.models.layers import INIT_STD, RMSNorm, swiglu_width
 
 BALANCE_RATE = 1e-3  # bias change per step; the value of Wang et al., 2024
+
+
+class ExpertLoad(NamedTuple):
+    """How much of the tokens each expert got, [E] each, or [layers, E].
+
+    Attributes:
+        count_E: int64, how many tokens chose it.
+        probability_E: mean of the router's softmax over all experts.
+    """
+
+    count_E: Tensor
+    probability_E: Tensor
+
+    def balancing_loss(self) -> Tensor:
+        """E * sum of share * probability (Lepikhin et al., 2020), mean over layers; 1 when even."""
+        share_E = self.count_E / self.count_E.sum(-1, keepdim=True).clamp_min(1)
+        return (share_E * self.probability_E).sum(-1).mean() * self.count_E.shape[-1]
 
 
 class MixtureOfExperts(nn.Module):
@@ -41,7 +58,7 @@ class MixtureOfExperts(nn.Module):
             nn.init.trunc_normal_(weight, std=INIT_STD)
         self.register_buffer("balance_bias", torch.zeros(num_experts))
 
-    def forward(self, x_ND: Tensor, counted_N: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x_ND: Tensor, counted_N: Tensor) -> tuple[Tensor, ExpertLoad]:
         """Mix the outputs of each token's experts.
 
         Args:
@@ -49,9 +66,9 @@ class MixtureOfExperts(nn.Module):
             counted_N: False for tokens of streams that are not there: computed, but not counted.
 
         Returns:
-            The mixed tokens [N, D], and how many counted tokens chose each expert, int64 [E].
+            The mixed tokens [N, D], and the load of the experts by counted tokens.
         """
-        expert_Nk, gate_Nk = self.route(x_ND)
+        expert_Nk, gate_Nk, logit_NE = self.route(x_ND)
         expert_A = expert_Nk.flatten()
         order_A = expert_A.argsort(stable=True)
         # Compared with arange, not torch.bincount, whose dynamic shape breaks compiled graphs.
@@ -62,15 +79,18 @@ class MixtureOfExperts(nn.Module):
         output_AD = _take(self._experts(sorted_AD, ends_E), place_A, order_A, 1)
         mixed_NkD = torch.unflatten(output_AD, 0, (-1, self.num_active))
         mixed_ND = (mixed_NkD * gate_Nk[..., None].to(mixed_NkD.dtype)).sum(1)
-        counts_E = (chosen_NkE & counted_N[:, None, None]).sum((0, 1))
-        return mixed_ND.to(x_ND.dtype), counts_E
+        load = ExpertLoad(
+            (chosen_NkE & counted_N[:, None, None]).sum((0, 1)),
+            (logit_NE.softmax(-1) * counted_N[:, None]).sum(0) / counted_N.sum().clamp_min(1),
+        )
+        return mixed_ND.to(x_ND.dtype), load
 
-    def route(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
-        """Experts and gates of each token, [N, k] each; in float32 at every precision."""
+    def route(self, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Experts and gates of each token, [N, k], and logits [N, E]; float32 at any precision."""
         with torch.autocast(x_ND.device.type, enabled=False):
             logit_NE = functional.linear(x_ND.float(), self.router.float())
         expert_Nk = (logit_NE.detach() + self.balance_bias).topk(self.num_active, dim=-1).indices
-        return expert_Nk, logit_NE.gather(-1, expert_Nk).softmax(-1)
+        return expert_Nk, logit_NE.gather(-1, expert_Nk).softmax(-1), logit_NE
 
     def _experts(self, sorted_AD: Tensor, ends_E: Tensor) -> Tensor:
         # grouped_mm is not on autocast's list, so the cast is made by hand.
@@ -140,10 +160,10 @@ class MoEBlock(nn.Module):
         angles: Rotary,
         counted_BT: Tensor,
         key_mask_BT: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens [..., T, D] -> the same shape, and the counts [E] of `MixtureOfExperts`."""
+    ) -> tuple[Tensor, ExpertLoad]:
+        """Tokens [..., T, D] -> the same shape, and the load of `MixtureOfExperts`."""
         normed = self.attention_norm(x_BTD, modality_S)
         x_BTD = x_BTD + self.attention(normed, normed, modality_S, angles, key_mask_BT)
         normed = self.experts_norm(x_BTD, modality_S)
-        mixed_ND, counts_E = self.experts(normed.flatten(0, -2), counted_BT.flatten())
-        return x_BTD + mixed_ND.view_as(x_BTD), counts_E
+        mixed_ND, load = self.experts(normed.flatten(0, -2), counted_BT.flatten())
+        return x_BTD + mixed_ND.view_as(x_BTD), load

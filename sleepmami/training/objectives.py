@@ -12,6 +12,7 @@ over one micro batch of all workers at a time, so its N is 2 x micro_batch x num
 twice the batch size.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -31,6 +32,7 @@ from sleepmami.models.micro_encoder import (
     MicroOutput,
     epoch_means,
 )
+from sleepmami.models.moe import ExpertLoad
 from sleepmami.psg import MODALITIES, PATCH_SAMPLES, SEGMENT_EPOCHS
 from sleepmami.training import collectives
 from sleepmami.training.batches import SegmentBatch
@@ -141,6 +143,7 @@ class MicroObjective(Objective):
             parts |= self._compare_slots(seen.output, batch.valid_SBE, plan, lane)
             loss = loss + self.config.loss.lambda_cl * parts["loss/contrastive"]
             loss = loss + self.config.loss.lambda_koleo * parts["loss/koleo"]
+            loss = loss + self.config.loss.lambda_balance * parts["loss/balance"]
         with torch.no_grad():
             metrics = {"loss/total": loss, **parts, **self._by_modality(seen)}
         return loss, {name: value.detach() for name, value in metrics.items()}
@@ -174,13 +177,15 @@ class MicroObjective(Objective):
             all_valid_SN = collectives.gather_rows(valid_SN, dim=1)
             contrastive = self.contrastive(all_SND, all_valid_SN)
         koleo = self.koleo(shared_SND, valid_SN)
+        load = ExpertLoad(output.expert_counts, output.expert_probability)
         with torch.no_grad():
             accuracy = retrieval_accuracy(all_SND.chunk(2, dim=-1)[0], all_valid_SN)
         return {
             "loss/contrastive": contrastive,
             "loss/koleo": koleo,
+            "loss/balance": load.balancing_loss(),
             "contrast/accuracy": accuracy,
-            **_expert_shares(output.expert_counts),
+            **_expert_shares(load.count_E),
         }
 
     def contrastive(self, both_SND: Tensor, valid_SN: Tensor) -> Tensor:
@@ -214,7 +219,7 @@ class MicroObjective(Objective):
 
     def after_step(self) -> None:
         """Balance the experts' load by the tokens that all workers routed in this step."""
-        if self._expert_counts is not None:
+        if self._expert_counts is not None and self.config.model.balancing == "bias":
             self.model.balance_experts(collectives.sum_over_workers(self._expert_counts))
         self._expert_counts = None
         self._plan = None
@@ -257,7 +262,17 @@ def retrieval_accuracy(shared_SND: Tensor, valid_SN: Tensor) -> Tensor:
     return (hit_SN & anchor_SN).sum() / anchor_SN.sum()
 
 
-def _expert_shares(counts: Tensor) -> dict[str, Tensor]:
-    """Smallest and largest share of a layer's tokens that one expert got; equal is 1 / experts."""
-    share = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
-    return {"moe/min_share": share.min(), "moe/max_share": share.max()}
+def _expert_shares(count_LE: Tensor) -> dict[str, Tensor]:
+    """How evenly the experts E of each layer L were used, said of the least even layer.
+
+    Of the share of a layer's tokens that an expert got, equal is 1 / E; of the entropy of the
+    shares, divided by log E, it is 1.
+    """
+    share_LE = count_LE / count_LE.sum(dim=1, keepdim=True).clamp_min(1)
+    entropy_L = -torch.xlogy(share_LE, share_LE).sum(dim=1) / math.log(max(count_LE.shape[1], 2))
+    return {
+        "moe/min_share": share_LE.min(),
+        "moe/max_share": share_LE.max(),
+        "moe/min_entropy": entropy_L.min(),
+        "moe/dead_experts": (count_LE == 0).sum().float(),
+    }

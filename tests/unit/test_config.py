@@ -88,6 +88,7 @@ def test_tiny_keeps_the_papers_objective() -> None:
         ({"loss.contrast_over": "micro_batch", "engine.micro_batch": 512}, "contrast_over"),
         ({"loss.contrast_over": "micro_batch", "loss.lambda_cl": 0.0}, "contrast_over"),
         ({"loop.validate_every": 0, "loop.validate_rows": 99}, r"validate_rows=99 has no effect"),
+        ({"loss.lambda_balance": 0.1, "model.num_experts": 2}, "where no router chooses"),
         ({"loop.validate_rows": 511}, r"loop\.validate_rows must be >= batch_size \(512\)"),
     ],
 )

@@ -35,7 +35,7 @@ def test_defaults_are_table_8() -> None:
         "patch_channels": (32, 64, 128), "patch_kernels": (10, 5, 1), "lower_dim": 128, "lower_depth": 2,
         "merge_kernel": 10, "merge_stride": 5, "higher_dim": 384, "higher_depth": 2, "num_heads": 8,
         "shared_depth": 4, "num_experts": 4, "num_active_experts": 2, "fusion_depth": 4, "upsample_dim": 128,
-        "decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4, "shared_view": "joint",
+        "decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4, "shared_view": "joint", "balancing": "bias",
         "merge_scheme": "grid", "modality_embedding": False, "shared_input": "private",
     }  # fmt: skip
 

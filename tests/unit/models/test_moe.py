@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sleepmami.models.attention import rotary
-from sleepmami.models.moe import BALANCE_RATE, MixtureOfExperts, MoEBlock
+from sleepmami.models.moe import BALANCE_RATE, ExpertLoad, MixtureOfExperts, MoEBlock
 
 DIM = 32
 
@@ -68,8 +68,8 @@ def test_counts_are_two_per_counted_token() -> None:
     experts = make_experts()
     x_ND = torch.randn(30, DIM)
     counted_N = torch.arange(30) < 11
-    counts_E = experts(x_ND, counted_N)[1]
-    chosen_Nk, _ = experts.route(x_ND)
+    counts_E = experts(x_ND, counted_N)[1].count_E
+    chosen_Nk, *_ = experts.route(x_ND)
     assert counts_E.sum() == 2 * 11
     assert counts_E.tolist() == [int((chosen_Nk[:11] == e).sum()) for e in range(4)]
 
@@ -78,7 +78,7 @@ def test_bias_moves_the_choice_but_not_the_gates() -> None:
     experts = make_experts()
     x_ND = torch.randn(20, DIM)
     experts.balance_bias += torch.tensor([0.0, 100.0, 0.0, 100.0])
-    chosen_Nk, gate_Nk = experts.route(x_ND)
+    chosen_Nk, gate_Nk, _ = experts.route(x_ND)
     assert set(chosen_Nk.flatten().tolist()) == {1, 3}
     expected_Nk = (x_ND @ experts.router.T).gather(1, chosen_Nk).softmax(1)
     torch.testing.assert_close(gate_Nk, expected_Nk)
@@ -88,9 +88,9 @@ def test_an_expert_without_tokens_gets_a_zero_gradient() -> None:
     experts = make_experts()
     experts.balance_bias[2] = -100.0
     x_ND = torch.randn(20, DIM)
-    mixed_ND, counts_E = experts(x_ND, everyone(x_ND))
+    mixed_ND, load = experts(x_ND, everyone(x_ND))
     mixed_ND.square().sum().backward()
-    assert counts_E[2] == 0
+    assert load.count_E[2] == 0
     for weight in (experts.gate_up, experts.down):
         assert weight.grad is not None
         assert not weight.grad[2].any()
@@ -108,13 +108,43 @@ def test_balancing_evens_out_a_lopsided_router() -> None:
     experts = make_experts()
     x_ND = torch.randn(400, DIM)
     experts.balance_bias += torch.tensor([0.5, 0.0, 0.0, -0.5])
-    before = experts(x_ND, everyone(x_ND))[1]
+    before = experts(x_ND, everyone(x_ND))[1].count_E
     for _ in range(600):
-        chosen_Nk, _ = experts.route(x_ND)
+        chosen_Nk, *_ = experts.route(x_ND)
         experts.balance(torch.bincount(chosen_Nk.flatten(), minlength=4))
-    after = experts(x_ND, everyone(x_ND))[1]
+    after = experts(x_ND, everyone(x_ND))[1].count_E
     assert before.max() - before.min() > 50
     assert after.max() - after.min() <= 8  # of 200 each
+
+
+def test_an_even_load_costs_one_and_a_collapsed_one_as_much_as_there_are_experts() -> None:
+    even = ExpertLoad(torch.tensor([[5, 5, 5, 5]]), torch.full((1, 4), 0.25))
+    collapsed = ExpertLoad(torch.tensor([[20, 0, 0, 0]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+    assert even.balancing_loss().item() == pytest.approx(1.0)
+    assert collapsed.balancing_loss().item() == pytest.approx(4.0)
+
+
+def test_the_probability_is_the_mean_softmax_of_the_counted_tokens() -> None:
+    experts = make_experts()
+    x_ND = torch.randn(30, DIM)
+    counted_N = torch.arange(30) < 11
+    probability_E = experts(x_ND, counted_N)[1].probability_E
+    expected_E = (x_ND[:11] @ experts.router.T).softmax(-1).mean(0)
+    torch.testing.assert_close(probability_E, expected_E)
+
+
+def test_descending_the_balancing_loss_evens_out_a_lopsided_router() -> None:
+    experts = make_experts()
+    x_ND = torch.randn(400, DIM) + 0.3  # a mean that the router turns into a preference
+    optimizer = torch.optim.SGD([experts.router], lr=0.3)
+    first = experts(x_ND, everyone(x_ND))[1]
+    for _ in range(60):
+        optimizer.zero_grad()
+        experts(x_ND, everyone(x_ND))[1].balancing_loss().backward()
+        optimizer.step()
+    last = experts(x_ND, everyone(x_ND))[1]
+    assert last.balancing_loss() - 1 < (first.balancing_loss() - 1) / 4
+    assert last.count_E.max() - last.count_E.min() < first.count_E.max() - first.count_E.min()
 
 
 def test_forward_leaves_the_module_as_it_was() -> None:
@@ -128,10 +158,10 @@ def test_forward_leaves_the_module_as_it_was() -> None:
 def test_bfloat16_autocast_routes_in_float32_and_stays_close() -> None:
     experts = make_experts()
     x_ND = torch.randn(64, DIM)
-    exact_ND, exact_counts_E = experts(x_ND, everyone(x_ND))
+    exact_ND, exact_load = experts(x_ND, everyone(x_ND))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half_ND, counts_E = experts(x_ND, everyone(x_ND))
-    assert counts_E.tolist() == exact_counts_E.tolist()
+        half_ND, load = experts(x_ND, everyone(x_ND))
+    assert load.count_E.tolist() == exact_load.count_E.tolist()
     assert (half_ND - exact_ND).norm() / exact_ND.norm() < 0.01
 
 
@@ -142,8 +172,8 @@ def test_block_adds_attention_and_experts_to_its_input() -> None:
     x_BTD = torch.randn(2, 6, DIM)
     counted_BT = torch.ones(2, 6, dtype=torch.bool)
     angles = rotary(torch.arange(6), DIM // 4)
-    out_BTD, counts_E = block(x_BTD, torch.tensor([0]), angles, counted_BT, None)
+    out_BTD, load = block(x_BTD, torch.tensor([0]), angles, counted_BT, None)
     normed_ND = functional.rms_norm(x_BTD, (DIM,), eps=1e-6).flatten(0, 1)
     expected = x_BTD + expert_loop(block.experts, normed_ND).view_as(x_BTD)
     torch.testing.assert_close(out_BTD, expected)
-    assert counts_E.sum() == 24
+    assert load.count_E.sum() == 24

@@ -15,6 +15,7 @@ from sleepmami.psg import MODALITIES
 from sleepmami.training.batches import SegmentBatch
 from sleepmami.training.objectives import (
     MicroObjective,
+    _expert_shares,
     retrieval_accuracy,
     slot_means,
 )
@@ -157,9 +158,40 @@ def test_experts_are_balanced_once_a_step_by_the_counts_of_all_its_micro_batches
     torch.testing.assert_close(block.experts.balance_bias, expected_E)
 
 
+def test_without_balancing_no_bias_moves() -> None:
+    config = replace_at(MICRO, {"model.balancing": "none"})
+    objective = micro_objective(config=config)
+    objective(segments(), 0)
+    objective.after_step()
+    block = objective.model.shared[0]
+    assert isinstance(block, MoEBlock)
+    assert not block.experts.balance_bias.any()
+
+
+def test_the_balancing_loss_is_added_by_its_weight() -> None:
+    plain, metrics = micro_objective()(segments(), 0)
+    config = replace_at(MICRO, {"loss.lambda_balance": 0.5})
+    weighed, _ = micro_objective(config=config)(segments(), 0)
+    assert metrics["loss/balance"] >= 1 - 1e-3
+    torch.testing.assert_close(weighed, plain + 0.5 * metrics["loss/balance"])
+
+
+def test_an_expert_without_tokens_is_dead_and_lowers_the_entropy() -> None:
+    count_LE = torch.tensor([[5, 5, 5, 5], [10, 10, 0, 0]])
+    shares = {name: value.item() for name, value in _expert_shares(count_LE).items()}
+    assert shares == pytest.approx(
+        {
+            "moe/min_share": 0.0,
+            "moe/max_share": 0.5,
+            "moe/min_entropy": 0.5,
+            "moe/dead_experts": 2.0,
+        }
+    )
+
+
 def test_a_slot_is_the_mean_of_its_twelve_tokens() -> None:
     token_SBMD = torch.arange(24.0).view(1, 1, 24, 1)
-    output = MicroOutput(torch.empty(0), token_SBMD, 10 * token_SBMD, torch.empty(0))
+    output = MicroOutput(torch.empty(0), token_SBMD, 10 * token_SBMD, *torch.empty(2, 0))
     shared_SND, private_SND = slot_means(output)
     assert shared_SND.flatten().tolist() == [5.5, 17.5]
     assert private_SND.flatten().tolist() == [55.0, 175.0]
