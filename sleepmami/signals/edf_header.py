@@ -121,7 +121,7 @@ def parse_header(start: bytes, name: str) -> EdfHeader:
     num_bytes = FILE_HEADER_BYTES * (1 + num_signals)
     if len(start) < num_bytes:
         raise truncated_error(name, f"{len(start)} bytes", f"{num_bytes} header bytes")
-    declared_records = _whole(printable(start[236:244]))
+    declared_records = _whole(printable(start[236:244]) or "-1")  # left blank: not known
     if declared_records is None or declared_records < -1:
         found = f"number of records {_quote(start[236:244])}"
         raise invalid_error(name, found, "-1 or a count")

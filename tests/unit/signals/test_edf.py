@@ -181,7 +181,10 @@ def test_trailing_bytes_are_ignored_with_a_note() -> None:
     assert file.notes == ("5 trailing bytes ignored",)
 
 
-@pytest.mark.parametrize(("declared", "noted"), [("1", "2, not 1"), ("0", "no number of data")])
+@pytest.mark.parametrize(
+    ("declared", "noted"),
+    [("1", "2, not 1"), ("0", "no number of data"), (" ", "no number of data")],
+)
 def test_records_beyond_the_declared_number_are_not_lost(declared: str, noted: str) -> None:
     file = opened(TWO_RECORDS, num_records=declared)  # a recorder that was never told to stop
     assert file.digital(file.channels[0]).tolist() == [1, -2, 3, -4]
