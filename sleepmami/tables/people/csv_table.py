@@ -57,10 +57,10 @@ class RowError(TableError):
 
 
 def read_text(source: str | os.PathLike[str] | bytes, file: str) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with a byte order mark.
+    """The text of a file in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252.
 
     Raises:
-        TableError: the file cannot be read, or is neither.
+        TableError: the file cannot be read, or is none of them.
     """
     try:
         data = source if isinstance(source, bytes) else storage.read_bytes(os.fspath(source))
@@ -68,11 +68,15 @@ def read_text(source: str | os.PathLike[str] | bytes, file: str) -> str:
         raise TableError(f"{file}: could not be read: {error.strerror or error}") from error
     if data[:4] == b"PK\x03\x04":
         raise TableError(f"{file}: found a zip archive, as .xlsx and .ods are; expected CSV")
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise TableError(f"{file}: found bytes that are not {encoding}; expected UTF-8") from error
+    marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):  # the last is Excel's "CSV"
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return text
+    raise TableError(f"{file}: found bytes that are no text; expected UTF-8")
 
 
 class CsvTable:

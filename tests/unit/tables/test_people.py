@@ -45,6 +45,7 @@ def test_a_generic_row_may_know_the_ahi_and_that_the_age_is_a_code() -> None:
     [
         f"{HEADER}n\u00e4,s,61.5,f,27.5\n".encode("utf-8-sig"),  # Excel's "CSV UTF-8"
         f"{HEADER}n\u00e4,s,61.5,f,27.5\n".encode("utf-16"),
+        f"{HEADER}n\u00e4,s,61.5,f,27.5\n".encode("cp1252"),  # Excel's "CSV"
         f"{HEADER}n\u00e4,s,61.5,f,27.5".encode(),
         f"{HEADER}n\u00e4,s,61.5,f,27.5\n\n,,,,\n".replace("\n", "\r\n").encode(),
         f"{HEADER}n\u00e4,s,61.5,f,27.5\n".replace(",", "\t").encode(),
@@ -52,7 +53,7 @@ def test_a_generic_row_may_know_the_ahi_and_that_the_age_is_a_code() -> None:
         f"{HEADER}n\u00e4,s,61.5,f,27.5\n".replace(",", ";").replace(".", ",").encode(),
         f'{HEADER}"n\u00e4","s","61.5","f","27.5"\n'.encode(),
     ],
-    ids=["bom", "utf-16", "no last newline", "crlf", "tabs", "semicolons", "decimal comma", "quotes"],
+    ids=["bom", "utf-16", "1252", "no last newline", "crlf", "tabs", "semicolons", "decimal comma", "quotes"],
 )  # fmt: skip
 def test_one_table_in_the_ways_programs_write_it(data: bytes) -> None:
     expected = Demographics(subject_id="s", age_years=61.5, sex="female", bmi=27.5)
@@ -150,9 +151,10 @@ def test_a_malformed_table_is_refused(text: str, message: str) -> None:
         read(text)
 
 
-def test_bytes_of_another_encoding_are_refused() -> None:
+@pytest.mark.parametrize("byte", [b"\x81", b"\0"])  # no letter of Windows-1252
+def test_bytes_of_no_encoding_are_refused(byte: bytes) -> None:
     with pytest.raises(TableError, match="expected UTF-8"):
-        read_people([f"{HEADER}caf\u00e9,,50,f,25\n".encode("latin-1")])
+        read_people([f"{HEADER}caf,,50,f,25\n".encode() + byte])
 
 
 def test_a_file_is_read_and_a_missing_one_is_named(tmp_path: Path) -> None:
