@@ -20,7 +20,7 @@ from typing import Any
 from sleepmami.psg import STORED_RATE_HZ, Modality
 
 OURS = ("ours", "ours_ray")
-GUARDS_PER_BLOCK, BLOCKS_AT_ONCE = 20, 8  # of signals/filters.py, for the bound
+BLOCKS_AT_ONCE = 8  # of signals/filters.py, for the bound
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _fft_bound(job: Job) -> dict[str, float]:
 
     from sleepmami.config import PreprocessConfig
     from sleepmami.signals.edf import open_edf
-    from sleepmami.signals.filters import band_of, guard_seconds
+    from sleepmami.signals.filters import band_of, block_seconds, guard_seconds
 
     recording = open_edf(job.edf)
     rates = {channel.label: channel.sample_rate_hz for channel in recording.channels}
@@ -183,7 +183,7 @@ def _fft_bound(job: Job) -> dict[str, float]:
                 continue
             rate_hz, target_hz = rates[label], STORED_RATE_HZ[modality]
             guard_s = guard_seconds(band_of(modality, PreprocessConfig()), min(rate_hz, target_hz))
-            block_s = guard_s * GUARDS_PER_BLOCK
+            block_s, guard_s = block_seconds(rate_hz, target_hz, guard_s)
             num_blocks = math.ceil(recording.duration_s / (block_s - 2 * guard_s))
             samples = np.ones((BLOCKS_AT_ONCE, round(block_s * rate_hz)), dtype=np.float32)
             bins = min(samples.shape[1], block_s * target_hz) // 2 + 1

@@ -30,9 +30,9 @@ from sleepmami.psg import Modality
 _HIGHPASS_GUARD_S = 12  # of the default high-pass at _HIGHPASS_HZ; e^-16
 _HIGHPASS_HZ = 0.3 * math.sin(math.pi / 4)  # real part of its pole
 _TAPER_GUARD = 30  # over the taper's width in Hz
-_BLOCK_SAMPLES = 40_000  # at the faster rate: four blocks and their spectra stay in the cache
+_BLOCK_SAMPLES = 40_000  # at the faster rate: short enough for the cache
 _GUARDS_PER_BLOCK = 10  # at least
-_BLOCKS_AT_ONCE = 4  # what scipy.fft works on at a time
+_BLOCKS_AT_ONCE = 8  # scipy.fft works on four at a time
 _WHOLE_GUARD_S = 16  # at least, of a whole night
 _MAX_STEP_S = 16  # whole seconds that are a whole number of samples
 _TAPER_FROM = 0.9  # of the lower Nyquist frequency
@@ -219,22 +219,20 @@ def _by_blocks(
     inside = samples[: num_blocks * hop]
     at_once = min(_BLOCKS_AT_ONCE, num_blocks)
     piece = np.empty((at_once - 1) * hop + block, dtype=np.float32)
-    wide = np.zeros((at_once, block_out // 2 + 1), dtype=np.complex64)  # 0 above the lower Nyquist
+    windows = np.lib.stride_tricks.sliding_window_view(piece, block)[::hop]
     out = np.empty((num_blocks, hop_out), dtype=np.float32)
     for first in range(0, num_blocks, at_once):
         count = min(at_once, num_blocks - first)
-        _load(piece[: (count - 1) * hop + block], inside, first * hop - guard, guard, centre)
-        blocks = np.lib.stride_tricks.as_strided(
-            piece, (count, block), (hop * piece.itemsize, piece.itemsize), writeable=False
-        )
-        kept = scipy.fft.rfft(blocks, axis=1)[:, :num_bins].view(np.float32)
-        np.multiply(kept, gain, out=wide[:count, :num_bins].view(np.float32))
-        filtered = scipy.fft.irfft(wide[:count], block_out, axis=1)
+        _fill_piece(piece[: (count - 1) * hop + block], inside, first * hop - guard, guard, centre)
+        spectrum = scipy.fft.rfft(windows[:count], axis=1)[:, :num_bins]
+        parts = spectrum.view(np.float32)
+        parts *= gain
+        filtered = scipy.fft.irfft(spectrum, block_out, axis=1)
         out[first : first + count] = filtered[:, guard_out : guard_out + hop_out]
     return out.reshape(-1)[:num_out]
 
 
-def _load(
+def _fill_piece(
     piece: NDArray[np.float32], samples: Samples, start: int, guard: int, centre: float
 ) -> None:
     """Fill a piece with the samples from `start` on, extended where the signal ends."""

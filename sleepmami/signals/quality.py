@@ -172,10 +172,10 @@ def _at_rails(
         first, stop = group[0], group[-1] + 1
         cuts = starts[first : stop + 1]
         samples = used[cuts[0] : cuts[-1]]
-        hits = np.zeros(len(samples), dtype=bool)
-        for rail, epochs in at_rail.items():
-            if epochs[first:stop].any():
-                hits |= samples == rail
+        rails = [rail for rail, epochs in at_rail.items() if epochs[first:stop].any()]
+        hits = samples == rails[0]
+        for rail in rails[1:]:
+            hits |= samples == rail
         places = np.flatnonzero(hits) + cuts[0]
         row = np.searchsorted(cuts, places, side="right") - 1
         counts[first:stop] = np.bincount(row, minlength=stop - first)
@@ -262,8 +262,8 @@ def second_sums(filtered: NDArray[np.float32], num_epochs: int) -> SecondSums:
     """What outliers and moments are found from; filtered is [num_epochs * samples]."""
     per_second = filtered.reshape(num_epochs * EPOCH_S, -1)
     return SecondSums(
-        np.einsum("ij->i", per_second).astype(np.float64),
-        np.einsum("ij,ij->i", per_second, per_second).astype(np.float64),
+        (per_second @ np.ones(per_second.shape[1], np.float32)).astype(np.float64),
+        np.vecdot(per_second, per_second).astype(np.float64),
     )
 
 

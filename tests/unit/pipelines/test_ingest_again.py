@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xxhash import xxh3_128_hexdigest
 
 from pipelines import ingest_edf
 from pipelines.ingest_edf import ingest, recording_ids
@@ -53,6 +54,17 @@ def test_what_a_stamp_knows_is_not_read(edfs: Path, monkeypatch: pytest.MonkeyPa
     people.write_text("recording_id,subject_id,age_years,sex,bmi\nb,s,50.4,male,31.7\n")
     with pytest.raises(AssertionError, match="b was read"):
         run(edfs, corpus, metadata=str(people))
+
+
+def test_a_files_hash_is_that_of_its_bytes_whatever_becomes_of_it(edfs: Path) -> None:
+    corpus = edfs.parent / "corpus"
+    (edfs / "text.edf").write_text("no EDF")
+    for cut in (40, 1):  # new files, and changed ones
+        with (edfs / "b.edf").open("ab") as file:
+            file.write(b"x" * cut)  # bytes behind the last record count
+        run(edfs, corpus)
+        hashes = {name: row["source_hash"] for name, row in recordings(corpus).items()}
+        assert hashes == {f.stem: xxh3_128_hexdigest(f.read_bytes()) for f in edfs.glob("*.edf")}
 
 
 def test_an_odd_cell_is_named_by_its_place_and_not_by_what_it_says(

@@ -10,6 +10,7 @@ from sleepmami.signals.filters import (
     _by_blocks,
     _whole,
     band_of,
+    block_seconds,
     filter_resample,
     guard_seconds,
     magnitude,
@@ -159,6 +160,24 @@ def test_a_large_offset_or_slope_leaves_the_band_untouched() -> None:
     assert np.abs(clean - offset).max() < 2e-3
 
 
+@pytest.mark.parametrize("rate_hz", [128.0, 128 / 1.0284])  # by blocks, and a whole recording
+def test_integers_about_a_centre_are_filtered_like_their_differences(rate_hz: float) -> None:
+    digital = (noise(rate_hz, 600) * 300).astype(np.int16) + np.int16(20_000)
+    resp = band_of(Modality.RESP, CONFIG)  # keeps 0 Hz, where the centre shows
+    expected = filter_resample(digital.astype(np.float32) - 20_000, rate_hz, 50, resp, 29_000)
+    found = filter_resample(digital, rate_hz, 50, resp, 29_000, centre=20_000)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_blocks_are_whole_on_both_grids_and_mostly_signal() -> None:
+    for rate_hz in (10.0, 15.625, 50.0, 62.5, 125.0, 200.0, 248.0, 256.0, 512.0, 2000.0):
+        guard_s = guard_seconds(EEG, min(rate_hz, 100))
+        block_s, whole_guard_s = block_seconds(rate_hz, 100, guard_s)
+        assert block_s * rate_hz % 1 == 0
+        assert whole_guard_s * rate_hz % 1 == 0
+        assert guard_s <= whole_guard_s <= block_s / 10
+
+
 @pytest.mark.parametrize("duration_s", [1, 20, 60, 1151, 1152, 1153, 2305])  # blocks of 1152 s
 def test_any_duration_gives_the_samples_asked_for(duration_s: int) -> None:
     samples = np.full(duration_s * 10, 3.0, dtype=np.float32)
@@ -178,6 +197,20 @@ def test_spo2_is_averaged_held_or_kept_to_one_per_second() -> None:
     assert spo2_to_1hz(fast, 2.0, 3)[0].tolist() == [91, 94, 96]
     assert spo2_to_1hz(np.float32([90, 95]), 0.5, 4)[0].tolist() == [90, 90, 95, 95]
     assert spo2_to_1hz(np.float32([90, 95]), 1.0, 2)[0].tolist() == [90, 95]
+
+
+def test_spo2_in_steps_of_a_fast_channel_is_like_its_percents() -> None:
+    generator = np.random.default_rng(5)
+    steps = np.repeat(generator.integers(800, 1000, 300), 200).astype(np.int16)
+    steps[10_000:10_150] = -1000  # 50 readings of second 50 are left
+    steps[20_000:20_100] += 7  # second 100 holds two readings
+    steps[30_000:30_200] = 0
+    values, measured = spo2_to_1hz(steps, 200.0, 300, gain=0.05, offset=50.0)
+    percent = (steps * 0.05 + 50).astype(np.float32)
+    expected, there = spo2_to_1hz(percent, 200.0, 300)
+    np.testing.assert_allclose(values, expected, atol=1e-4)
+    assert measured.tolist() == there.tolist()
+    assert values[100] == pytest.approx(percent[20_000:20_200].mean(), abs=1e-4)
 
 
 def test_spo2_sentinels_within_a_second_are_left_out_of_its_mean() -> None:

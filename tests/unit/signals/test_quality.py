@@ -203,6 +203,13 @@ def test_bridges_join_the_levels_on_both_sides() -> None:
     assert np.all(samples[3 * EPOCH :] == 5)
 
 
+def test_integers_are_bridged_by_the_nearest_steps() -> None:
+    samples = np.repeat(np.int16([1, 99, -5, 99]), EPOCH)
+    bridge(samples, RATE_HZ, np.array([True, False, True, False]))
+    assert np.abs(samples[EPOCH : 2 * EPOCH] - np.linspace(1, -5, EPOCH)).max() <= 0.5
+    assert np.all(samples[3 * EPOCH :] == -5)
+
+
 def test_a_night_without_usable_epochs_is_bridged_to_zero() -> None:
     samples = np.full(2 * EPOCH, 9, dtype=np.float32)
     bridge(samples, RATE_HZ, np.zeros(2, dtype=bool))
