@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sleepmami.models import fused
 from sleepmami.models.layers import Linear, RMSNorm, SwiGLU
 
 ROTARY_BASE = 10_000.0
@@ -47,10 +48,7 @@ def rotary(position_T: Tensor, head_dim: int) -> Rotary:
 
 def rotate(x_THC: Tensor, angles: Rotary) -> Tensor:
     """Turn each (c, c + C/2) pair of x [..., T, H, C] by its position's angle."""
-    first, second = x_THC.chunk(2, dim=-1)
-    cos, sin = angles
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-    return turned.to(x_THC.dtype)
+    return fused.rotate(x_THC, angles.cos, angles.sin)
 
 
 def use_flash(

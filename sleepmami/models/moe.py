@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from sleepmami.models.attention import Attention, Rotary
+from sleepmami.models.fused import swiglu
 from sleepmami.models.layers import INIT_STD, RMSNorm, swiglu_width
 
 BALANCE_RATE = 1e-3  # bias change per step; the value of Wang et al., 2024
@@ -100,8 +101,7 @@ class MixtureOfExperts(nn.Module):
             dtype = torch.get_autocast_dtype(device)
         gate_up_EDF, down_EFD = self.gate_up.to(dtype).mT, self.down.to(dtype).mT
         hidden_AF = functional.grouped_mm(sorted_AD.to(dtype), gate_up_EDF, offs=ends_E)
-        gate_AF, up_AF = hidden_AF.chunk(2, dim=-1)
-        return functional.grouped_mm(functional.silu(gate_AF) * up_AF, down_EFD, offs=ends_E)
+        return functional.grouped_mm(swiglu(hidden_AF), down_EFD, offs=ends_E)
 
     @torch.no_grad()
     def balance(self, counts_E: Tensor) -> None:
