@@ -129,6 +129,38 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
                 }                                                                                 \
             }                                                                                     \
         }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    /* y[n] = sum over j of gate[n, j] x[place[n, j]] */                                          \
+    void combine_forward_##NAME(const T *restrict x, const float *restrict gate,                  \
+                                const int64_t *restrict place, T *restrict y, ptrdiff_t tokens,   \
+                                ptrdiff_t times, ptrdiff_t dim) {                                 \
+        for (ptrdiff_t n = 0; n < tokens; n++) {                                                  \
+            T *yn = y + n * dim;                                                                  \
+            _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++) {                             \
+                float sum = 0.0f;                                                                 \
+                for (ptrdiff_t k = 0; k < times; k++)                                             \
+                    sum += gate[n * times + k] * load_##NAME(x[place[n * times + k] * dim + j]);  \
+                yn[j] = store_##NAME(sum);                                                        \
+            }                                                                                     \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    void combine_backward_##NAME(const T *restrict g, const T *restrict x,                        \
+                                 const float *restrict gate, const int64_t *restrict place,       \
+                                 T *restrict gx, float *restrict ggate, ptrdiff_t tokens,         \
+                                 ptrdiff_t times, ptrdiff_t dim) {                                \
+        for (ptrdiff_t a = 0; a < tokens * times; a++) {                                          \
+            const T *gn = g + a / times * dim, *xa = x + place[a] * dim;                          \
+            T *gxa = gx + place[a] * dim;                                                         \
+            float weight = gate[a], dot = 0.0f;                                                   \
+            _Pragma("omp simd reduction(+ : dot)") for (ptrdiff_t j = 0; j < dim; j++) {          \
+                float gj = load_##NAME(gn[j]);                                                    \
+                dot += gj * load_##NAME(xa[j]);                                                   \
+                gxa[j] = store_##NAME(weight * gj);                                               \
+            }                                                                                     \
+            ggate[a] = dot;                                                                       \
+        }                                                                                         \
     }
 
 KERNELS(f32, float)

@@ -1,7 +1,7 @@
-"""Norm, gate and rotation: one pass over memory each on a CPU, and the same in plain torch.
+"""Norm, gate, rotation and sum over experts: one pass over memory each on a CPU, and in torch.
 
 Shapes: S streams, R rows of a stream, D width, F hidden width, T positions, H heads, C width of
-one head; X any leading dimensions.
+one head; N tokens, k experts of each, A = N * k; X any leading dimensions.
 
 Each public function takes the C kernels where cpu_kernels.py says they are usable and its plain
 twin elsewhere: on a GPU, where torch.compile fuses, in double precision, with several threads.
@@ -23,7 +23,7 @@ from sleepmami.models import cpu_kernels
 
 
 def rms_norm(x_SXD: Tensor, scale_SD: Tensor, eps: float) -> Tensor:
-    """x / rms(x) times its stream's scale, in the type of x.
+    """Each row over its root mean square, times its stream's scale, in the type of x.
 
     Args:
         x_SXD: [S, ..., D].
@@ -59,7 +59,7 @@ class _RMSNorm(torch.autograd.Function):
         return out_SXD
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient_SXD: Tensor) -> tuple[Tensor, Tensor, None]:
         x_SXD, wide_SD, inverse_SX = ctx.saved_tensors
         gradient_SXD = gradient_SXD.contiguous()
@@ -103,7 +103,7 @@ class _SwiGLU(torch.autograd.Function):
         return out_XF
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient_XF: Tensor) -> Tensor:
         (gate_up_XF,) = ctx.saved_tensors
         gradient_XF = gradient_XF.contiguous()
@@ -150,9 +150,10 @@ class _Rotate(torch.autograd.Function):
         return _turn(x_XTHC, cos_TC, sin_TC, 1.0)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient_XTHC: Tensor) -> tuple[Tensor, None, None]:
-        return _turn(gradient_XTHC, *ctx.saved_tensors, -1.0), None, None
+        cos_TC, sin_TC = ctx.saved_tensors
+        return _turn(gradient_XTHC, cos_TC, sin_TC, -1.0), None, None
 
 
 def _turn(x_XTHC: Tensor, cos_TC: Tensor, sin_TC: Tensor, sign: float) -> Tensor:
@@ -170,7 +171,7 @@ def _turn(x_XTHC: Tensor, cos_TC: Tensor, sin_TC: Tensor, sign: float) -> Tensor
 
 def _token_stride(x_XTHC: Tensor) -> int | None:
     """Elements from one token to the next where all tokens lie evenly, as keys beside values do."""
-    *leading, heads, width = x_XTHC.shape
+    *leading, _, width = x_XTHC.shape
     *steps, head_step, element_step = x_XTHC.stride()
     if element_step != 1 or head_step != width:
         return None
@@ -180,3 +181,72 @@ def _token_stride(x_XTHC: Tensor) -> int | None:
             return None
         expected *= size
     return stride
+
+
+def combine(x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor) -> Tensor:
+    """Each token's experts' outputs, weighted and added: [N, D] in the type of x.
+
+    Args:
+        x_AD: outputs, in any order.
+        gate_Nk: float32 weights.
+        place_Nk: int64 row of each output in x; every row once.
+    """
+    if cpu_kernels.usable(x_AD):
+        mixed_ND: Tensor = _Combine.apply(x_AD, gate_Nk, place_Nk)  # type: ignore[no-untyped-call]
+        return mixed_ND
+    return plain_combine(x_AD, gate_Nk, place_Nk)
+
+
+def plain_combine(x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor) -> Tensor:
+    """`combine` in torch's operators."""
+    place_A = place_Nk.flatten()
+    x_NkD = take(x_AD, place_A, place_A.argsort(), 1).view(*place_Nk.shape, -1)
+    weighted_NkD = x_NkD * gate_Nk[..., None].to(x_AD.dtype)
+    return weighted_NkD.sum(1)
+
+
+class _Combine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor) -> Tensor:
+        x_AD, gate_Nk, place_Nk = x_AD.contiguous(), gate_Nk.contiguous(), place_Nk.contiguous()
+        out_ND = x_AD.new_empty(len(place_Nk), x_AD.shape[1])
+        sizes = (*place_Nk.shape, x_AD.shape[1])
+        cpu_kernels.call("combine_forward", x_AD.dtype, (x_AD, gate_Nk, place_Nk, out_ND), *sizes)
+        ctx.save_for_backward(x_AD, gate_Nk, place_Nk)
+        return out_ND
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Tensor, Tensor, None]:
+        x_AD, gate_Nk, place_Nk = ctx.saved_tensors
+        grad_x_AD, grad_gate_Nk = torch.empty_like(x_AD), torch.empty_like(gate_Nk)
+        tensors = (gradient_ND.contiguous(), x_AD, gate_Nk, place_Nk, grad_x_AD, grad_gate_Nk)
+        sizes = (*place_Nk.shape, x_AD.shape[1])
+        cpu_kernels.call("combine_backward", x_AD.dtype, tensors, *sizes)
+        return grad_x_AD, grad_gate_Nk, None
+
+
+def take(x_ND: Tensor, index_A: Tensor, places_A: Tensor, times: int) -> Tensor:
+    """Rows by index, each taken `times` times; `places_A` says where, so gradients are taken too.
+
+    The gradient of index_select adds row by row, on a GPU in no fixed order.
+    """
+    taken_AD: Tensor = _Take.apply(x_ND, index_A, places_A, times)  # type: ignore[no-untyped-call]
+    return taken_AD
+
+
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, index_A: Tensor, places_A: Tensor, times: int) -> Tensor:
+        ctx.save_for_backward(places_A)
+        ctx.times = times
+        return x_ND.index_select(0, index_A)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_AD: Tensor) -> tuple[Tensor, None, None, None]:
+        (places_A,) = ctx.saved_tensors
+        gradient_AD = gradient_AD.index_select(0, places_A)
+        if ctx.times > 1:
+            gradient_AD = torch.unflatten(gradient_AD, 0, (-1, ctx.times)).sum(1)
+        return gradient_AD, None, None, None

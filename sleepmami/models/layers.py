@@ -44,9 +44,7 @@ class Linear(nn.Module):
         weight_SOI = per_stream(self.weight, modality_S).to(dtype)
         bias_SO = None if self.bias is None else per_stream(self.bias, modality_S).to(dtype)
         flat_SRI = x_SXI.flatten(1, -2).to(dtype)
-        flat_SRO: Tensor = _StreamLinear.apply(  # type: ignore[no-untyped-call]  # torch's own
-            flat_SRI, weight_SOI, bias_SO
-        )
+        flat_SRO: Tensor = _StreamLinear.apply(flat_SRI, weight_SOI, bias_SO)  # type: ignore[no-untyped-call]
         return flat_SRO.view(*x_SXI.shape[:-1], weight_SOI.shape[1])
 
 

@@ -127,3 +127,30 @@ def test_the_same_input_gives_the_same_bits() -> None:
     x = torch.randn(4, 9, 384)
     first = agree(fused.swiglu, fused.swiglu, x)
     assert all(torch.equal(a, b) for a, b in first)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_sum_over_experts_and_its_gradients(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    place_Nk = torch.randperm(14).view(7, 2)
+    rtol, atol = TOLERANCE[dtype]
+    pairs = agree(
+        lambda x, gate: fused.combine(x, gate, place_Nk),
+        lambda x, gate: fused.plain_combine(x, gate, place_Nk),
+        torch.randn(14, 30).to(dtype),
+        torch.rand(7, 2),
+    )
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=rtol, atol=4 * atol)
+
+
+def test_taken_rows_and_their_gradient_are_those_of_index_select() -> None:
+    torch.manual_seed(0)
+    order_A = torch.randperm(14)
+    pairs = agree(
+        lambda x: fused.take(x, order_A // 2, order_A.argsort(), 2),
+        lambda x: x.index_select(0, order_A // 2),
+        torch.randn(7, 5),
+    )
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected)
