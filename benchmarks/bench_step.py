@@ -52,7 +52,6 @@ def main() -> None:
     parser.add_argument("--precision", choices=sorted(DTYPES), help="default bfloat16 on CUDA")
     parser.add_argument("--micro-batch", type=int, help="segments; default 32, on CUDA 512")
     parser.add_argument("--accumulation", type=int, help="micro batches of a step")
-    parser.add_argument("--compile", action="store_true", help="with engine.compile")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     kind = torch.device(arguments.device).type
@@ -84,7 +83,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         **headline({run["name"]: run for run in runs}, device),
         "preset": arguments.preset,
         "precision": arguments.precision,
-        "compiled": arguments.compile,
         "threads": arguments.threads,
         "repeats": arguments.repeats,
         "machine": machine(device),

@@ -3,8 +3,9 @@
 Shapes: S streams (or any leading dimensions), N flattened leading dimensions, T queries,
 K keys, H heads, C width of one head, D = H * C.
 
-Two kernels compute the same attention: torch's scaled_dot_product_attention and, for CUDA half
-precision without a mask, the flash_attn package (section 3.4). No machine with CUDA
+Three kernels compute the same attention: torch's scaled_dot_product_attention; for CUDA half
+precision without a mask, the flash_attn package (section 3.4); and plain products to train on a
+CPU. No machine with CUDA
 was at hand: the flash_attn path has not been run; only the function that chooses it is tested.
 
 Choices where the paper is silent: no bias, no dropout, no normalisation of queries and keys;
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sleepmami.models import fused
 from sleepmami.models.layers import Linear, RMSNorm, SwiGLU
 
 ROTARY_BASE = 10_000.0
@@ -47,10 +49,7 @@ def rotary(position_T: Tensor, head_dim: int) -> Rotary:
 
 def rotate(x_THC: Tensor, angles: Rotary) -> Tensor:
     """Turn each (c, c + C/2) pair of x [..., T, H, C] by its position's angle."""
-    first, second = x_THC.chunk(2, dim=-1)
-    cos, sin = angles
-    turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-    return turned.to(x_THC.dtype)
+    return fused.rotate(x_THC, angles.cos, angles.sin)
 
 
 def use_flash(
@@ -78,6 +77,8 @@ def attend(
         value_NKHC: values.
         key_mask_NK: True where a key may be attended to, at least one per row; None means all.
     """
+    if query_NTHC.is_cpu and query_NTHC.requires_grad and torch.is_grad_enabled():
+        return attend_by_products(query_NTHC, key_NKHC, value_NKHC, key_mask_NK)
     masked = key_mask_NK is not None
     device, dtype = query_NTHC.device.type, query_NTHC.dtype
     if use_flash(device, dtype, query_NTHC.shape[-1], masked=masked, installed=_flash_installed()):
@@ -89,6 +90,28 @@ def attend(
         attn_mask=None if key_mask_NK is None else key_mask_NK[:, None, None, :],
     )
     return out_NHTC.transpose(1, 2)
+
+
+def attend_by_products(
+    query_NTHC: Tensor, key_NKHC: Tensor, value_NKHC: Tensor, key_mask_NK: Tensor | None
+) -> Tensor:
+    """`attend` as two batched products: how a CPU trains.
+
+    torch's kernel for CPUs computes the weights again on the way back and fills three gradients
+    with zeros first: for our short sequences a fifth slower in float32, three times in bfloat16.
+    """
+    num_heads, width = query_NTHC.shape[2:]
+    query_GTC, key_GKC, value_GKC = (
+        x.transpose(1, 2).flatten(0, 1) for x in (query_NTHC, key_NKHC, value_NKHC)
+    )
+    nothing = query_GTC.new_empty(1, 1, 1)
+    score_GTK = torch.baddbmm(nothing, query_GTC, key_GKC.mT, beta=0, alpha=width**-0.5)
+    if key_mask_NK is not None:
+        hidden_G1K = ~key_mask_NK.repeat_interleave(num_heads, dim=0)[:, None]
+        score_GTK = score_GTK.masked_fill(hidden_G1K, -torch.inf)
+    weight_GTK = score_GTK.softmax(-1).to(value_GKC.dtype)
+    out_GTC = torch.bmm(weight_GTK, value_GKC)
+    return torch.unflatten(out_GTC, 0, (-1, num_heads)).transpose(1, 2)
 
 
 def _flash(query_NTHC: Tensor, key_NKHC: Tensor, value_NKHC: Tensor) -> Tensor:

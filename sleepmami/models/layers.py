@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sleepmami.models.fused import rms_norm, swiglu
+
 INIT_STD = 0.02  # truncated normal, as in ViT and MAE; the paper names no initialisation
 NORM_EPS = 1e-6
 
@@ -42,9 +44,7 @@ class Linear(nn.Module):
         weight_SOI = per_stream(self.weight, modality_S).to(dtype)
         bias_SO = None if self.bias is None else per_stream(self.bias, modality_S).to(dtype)
         flat_SRI = x_SXI.flatten(1, -2).to(dtype)
-        flat_SRO: Tensor = _StreamLinear.apply(  # type: ignore[no-untyped-call]  # torch's own
-            flat_SRI, weight_SOI, bias_SO
-        )
+        flat_SRO: Tensor = _StreamLinear.apply(flat_SRI, weight_SOI, bias_SO)  # type: ignore[no-untyped-call]
         return flat_SRO.view(*x_SXI.shape[:-1], weight_SOI.shape[1])
 
 
@@ -106,13 +106,10 @@ class RMSNorm(nn.Module):
 
     def forward(self, x_SXD: Tensor, modality_S: Tensor) -> Tensor:
         """[S, ..., D] -> the same shape and dtype."""
-        normed_SXD = functional.rms_norm(x_SXD, x_SXD.shape[-1:], eps=NORM_EPS)
         scale: Tensor = self.weight
         if scale.ndim == 2:
-            one_per_stream = (len(modality_S), *[1] * (x_SXD.ndim - 2), -1)
-            scale = per_stream(scale, modality_S).view(one_per_stream)
-        # The float32 scale would otherwise widen every activation under bfloat16 autocast.
-        return (normed_SXD * scale).to(x_SXD.dtype)
+            scale = per_stream(scale, modality_S)
+        return rms_norm(x_SXD, scale, NORM_EPS)
 
 
 class SwiGLU(nn.Module):
@@ -126,8 +123,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x_SXD: Tensor, modality_S: Tensor) -> Tensor:
         """[S, ..., D] -> [S, ..., D]."""
-        gate, up = self.gate_up(x_SXD, modality_S).chunk(2, dim=-1)
-        down: Tensor = self.down(functional.silu(gate) * up, modality_S)
+        down: Tensor = self.down(swiglu(self.gate_up(x_SXD, modality_S)), modality_S)
         return down
 
 

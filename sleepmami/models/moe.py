@@ -11,14 +11,14 @@ experts that got too few tokens. `probability_E` is what an auxiliary loss reads
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from sleepmami.models.attention import Attention, Rotary
+from sleepmami.models.fused import combine, swiglu, take
 from sleepmami.models.layers import INIT_STD, RMSNorm, swiglu_width
 
 BALANCE_RATE = 1e-3  # bias change per step; the value of Wang et al., 2024
@@ -75,10 +75,8 @@ class MixtureOfExperts(nn.Module):
         chosen_NkE = expert_Nk[..., None] == torch.arange(self.num_experts, device=x_ND.device)
         ends_E = chosen_NkE.sum((0, 1)).cumsum(0).to(torch.int32)
         place_A = order_A.argsort()  # of each assignment among the sorted ones
-        sorted_AD = _take(x_ND, order_A // self.num_active, place_A, self.num_active)
-        output_AD = _take(self._experts(sorted_AD, ends_E), place_A, order_A, 1)
-        mixed_NkD = torch.unflatten(output_AD, 0, (-1, self.num_active))
-        mixed_ND = (mixed_NkD * gate_Nk[..., None].to(mixed_NkD.dtype)).sum(1)
+        sorted_AD = take(x_ND, order_A // self.num_active, place_A, self.num_active)
+        mixed_ND = combine(self._experts(sorted_AD, ends_E), gate_Nk, place_A.view_as(expert_Nk))
         load = ExpertLoad(
             (chosen_NkE & counted_N[:, None, None]).sum((0, 1)),
             (logit_NE.softmax(-1) * counted_N[:, None]).sum(0) / counted_N.sum().clamp_min(1),
@@ -100,8 +98,7 @@ class MixtureOfExperts(nn.Module):
             dtype = torch.get_autocast_dtype(device)
         gate_up_EDF, down_EFD = self.gate_up.to(dtype).mT, self.down.to(dtype).mT
         hidden_AF = functional.grouped_mm(sorted_AD.to(dtype), gate_up_EDF, offs=ends_E)
-        gate_AF, up_AF = hidden_AF.chunk(2, dim=-1)
-        return functional.grouped_mm(functional.silu(gate_AF) * up_AF, down_EFD, offs=ends_E)
+        return functional.grouped_mm(swiglu(hidden_AF), down_EFD, offs=ends_E)
 
     @torch.no_grad()
     def balance(self, counts_E: Tensor) -> None:
@@ -112,35 +109,6 @@ class MixtureOfExperts(nn.Module):
         """
         counts_E = counts_E.to(self.balance_bias)
         self.balance_bias += BALANCE_RATE * torch.sign(counts_E.mean() - counts_E)
-
-
-class _Take(torch.autograd.Function):
-    """Rows by index, each taken `times` times: `places` says where, so gradients are taken too.
-
-    The gradient of index_select adds row by row, on a GPU in no fixed order.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, index_A: Tensor, places_A: Tensor, times: int) -> Tensor:
-        ctx.save_for_backward(places_A)
-        ctx.times = times
-        return x_ND.index_select(0, index_A)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient_AD: Tensor) -> tuple[Tensor, None, None, None]:
-        (places_A,) = ctx.saved_tensors
-        gradient_AD = gradient_AD.index_select(0, places_A)
-        if ctx.times > 1:
-            gradient_AD = torch.unflatten(gradient_AD, 0, (-1, ctx.times)).sum(1)
-        return gradient_AD, None, None, None
-
-
-def _take(x_ND: Tensor, index_A: Tensor, places_A: Tensor, times: int) -> Tensor:
-    taken_AD: Tensor = _Take.apply(  # type: ignore[no-untyped-call]  # torch's own
-        x_ND, index_A, places_A, times
-    )
-    return taken_AD
 
 
 class MoEBlock(nn.Module):

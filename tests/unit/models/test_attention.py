@@ -9,6 +9,7 @@ from sleepmami.models.attention import (
     CrossAttentionBlock,
     SelfAttentionBlock,
     attend,
+    attend_by_products,
     rotary,
     rotate,
     use_flash,
@@ -109,3 +110,26 @@ def test_cross_attention_reads_memory_and_keeps_x_as_the_residual() -> None:
     block.attention.out.weight.data.zero_()
     block.feed_forward.down.weight.data.zero_()
     assert torch.equal(block(x, memory, ONE_STREAM, angles), x)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_by_products_equals_the_kernel_in_values_and_gradients(masked: bool) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(3, length, 4, 16) for length in (5, 7, 7)]
+    mask_NK = torch.rand(3, 7) < 0.6 if masked else None
+    if mask_NK is not None:
+        mask_NK[:, 2] = True
+    with torch.no_grad():
+        by_kernel = attend(*inputs, mask_NK)
+    leaves = [x.requires_grad_() for x in inputs]
+    by_products = attend_by_products(*leaves, mask_NK)
+    torch.testing.assert_close(by_products.detach(), by_kernel)
+    reference = torch.nn.functional.scaled_dot_product_attention(
+        *(x.transpose(1, 2) for x in leaves),
+        attn_mask=None if mask_NK is None else mask_NK[:, None, None],
+    ).transpose(1, 2)
+    gradient = torch.randn_like(reference)
+    found = torch.autograd.grad(by_products, leaves, gradient)
+    expected = torch.autograd.grad(reference, leaves, gradient)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sleepmami.models.layers import Linear, RMSNorm, SwiGLU, swiglu_width
+from sleepmami.models.layers import Linear, RMSNorm, SwiGLU, per_stream, swiglu_width
 
 ANY = torch.tensor([0, 0])  # shared layers ignore it
 
@@ -57,3 +57,27 @@ def test_swiglu_by_hand() -> None:
 @pytest.mark.parametrize(("dim", "hidden"), [(384, 1024), (128, 384), (64, 192), (32, 128)])
 def test_swiglu_width_is_eight_thirds_in_whole_64s(dim: int, hidden: int) -> None:
     assert swiglu_width(dim) == hidden
+
+
+def test_all_modalities_in_order_take_the_stack_without_a_copy() -> None:
+    stack = torch.randn(3, 2)
+    assert per_stream(stack, torch.tensor([0, 1, 2])) is stack
+    assert per_stream(stack, torch.tensor([0, 2, 1])).tolist() == stack[[0, 2, 1]].tolist()
+    assert per_stream(stack, torch.tensor([0, 1])).tolist() == stack[:2].tolist()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_of_a_stacked_map_are_those_of_autograd(bias: bool) -> None:
+    torch.manual_seed(0)
+    linear = Linear(3, 2, num_modalities=2, bias=bias)
+    x_SRI = torch.randn(2, 4, 3, requires_grad=True)
+    leaves = [x_SRI, *linear.parameters()]
+    gradient = torch.randn(2, 4, 2)
+    found = torch.autograd.grad(linear(x_SRI, torch.tensor([0, 1])), leaves, gradient)
+    expected_SRO = torch.einsum("sri,soi->sro", x_SRI, linear.weight)
+    if linear.bias is not None:
+        expected_SRO = expected_SRO + linear.bias[:, None]
+    expected = torch.autograd.grad(expected_SRO, leaves, gradient)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.is_contiguous()  # laid out as the weight: nothing is copied into .grad

@@ -1,0 +1,167 @@
+/* Element-wise layers of the Micro-Encoder in one pass each, for one thread. fused.py has the twins.
+ *
+ * Compiled once per type of number (T = float, or bf16 as uint16_t); arithmetic is float32.
+ * Rows lie one after another unless a stride says otherwise.
+ */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline float bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
+static inline uint32_t word(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+
+static inline float load_f32(float x) { return x; }
+static inline float store_f32(float x) { return x; }
+static inline float load_bf16(uint16_t x) { return bits((uint32_t)x << 16); }
+static inline uint16_t store_bf16(float x) { /* nearest, ties to even; a NaN stays one */
+    uint32_t u = word(x);
+    uint16_t rounded = (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+    return x == x ? rounded : (uint16_t)0x7fc0;
+}
+
+/* e^x to 2e-7: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]; a NaN stays one. */
+static inline float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    float n = __builtin_rintf(x * 1.44269504f);
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    return p * bits((uint32_t)((int32_t)n + 127) << 23);
+}
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+#define KERNELS(NAME, T)                                                                          \
+    /* y = x / rms(x) * scale; every `rows_per_scale` rows share one scale */                     \
+    void rms_forward_##NAME(const T *restrict x, const float *restrict scale, T *restrict y,      \
+                            float *restrict inverse, ptrdiff_t rows, ptrdiff_t dim,               \
+                            ptrdiff_t rows_per_scale, float eps) {                                \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
+            const T *xi = x + i * dim;                                                            \
+            const float *s = scale + i / rows_per_scale * dim;                                    \
+            T *yi = y + i * dim;                                                                  \
+            float sum = 0.0f;                                                                     \
+            _Pragma("omp simd reduction(+ : sum)") for (ptrdiff_t j = 0; j < dim; j++) {          \
+                float v = load_##NAME(xi[j]);                                                     \
+                sum += v * v;                                                                     \
+            }                                                                                     \
+            float r = 1.0f / sqrtf(sum / (float)dim + eps);                                       \
+            inverse[i] = r;                                                                       \
+            _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++)                               \
+                yi[j] = store_##NAME(load_##NAME(xi[j]) * r * s[j]);                              \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    /* gx, and gscale added to what is there */                                                   \
+    void rms_backward_##NAME(const T *restrict g, const T *restrict x,                            \
+                             const float *restrict scale, const float *restrict inverse,          \
+                             T *restrict gx, float *restrict gscale, ptrdiff_t rows,              \
+                             ptrdiff_t dim, ptrdiff_t rows_per_scale) {                           \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
+            const T *gi = g + i * dim, *xi = x + i * dim;                                         \
+            const float *s = scale + i / rows_per_scale * dim;                                    \
+            float *gs = gscale + i / rows_per_scale * dim;                                        \
+            T *gxi = gx + i * dim;                                                                \
+            float r = inverse[i], dot = 0.0f;                                                     \
+            _Pragma("omp simd reduction(+ : dot)") for (ptrdiff_t j = 0; j < dim; j++) {          \
+                float t = load_##NAME(gi[j]) * load_##NAME(xi[j]);                                \
+                dot += t * s[j];                                                                  \
+                gs[j] += t * r;                                                                   \
+            }                                                                                     \
+            float c = dot * r * r / (float)dim;                                                   \
+            _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++)                               \
+                gxi[j] = store_##NAME(                                                            \
+                    r * (load_##NAME(gi[j]) * s[j] - c * load_##NAME(xi[j])));                    \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    /* y = silu(gate) * up of rows [gate, up] */                                                  \
+    void swiglu_forward_##NAME(const T *restrict h, T *restrict y, ptrdiff_t rows,                \
+                               ptrdiff_t width) {                                                 \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
+            const T *gate = h + 2 * i * width, *up = gate + width;                                \
+            T *yi = y + i * width;                                                                \
+            _Pragma("omp simd") for (ptrdiff_t j = 0; j < width; j++) {                           \
+                float a = load_##NAME(gate[j]);                                                   \
+                yi[j] = store_##NAME(a * sigmoid(a) * load_##NAME(up[j]));                        \
+            }                                                                                     \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    void swiglu_backward_##NAME(const T *restrict g, const T *restrict h, T *restrict gh,         \
+                                ptrdiff_t rows, ptrdiff_t width) {                                \
+        for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
+            const T *gate = h + 2 * i * width, *up = gate + width, *gi = g + i * width;           \
+            T *ggate = gh + 2 * i * width, *gup = ggate + width;                                  \
+            _Pragma("omp simd") for (ptrdiff_t j = 0; j < width; j++) {                           \
+                float a = load_##NAME(gate[j]), gj = load_##NAME(gi[j]);                          \
+                float s = sigmoid(a), t = a * s;                                                  \
+                gup[j] = store_##NAME(gj * t);                                                    \
+                ggate[j] = store_##NAME(gj * load_##NAME(up[j]) * (s + t - t * s));               \
+            }                                                                                     \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    /* turn pairs (c, c + half) of every head; token i takes angle i mod num_angles */            \
+    void rotate_##NAME(const T *restrict x, const float *restrict cosine,                         \
+                       const float *restrict sine, T *restrict y, ptrdiff_t tokens,               \
+                       ptrdiff_t heads, ptrdiff_t half, ptrdiff_t num_angles,                     \
+                       ptrdiff_t x_stride, ptrdiff_t y_stride, float sign) {                      \
+        ptrdiff_t angle = 0;                                                                      \
+        for (ptrdiff_t i = 0; i < tokens; i++) {                                                  \
+            const float *c = cosine + angle * half, *s = sine + angle * half;                     \
+            angle = angle + 1 == num_angles ? 0 : angle + 1;                                      \
+            for (ptrdiff_t k = 0; k < heads; k++) {                                               \
+                const T *a = x + i * x_stride + 2 * k * half, *b = a + half;                      \
+                T *ya = y + i * y_stride + 2 * k * half, *yb = ya + half;                         \
+                _Pragma("omp simd") for (ptrdiff_t j = 0; j < half; j++) {                        \
+                    float first = load_##NAME(a[j]), second = load_##NAME(b[j]);                  \
+                    float sj = sign * s[j];                                                       \
+                    ya[j] = store_##NAME(first * c[j] - second * sj);                             \
+                    yb[j] = store_##NAME(second * c[j] + first * sj);                             \
+                }                                                                                 \
+            }                                                                                     \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    /* y[n] = sum over j of gate[n, j] x[place[n, j]] */                                          \
+    void combine_forward_##NAME(const T *restrict x, const float *restrict gate,                  \
+                                const int64_t *restrict place, T *restrict y, ptrdiff_t tokens,   \
+                                ptrdiff_t times, ptrdiff_t dim) {                                 \
+        for (ptrdiff_t n = 0; n < tokens; n++) {                                                  \
+            T *yn = y + n * dim;                                                                  \
+            _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++) {                             \
+                float sum = 0.0f;                                                                 \
+                for (ptrdiff_t k = 0; k < times; k++)                                             \
+                    sum += gate[n * times + k] * load_##NAME(x[place[n * times + k] * dim + j]);  \
+                yn[j] = store_##NAME(sum);                                                        \
+            }                                                                                     \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    void combine_backward_##NAME(const T *restrict g, const T *restrict x,                        \
+                                 const float *restrict gate, const int64_t *restrict place,       \
+                                 T *restrict gx, float *restrict ggate, ptrdiff_t tokens,         \
+                                 ptrdiff_t times, ptrdiff_t dim) {                                \
+        for (ptrdiff_t a = 0; a < tokens * times; a++) {                                          \
+            const T *gn = g + a / times * dim, *xa = x + place[a] * dim;                          \
+            T *gxa = gx + place[a] * dim;                                                         \
+            float weight = gate[a], dot = 0.0f;                                                   \
+            _Pragma("omp simd reduction(+ : dot)") for (ptrdiff_t j = 0; j < dim; j++) {          \
+                float gj = load_##NAME(gn[j]);                                                    \
+                dot += gj * load_##NAME(xa[j]);                                                   \
+                gxa[j] = store_##NAME(weight * gj);                                               \
+            }                                                                                     \
+            ggate[a] = dot;                                                                       \
+        }                                                                                         \
+    }
+
+KERNELS(f32, float)
+KERNELS(bf16, uint16_t)
