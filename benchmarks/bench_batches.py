@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from sleepmami import __version__
+from sleepmami.models.cpu import prepare_cpu
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ, Modality, Night
 from sleepmami.tables import lance_io
 from sleepmami.tables.lance_io import OpenTable
@@ -41,6 +42,7 @@ from sleepmami.training.segment_reader import (
 
 SEGMENTS_PER_NIGHT = 512  # eight and a half hours; whole batches, so that a pass drops nothing
 BATCH_SIZE, MICRO_BATCH, SHUFFLE_BUFFER = 512, 64, 1024  # the paper's preset
+RAY_PASSES = 4  # as one dataset: a training's holds 256 chunks, and starting one takes a second
 LANES = range(BATCH_SIZE // MICRO_BATCH)
 NUMBER_BYTES = 2
 PACKAGES = ("pylance", "pyarrow", "numpy", "torch")
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=24, help="of 28 MB each")
     parser.add_argument("--no-ray", action="store_true", help="leave out the path through Ray Data")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    prepare_cpu(1)  # as a training worker does
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         result = measure(arguments, Path(scratch))
     print_table(result)
@@ -80,17 +82,20 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         seed=0,
     )
     works = contestants(uri, order)
+    row_bytes = num_bytes / (arguments.nights * SEGMENTS_PER_NIGHT)
     if arguments.no_ray:
-        runs = interleaved(works, arguments.rounds, num_bytes)
+        runs = interleaved(works, arguments.rounds, row_bytes)
     else:
         from pipelines.ray_session import start_local
         from pipelines.segment_source import stream
 
         start_local(scratch / "ray", num_cpus=4)
         table_version = lance_io.version(uri)
-        works["ray_data"] = batches(order, lambda chunks: stream(uri, table_version, chunks))
+        works["ray_data"] = batches(
+            order, lambda chunks: stream(uri, table_version, chunks), num_passes=RAY_PASSES
+        )
         try:
-            runs = interleaved(works, arguments.rounds, num_bytes)
+            runs = interleaved(works, arguments.rounds, row_bytes)
         finally:
             import ray
 
@@ -130,7 +135,7 @@ def write_table(uri: str, num_nights: int) -> int:
 
 
 def contestants(uri: str, order: SegmentOrder) -> dict[str, Work]:
-    """Each reads every row of the table once, in the columns that training needs."""
+    """Each reads every row of the table, in the columns that training needs."""
     dataset, table = lance.dataset(uri), OpenTable(uri)
     columns = list(SEGMENT_BATCH_COLUMNS)
 
@@ -138,40 +143,38 @@ def contestants(uri: str, order: SegmentOrder) -> dict[str, Work]:
         parts = dataset.to_batches(columns=columns, batch_size=MICRO_BATCH)
         return sum(part.num_rows for part in parts)
 
-    def chunks(number: int) -> int:
-        parts = (part for chunk in one_pass(order, number) for part in read_chunk(table, chunk))
-        return sum(part.num_rows for part in parts)
+    def reads(number: int) -> int:
+        chunks = order.chunks(LANES, *steps_of(order, number))
+        return sum(part.num_rows for chunk in chunks for part in read_chunk(table, chunk))
 
     def float32(number: int) -> int:
-        reads = read_ahead(table, one_pass(order, number))
-        steps = step_batches(reads, LANES, *steps_of(order, number), CPU)
-        return sum(batch.num_rows for step in steps for batch in step)
+        steps = steps_of(order, number)
+        found = step_batches(read_ahead(table, order.chunks(LANES, *steps)), LANES, *steps, CPU)
+        return sum(batch.num_rows for step in found for batch in step)
 
-    plain = batches(order, lambda one: read_ahead(table, one))
-    return {"raw_scan": scan, "chunks": chunks, "batches": plain, "batches_float32": float32}
+    plain = batches(order, lambda chunks: read_ahead(table, chunks))
+    return {"raw_scan": scan, "reads": reads, "batches": plain, "batches_float32": float32}
 
 
-def batches(order: SegmentOrder, reader: Reader) -> Work:
-    """All micro batches of a pass, as they leave for a device."""
+def batches(order: SegmentOrder, reader: Reader, num_passes: int = 1) -> Work:
+    """All micro batches of some passes, as they leave for a device."""
 
     def work(number: int) -> int:
-        steps = steps_of(order, number)
-        stored = stored_batches(reader(one_pass(order, number)), LANES, *steps, pinned=False)
+        steps = steps_of(order, number, num_passes)
+        reads = reader(order.chunks(LANES, *steps))
+        stored = stored_batches(reads, LANES, *steps, pinned=False)
         return sum(batch.num_rows for step in stored for batch in step)
 
     return work
 
 
-def steps_of(order: SegmentOrder, number: int) -> tuple[int, int]:
-    return number * order.steps_per_pass, (number + 1) * order.steps_per_pass
-
-
-def one_pass(order: SegmentOrder, number: int) -> Iterator[Chunk]:
-    return order.chunks(LANES, *steps_of(order, number))
+def steps_of(order: SegmentOrder, number: int, num_passes: int = 1) -> tuple[int, int]:
+    first = number * order.steps_per_pass
+    return first, first + num_passes * order.steps_per_pass
 
 
 def interleaved(
-    works: dict[str, Work], rounds: int, num_bytes: int
+    works: dict[str, Work], rounds: int, row_bytes: float
 ) -> dict[str, list[dict[str, float]]]:
     """One call of each contestant a round, after a call of each that does not count."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in works}
@@ -181,8 +184,9 @@ def interleaved(
             rows = work(number)
             wall_s, cpu_s = time.perf_counter() - wall_s, family_cpu_s() - cpu_s
             if number:
-                speed = {"mb_per_s": num_bytes / 1e6 / wall_s, "rows_per_s": rows / wall_s}
-                runs[name].append(speed | {"mb_per_core_s": num_bytes / 1e6 / cpu_s})
+                mb = rows * row_bytes / 1e6
+                speed = {"mb_per_core_s": mb / cpu_s, "mb_per_s": mb / wall_s}
+                runs[name].append(speed | {"rows_per_s": rows / wall_s})
     return runs
 
 

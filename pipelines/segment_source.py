@@ -20,6 +20,7 @@ from ray.data.context import DataContext
 from ray.exceptions import RayTaskError
 
 from pipelines.ray_data import as_ours, quiet
+from sleepmami.models.cpu import keep_freed_memory
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
 from sleepmami.tables.lance_io import OpenTable
 from sleepmami.training.segment_order import Chunk
@@ -70,6 +71,7 @@ def _num_bytes(chunk: Chunk) -> int:
 
 
 def _read(uri: str, version: int, chunk: Chunk) -> list[pa.Table]:
+    keep_freed_memory()  # of the chunk before, which this process has read
     return [pa.concat_tables(read_chunk(OpenTable(uri, version), chunk))]
 
 

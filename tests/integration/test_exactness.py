@@ -20,7 +20,6 @@ from sleepmami.config import (
     LoopConfig,
     MicroEncoderConfig,
     MicroPretrainConfig,
-    OptimizerConfig,
 )
 from sleepmami.config_edit import replace_at
 from sleepmami.errors import TrainingError
@@ -29,7 +28,7 @@ from tests.corpora import write_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
-NUM_STEPS = 40  # passes of 6 steps: checkpoints and deaths fall into the middle of them
+NUM_STEPS = 24  # passes of 6 steps: checkpoints and deaths fall into the middle of them
 CONFIG = MicroPretrainConfig(
     model=MicroEncoderConfig(
         patch_channels=(4, 8, 8),
@@ -45,11 +44,10 @@ CONFIG = MicroPretrainConfig(
         decoder_heads=2,
         decoder_depth=1,
     ),
-    optimizer=OptimizerConfig(learning_rate=3e-3),
     batch_size=8,
     shuffle_buffer=8,
     mixing=(("a", 0.5), ("b", 1.5)),
-    loop=LoopConfig(num_passes=100, max_steps=NUM_STEPS, log_every=1, checkpoint_every=4),
+    loop=LoopConfig(num_passes=100, max_steps=NUM_STEPS, log_every=1, checkpoint_every=5),
     engine=EngineConfig(micro_batch=4),
 )
 Death = tuple[int, int]  # (step, rank) of a worker that is killed before its part of the step
@@ -142,9 +140,17 @@ def test_a_run_that_stopped_in_a_pass_and_was_started_again_is_the_same_run(
 ) -> None:
     config = replace_at(CONFIG, {"workers.max_failures": 0})
     run = str(tmp_path / "run")
-    monkeypatch.setattr(pretrain_micro, "train_worker", mortal(tmp_path / "died", [(27, 0)]))
+    monkeypatch.setattr(pretrain_micro, "train_worker", mortal(tmp_path / "died", [(16, 0)]))
     with pytest.raises(TrainingError, match="died"):
         pretrain_micro.pretrain_micro(corpus, run, config)
     pretrain_micro.pretrain_micro(corpus, run, config)
     assert losses(Path(run)) == losses(undisturbed)
     assert weights(Path(run)) == weights(undisturbed)
+
+
+def test_one_worker_with_two_micro_batches_has_the_losses_of_two_workers(
+    corpus: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    config = replace_at(CONFIG, {"workers.num_workers": 1})
+    pretrain_micro.pretrain_micro(corpus, str(tmp_path), config)
+    assert losses(tmp_path) == pytest.approx(losses(undisturbed), rel=0, abs=1e-6)
