@@ -165,6 +165,7 @@ class WeightsAndBiases:
     def __init__(self, run: str, name: str, settings: Mapping[str, Any]) -> None:
         import wandb
 
+        self._end_service = wandb.teardown
         private = wandb.Settings(
             console="off",
             disable_code=True,
@@ -192,3 +193,4 @@ class WeightsAndBiases:
     def close(self, *, finished: bool) -> None:
         """Send or write what is left."""
         self._run.finish(exit_code=0 if finished else 1)
+        self._end_service()  # what writes the run; `finish` returns before it has
