@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from pipelines.dashboard import duration
 
 console = Console(stderr=True, markup=False, highlight=False)  # file names may hold brackets
 
@@ -37,44 +40,55 @@ class _PerMinute(ProgressColumn):
 
 
 @contextlib.contextmanager
-def stage(title: str, total: int, *, unit: str = "") -> Iterator[Advance]:
+def stage(title: str, total: int, *, unit: str = "", pace: bool = True) -> Iterator[Advance]:
     """Progress of a stage, and its duration when it ends; the body calls `advance(n, note)`.
 
-    A bar on a terminal; where standard error is a file, a line every LINE_EVERY_S seconds.
+    A bar above the note on a terminal; where standard error is a file, a line every LINE_EVERY_S
+    seconds.
+
+    Args:
+        title: what is done.
+        total: how many of it.
+        unit: what is counted.
+        pace: show rate and time left; False where the notes say it better, because a stage that
+            goes on where it was left begins with a jump.
     """
     began = time.perf_counter()
-    shown = _bar(title, total, unit) if console.is_terminal else _lines(title, total, unit)
-    with shown as advance:
+    kind = _bar if console.is_terminal else _lines
+    with kind(title, total, unit, pace) as advance:
         yield advance
     elapsed_s = time.perf_counter() - began
     # of what took no time a rate says nothing
     rate = f", {_rate(total, elapsed_s)}" if total > 1 and elapsed_s >= 1 else ""
-    console.print(f"{title}: {total} {unit} in {_time(elapsed_s)}{rate}")
+    console.print(f"{title}: {total} {unit} in {duration(elapsed_s)}{rate}")
 
 
 @contextlib.contextmanager
-def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
+def _bar(title: str, total: int, unit: str, pace: bool) -> Iterator[Advance]:
+    paced = (_PerMinute(), TextColumn("left"), TimeRemainingColumn()) if pace else ()
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
-        _PerMinute(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        *paced,
         console=console,
-        transient=True,
     )
-    with progress:
-        task = progress.add_task(title, total=total, note="")
-        yield lambda n, note: progress.update(task, advance=n, note=note)
+    below = Text("", style="dim", overflow="ellipsis", no_wrap=True)
+    task = progress.add_task(title, total=total)
+
+    def advance(n: int, note: str) -> None:
+        below.plain = note
+        progress.update(task, advance=n)
+
+    with Live(Group(progress, below), console=console, transient=True, refresh_per_second=4):
+        yield advance
 
 
 @contextlib.contextmanager
-def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
+def _lines(title: str, total: int, unit: str, pace: bool) -> Iterator[Advance]:
     began = printed = time.perf_counter()
     done = 0
 
@@ -84,21 +98,12 @@ def _lines(title: str, total: int, unit: str) -> Iterator[Advance]:
         now = time.perf_counter()
         if now - printed >= LINE_EVERY_S and done:
             left_s = (now - began) / done * (total - done)
-            console.print(
-                f"{title}: {done}/{total} {unit}, {_rate(done, now - began)}, "
-                f"{_time(left_s)} left  {note}"
-            )
+            paced = f", {_rate(done, now - began)}, {duration(left_s)} left" if pace else ""
+            console.print(f"{title}: {done}/{total} {unit}{paced}  {note}")
             printed = now
 
     console.print(f"{title}: {total} {unit}")
     yield advance
-
-
-def _time(duration_s: float) -> str:
-    """Two figures and a unit, as one says it."""
-    if duration_s < 120:
-        return f"{duration_s:.0f} s"
-    return f"{duration_s / 60:.0f} min" if duration_s < 7200 else f"{duration_s / 3600:.1f} h"
 
 
 def _rate(count: float, duration_s: float) -> str:

@@ -18,8 +18,10 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.checkpoint_upload import CheckpointUpload
+from pipelines.dashboard import dashboard_line
 from pipelines.progress import console, stage
 from pipelines.run_folder import History, remember_run
+from pipelines.trackers import Trackers, open_trackers, require_trackers
 from sleepmami import storage
 from sleepmami.config import EngineConfig, LoopConfig, OptimizerConfig, WorkersConfig
 from sleepmami.errors import ConfigError, SleepMaMiError, TrainingError
@@ -33,13 +35,6 @@ from sleepmami.training.loop import Save, Schedule, Step
 # checkpoint would count later, and a death cost more.
 POLL_INTERVAL_VARIABLE = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 POLL_INTERVAL_S = "0.5"
-SHOWN_METRICS = (
-    "loss/total",
-    "loss/reconstruction",
-    "loss/contrastive",
-    "loss/excess",
-    "data/segments_per_s",
-)
 
 
 def train(
@@ -143,9 +138,11 @@ def fit(
         readers: CPUs to be left for the tasks that read what the workers train on.
 
     Raises:
-        ConfigError: the cluster is too small for the workers and the readers that feed them.
+        ConfigError: a tracker's package or address is missing, or the cluster is too small for the
+            workers and the readers that feed them.
         SleepMaMiError: what a worker raised; a TrainingError when workers died too often.
     """
+    require_trackers(loop.trackers, run)
     require_resources(workers, readers=readers)
     remember_run(run, name, settings)
     os.environ.setdefault(POLL_INTERVAL_VARIABLE, POLL_INTERVAL_S)
@@ -167,10 +164,11 @@ def fit(
             callbacks=[StopAtOurErrors()],  # type: ignore[list-item]  # mypy sees Train V1's class
         ),
     )
+    trackers = open_trackers(loop.trackers, run, name, settings)
     failure: list[Exception] = []
     thread = threading.Thread(target=_fit, args=(trainer, failure), daemon=True)
     thread.start()
-    _follow(queue, thread, title, total_steps, History(metrics))
+    _follow(queue, thread, title, total_steps, History(metrics), trackers)
     queue.shutdown()
     if failure:
         raise root_cause(failure[0], f"{run}: {name}", workers.max_failures) from failure[0]
@@ -223,36 +221,39 @@ def _in_a_line(error: BaseException) -> str:
 
 
 def _follow(
-    queue: Queue, thread: threading.Thread, title: str, total_steps: int, history: History
+    queue: Queue,
+    thread: threading.Thread,
+    title: str,
+    total_steps: int,
+    history: History,
+    trackers: Trackers,
 ) -> None:
     """Show and keep what arrives in the queue until the thread ends and nothing is left."""
     done, last = 0, 0
-    with stage(title, total_steps, unit="steps") as advance:
+    with stage(title, total_steps, unit="steps", pace=False) as advance:
         try:
             while thread.is_alive() or not queue.empty():
                 try:
                     metrics, is_checkpoint = queue.get(timeout=0.5)
                 except Empty:
                     continue
+                step = int(metrics["step"])
+                if step > history.last_step:  # trackers cannot take a row back
+                    trackers.log(step, metrics)
                 history.add(metrics)
                 if is_checkpoint:
                     history.write()
-                step = int(metrics["step"])
                 if step <= last:
                     console.print(f"{title}: a worker died; restarted before step {step}")
-                advance(max(step, done) - done, shown(metrics))
+                advance(max(step, done) - done, dashboard_line(metrics))
                 done, last = max(step, done), step
         except KeyboardInterrupt:
             console.print(f"{title}: stopped; the same command continues from the last checkpoint")
             raise
         finally:
             history.write()
+            trackers.close(finished=done == total_steps)
     thread.join()
-
-
-def shown(metrics: Mapping[str, float]) -> str:
-    """The metrics a person follows, in one line."""
-    return "  ".join(f"{n.split('/')[1]} {metrics[n]:.4g}" for n in SHOWN_METRICS if n in metrics)
 
 
 def require_resources(workers: WorkersConfig, *, readers: int) -> None:

@@ -12,6 +12,7 @@ from sleepmami.errors import ConfigError
 # What decides neither the weights nor the order of the data may differ when a run is continued.
 MAY_CHANGE = frozenset(
     {
+        "engine.peak_tflops",
         "workers.max_failures",
         "workers.threads_per_worker",
         "loop.log_every",
@@ -19,6 +20,7 @@ MAY_CHANGE = frozenset(
         "loop.keep_checkpoints",
         "loop.validate_every",
         "loop.validate_rows",
+        "loop.trackers",
     }
 )
 
@@ -37,6 +39,11 @@ class History:
             for line in storage.read_bytes(uri).decode().splitlines():
                 self.add(json.loads(line))
         self._written = True
+
+    @property
+    def last_step(self) -> int:
+        """The newest step that has a row; 0 before any."""
+        return max(self._rows, default=0)
 
     def add(self, metrics: dict[str, float]) -> None:
         """Keep the metrics of `metrics["step"]`."""

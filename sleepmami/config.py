@@ -150,9 +150,11 @@ class EngineConfig:
     zero_stage: Literal[0, 1, 2] = 1
     precision: Precision = "float32"
     micro_batch: int = 64  # rows one worker takes at once; the rest of the batch accumulates
+    peak_tflops: float = 0.0  # of one device, for MFU; 0 = known by its name, a CPU is measured
 
     def __post_init__(self) -> None:
         require(self.micro_batch >= 1, "engine.micro_batch", self.micro_batch, ">= 1")
+        require(self.peak_tflops >= 0, "engine.peak_tflops", self.peak_tflops, ">= 0")
         if self.kind == "plain" and self.zero_stage:
             raise ConfigError(
                 f"engine.zero_stage={self.zero_stage} has no effect with engine.kind='plain'; "
@@ -183,6 +185,7 @@ class WorkersConfig:
 
 
 VALIDATE_ROWS = 2048
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,12 +199,15 @@ class LoopConfig:
     keep_checkpoints: int = 2
     validate_every: int = 0  # steps; also at the end; 0 = never
     validate_rows: int = VALIDATE_ROWS  # at most, of the validation split, in whole batches
+    trackers: tuple[Tracker, ...] = ()  # besides metrics.jsonl: docs/training.md
     seed: int = 20260210
 
     def __post_init__(self) -> None:
         require(self.num_passes >= 1, "loop.num_passes", self.num_passes, ">= 1")
         require(self.max_steps >= 0, "loop.max_steps", self.max_steps, ">= 0")
         require(self.validate_every >= 0, "loop.validate_every", self.validate_every, ">= 0")
+        once = len(set(self.trackers)) == len(self.trackers)
+        require(once, "loop.trackers", self.trackers, "each at most once")
         if not self.validate_every and self.validate_rows != VALIDATE_ROWS:
             raise ConfigError(
                 f"loop.validate_rows={self.validate_rows} has no effect with "

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from sleepmami.errors import ConfigError, require
@@ -85,6 +85,15 @@ def replace_at(config: T, changes: Mapping[str, Any]) -> T:
             raise ConfigError(f"unknown setting {dotted!r}; there are {sorted(place)}")
         place[last] = value
     return from_dict(type(config), values)
+
+
+def flatten(values: Mapping[str, Any], *, at: str = "") -> Iterator[tuple[str, Any]]:
+    """`{"dgcl": {"rho": 0.1}}` -> ("dgcl.rho", 0.1): each setting with its dotted name."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, at=f"{at}{key}.")
+        else:
+            yield at + key, value
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

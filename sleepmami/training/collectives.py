@@ -32,6 +32,14 @@ def mean_over_workers(values: Tensor) -> Tensor:
     return sum_over_workers(values) / num_workers()
 
 
+def max_over_workers(values: Tensor) -> Tensor:
+    """Element-wise maximum over the workers, without gradient; a new tensor on every worker."""
+    highest = values.detach().clone()
+    if num_workers() > 1:
+        dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    return highest
+
+
 def all_true(flag: bool, device: torch.device | str = "cpu") -> bool:
     """Whether `flag` holds on every worker; the answer is the same on all of them."""
     if num_workers() == 1:

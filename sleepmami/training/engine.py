@@ -58,6 +58,10 @@ class Objective(nn.Module):
     def before_step(self, micro_batches: Sequence[Any], step: int) -> None:
         """Called on every worker, without gradients, with the micro batches of its lanes."""
 
+    def run_model(self, batch: Any) -> None:
+        """What of `forward` is the model's arithmetic, without a trace; to count it."""
+        self(batch, 0)
+
     def after_step(self) -> None:
         """Called on every worker after each optimizer step; does nothing unless overridden."""
 
@@ -78,7 +82,7 @@ class Engine(ABC):
         self.total_steps = total_steps
         self.accumulation = accumulation  # micro batches of one step
         self.device = next(objective.parameters()).device
-        self._config = config
+        self.config = config
         self._optimizer_config = optimizer
 
     def train_step(self, micro_batches: Sequence[Batch]) -> dict[str, Tensor]:
@@ -145,7 +149,7 @@ class Engine(ABC):
             raise CheckpointError(f"{file}: found no such file, expected a finished checkpoint")
         found, expected = json.loads(file.read_text()), self._manifest()
         names = ["kind", "zero_stage", "precision", "accumulation"]
-        if self._config.zero_stage:  # each worker holds a shard of the optimizer state
+        if self.config.zero_stage:  # each worker holds a shard of the optimizer state
             names.append("num_workers")
         for name in names:
             if found.get(name) != expected[name]:
@@ -157,16 +161,16 @@ class Engine(ABC):
 
     def _manifest(self) -> dict[str, object]:
         return {
-            "kind": self._config.kind,
-            "zero_stage": self._config.zero_stage,
-            "precision": self._config.precision,
+            "kind": self.config.kind,
+            "zero_stage": self.config.zero_stage,
+            "precision": self.config.precision,
             "accumulation": self.accumulation,
             "num_workers": collectives.num_workers(),
             "step": self.step,
         }
 
     def _autocast(self) -> torch.autocast:
-        enabled = self._config.precision == "bfloat16"
+        enabled = self.config.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _lane(self, index: int) -> int:
@@ -310,7 +314,7 @@ class DeepSpeedEngine(Engine):
 
     def _apply(self, rate: float) -> Tensor:
         norm = None
-        if self._config.zero_stage == 0:  # DeepSpeed reports no norm there, but keeps the gradients
+        if self.config.zero_stage == 0:  # DeepSpeed reports no norm there, but keeps the gradients
             parameters = self.objective.parameters()
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         for group in self._optimizer.param_groups:

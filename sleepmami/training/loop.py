@@ -15,6 +15,7 @@ from sleepmami.errors import TrainingError
 from sleepmami.training import collectives
 from sleepmami.training.engine import Batch, Engine
 from sleepmami.training.prefetch import prefetched
+from sleepmami.training.throughput import memory_metrics, peak_flops, step_flops
 
 Step = Sequence[Batch]  # the micro batches of one optimizer step
 Save = Callable[[Path], None]  # writes this worker's part of a checkpoint into a folder
@@ -84,6 +85,7 @@ def run(
         TrainingError: on every worker, for a loss that is not finite or data that ends early.
     """
     assert (validate is None) == (schedule.validate_every == 0)
+    clock: _Clock | None = None
     window = _Window()
     wanted = itertools.islice(batches(engine.step), schedule.total_steps - engine.step)
     with contextlib.closing(prefetched(wanted)) as steps:
@@ -92,12 +94,15 @@ def run(
             micro_batches = next(steps, ())
             _require_whole_step(micro_batches, engine, schedule)
             wait_s = time.perf_counter() - fetch_start
+            if clock is None:
+                clock = _Clock.start(engine, micro_batches, schedule.total_steps)
+                window = _Window(waited_s=wait_s)
             window.add(engine.train_step(micro_batches), micro_batches, wait_s)
             saves = schedule.is_due(engine.step, schedule.checkpoint_every)
             validates = validate and schedule.is_due(engine.step, schedule.validate_every)
             if not (saves or validates or engine.step % schedule.log_every == 0):
                 continue
-            metrics = window.close(engine.step, schedule.total_steps)
+            metrics = window.close(clock, engine.step)
             if validate and validates:
                 metrics |= validate()
             report(metrics, engine.save if saves else None)
@@ -114,11 +119,40 @@ def _require_whole_step(micro_batches: Step, engine: Engine, schedule: Schedule)
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Clock:
+    """What one worker's speed is measured against, and since when."""
+
+    device: torch.device
+    step_flops: float
+    peak_flops: float | None
+    total_steps: int
+    first_step: int
+    began: float
+
+    @classmethod
+    def start(cls, engine: Engine, micro_batches: Step, total_steps: int) -> "_Clock":
+        config = engine.config
+        return cls(
+            device=engine.device,
+            step_flops=step_flops(engine, micro_batches[0]),
+            peak_flops=peak_flops(engine.device, config.precision, config.peak_tflops),
+            total_steps=total_steps,
+            first_step=engine.step,
+            began=time.perf_counter(),
+        )
+
+    def eta_s(self, step: int) -> float:
+        """Seconds left at the mean pace so far, with all that steps were held up by."""
+        pace_s = (time.perf_counter() - self.began) / (step - self.first_step)
+        return (self.total_steps - step) * pace_s
+
+
 class _Window:
     """Metrics of the steps since the last report."""
 
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
+    def __init__(self, waited_s: float = 0.0) -> None:
+        self._start = time.perf_counter() - waited_s
         self._metrics: list[dict[str, Tensor]] = []
         self._wait_s = 0.0
         self._num_rows = 0
@@ -130,17 +164,20 @@ class _Window:
         self._num_rows += sum(batch.num_rows for batch in micro_batches)
         self._row_name = micro_batches[0].row_name
 
-    def close(self, step: int, total_steps: int) -> dict[str, float]:
+    def close(self, clock: _Clock, step: int) -> dict[str, float]:
         """Means over steps and workers; a metric that no worker could measure is left out."""
         metrics = self._means()
         elapsed_s = time.perf_counter() - self._start
-        device = next(iter(self._metrics[0].values())).device
-        speed = [self._num_rows / elapsed_s, self._wait_s / elapsed_s, elapsed_s]
-        means = collectives.mean_over_workers(torch.tensor(speed, device=device))
-        rate, wait, elapsed_s = means.tolist()
+        flops_per_s = clock.step_flops * len(self._metrics) / elapsed_s
+        speed = [self._num_rows / elapsed_s, self._wait_s / elapsed_s, flops_per_s]
+        means = collectives.mean_over_workers(torch.tensor(speed, device=clock.device))
+        rate, wait, flops_per_s = means.tolist()
         metrics[f"data/{self._row_name}_per_s"] = rate * collectives.num_workers()
         metrics["data/wait_fraction"] = wait
-        metrics["eta_s"] = (total_steps - step) * elapsed_s / len(self._metrics)
+        if clock.peak_flops:
+            metrics["compute/mfu"] = flops_per_s / clock.peak_flops
+        metrics |= memory_metrics(clock.device)
+        metrics["eta_s"] = clock.eta_s(step)
         metrics["step"] = step
         return metrics
 

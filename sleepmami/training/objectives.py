@@ -148,6 +148,10 @@ class MicroObjective(Objective):
             metrics = {"loss/total": loss, **parts, **self._by_modality(seen)}
         return loss, {name: value.detach() for name, value in metrics.items()}
 
+    def run_model(self, batch: SegmentBatch) -> None:
+        """One forward pass."""
+        self.reconstruct(batch, self.draw_masks(batch.num_rows, 0, 0))
+
     def reconstruct(self, batch: SegmentBatch, masks: Masks) -> Reconstruction:
         """Run the encoder on what the masks leave, beside what it is asked for."""
         signal_SBT, valid_SBE = batch

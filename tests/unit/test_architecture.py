@@ -32,6 +32,9 @@ DOORS = {  # third-party package -> the only places that may import it
     "typer": {"pipelines.cli"},
     "matplotlib": {"sleepmami.report"},
     "jinja2": {"sleepmami.report"},
+    "mlflow": {"pipelines.trackers"},
+    "wandb": {"pipelines.trackers"},
+    "torch.utils.tensorboard": {"pipelines.trackers"},
 }
 TORCH_FREE = ("sleepmami.psg", "sleepmami.errors", "sleepmami.config", "sleepmami.presets", "sleepmami.storage",
               "sleepmami.signals", "sleepmami.tables", "sleepmami.simulation", "sleepmami.report")  # fmt: skip

@@ -59,3 +59,23 @@ def test_names_with_brackets_are_printed_as_they_are(log: io.StringIO) -> None:
 def test_outcomes_that_did_not_happen_are_not_named(log: io.StringIO) -> None:
     progress.print_outcomes("ingest", Counter({"ingested": 3, "rejected": 0}), [])
     assert log.getvalue() == "ingest: 3 ingested\n"
+
+
+def test_a_stage_that_begins_with_a_jump_leaves_pace_and_time_left_to_its_notes(
+    log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    with progress.stage("pretrain", 2000, unit="steps", pace=False) as advance:
+        advance(1000, "loss 1.2  3 min left")
+    assert log.getvalue().splitlines()[1] == "pretrain: 1000/2000 steps  loss 1.2  3 min left"
+
+
+def test_on_a_terminal_the_note_stands_below_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    terminal = Console(file=text, force_terminal=True, width=60, markup=False)
+    monkeypatch.setattr(progress, "console", terminal)
+    with progress.stage("pretrain", 20, unit="steps", pace=False) as advance:
+        advance(7, "loss 1.2  MFU 40 %")
+    rows = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue()).splitlines()
+    (bar,) = [number for number, row in enumerate(rows) if "7/20 steps" in row][-1:]
+    assert rows[bar + 1].strip() == "loss 1.2  MFU 40 %"

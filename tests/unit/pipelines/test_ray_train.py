@@ -6,7 +6,7 @@ import pytest
 import ray.train
 from ray.exceptions import ActorDiedError
 
-from pipelines.ray_train import StopAtOurErrors, root_cause, shown
+from pipelines.ray_train import StopAtOurErrors, root_cause
 from sleepmami.errors import CheckpointError, RecordingCode, RecordingError, TrainingError
 
 
@@ -66,8 +66,3 @@ def test_a_run_ends_at_an_error_of_ours_but_not_at_a_death() -> None:
 def test_our_errors_travel_between_processes_inside_rays(error: Exception) -> None:
     back = pickle.loads(pickle.dumps(ray.train.ControllerError(error))).controller_failure
     assert (type(back), str(back)) == (type(error), str(error))
-
-
-def test_only_the_metrics_a_person_follows_are_shown() -> None:
-    metrics = {"loss/total": 1.23456, "moe/min_share": 0.1, "data/segments_per_s": 98.7654}
-    assert shown(metrics) == "total 1.235  segments_per_s 98.77"

@@ -72,6 +72,8 @@ def test_metric_names_and_meaning() -> None:
         "optim/grad_norm",
         "data/points_per_s",
         "data/wait_fraction",
+        "compute/mfu",
+        "memory/peak_rss_gb",
         "eta_s",
         "step",
     }  # and not loss/nothing, which is NaN: no worker could measure it
