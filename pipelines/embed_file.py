@@ -50,6 +50,7 @@ def embed_file(
         windows_per_batch=config.windows_per_batch,
         device=device,
         precision=config.precision,
+        both_halves=config.both_halves,
     )
     source = edf if storage.is_local(edf) else storage.read_bytes(edf)
     recording_id = Path(edf).stem

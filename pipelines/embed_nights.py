@@ -26,7 +26,7 @@ from pipelines.stored_nights import (
     read_night,
 )
 from sleepmami import storage
-from sleepmami.config import EmbedConfig, Precision
+from sleepmami.config import EmbedConfig
 from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import CheckpointError, SleepMaMiError, TableError
 from sleepmami.inference.embedder import Embedder
@@ -97,7 +97,7 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
     versions = corpus_versions(corpus)
     nights = find_nights(corpus, versions)
     wanted = _shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
-    there = _embedded_cells(output, model.model_id, config.precision)
+    there = _embedded_cells(output, model.model_id, config)
     todo = sorted(name for name in nights if there.get(name) != wanted[name])
     num_actors = min(config.num_actors, len(todo))
     num_gpus = 1 if config.use_gpu else 0
@@ -198,16 +198,18 @@ def _shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
     return {row["recording_id"]: row for row in rows}
 
 
-def _embedded_cells(output: str, model_id: str, precision: Precision) -> dict[str, Row]:
+def _embedded_cells(output: str, model_id: str, config: EmbedConfig) -> dict[str, Row]:
     if not lance_io.exists(output):
         return {}
     made_with = json.loads(lance_io.metadata(output)["config"])["embed"]
-    found = made_with.get("precision", "float32")  # tables of before there was a choice
-    if found != precision:
-        raise TableError(
-            f"{output}: found vectors of precision={found}; expected those of {precision} alone: "
-            "set it as before, or use a new folder"
-        )
+    for name in ("precision", "both_halves"):
+        expected = getattr(config, name)
+        found = made_with.get(name, getattr(EmbedConfig(), name))  # older tables had no choice
+        if found != expected:
+            raise TableError(
+                f"{output}: found vectors of {name}={found}; expected those of {expected} alone: "
+                "set it as before, or use a new folder"
+            )
     models = lance_io.read_table(output, columns=["model_id"]).column("model_id").unique()
     others = set(models.to_pylist()) - {model_id}
     if others:
@@ -241,6 +243,7 @@ class NightWorker:
             windows_per_batch=settings.windows_per_batch,
             device="cuda" if settings.use_gpu else "cpu",
             precision=settings.precision,
+            both_halves=settings.both_halves,
         )
 
     def __call__(self, stored: StoredNight) -> NightResult:

@@ -22,6 +22,7 @@ class EmbeddingAppArgs(BaseModel):
     max_queued_requests: int = DEFAULTS.max_queued_requests
     windows_per_batch: int = DEFAULTS.windows_per_batch
     precision: Precision = DEFAULTS.precision
+    both_halves: bool = DEFAULTS.both_halves
 
     def config(self) -> ServeConfig:
         """The settings as a ServeConfig, whose ranges hold here too; ConfigError."""

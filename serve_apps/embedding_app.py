@@ -31,7 +31,8 @@ from serve_apps.encoder import LocalEncoder
 from serve_apps.http_app import Admission, Refusal, create_app
 from serve_apps.http_errors import HttpError, log_failure
 from serve_apps.wire import Limits, ModelInfo
-from sleepmami.config import Precision, ServeConfig
+from sleepmami.config import ServeConfig
+from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import CheckpointError, ServiceError
 from sleepmami.inference.embedder import Embedder, NightEmbedding
 from sleepmami.storage import absolute
@@ -47,13 +48,16 @@ SPARE_REQUESTS = 64  # places for /health and the like beside the admitted embed
 class EncoderReplica(LocalEncoder):
     """One replica with the bundle's models."""
 
-    def __init__(
-        self, bundle: str, windows_per_batch: int, threads: int, device: str, precision: Precision
-    ) -> None:
+    def __init__(self, bundle: str, config: dict[str, Any]) -> None:  # Any: a ServeConfig's dict
+        settings = from_dict(ServeConfig, config)
         embedder = Embedder.from_checkpoint(
-            bundle, windows_per_batch=windows_per_batch, device=device, precision=precision
+            bundle,
+            windows_per_batch=settings.windows_per_batch,
+            device="cuda" if settings.use_gpu else "cpu",
+            precision=settings.precision,
+            both_halves=settings.both_halves,
         )
-        super().__init__(embedder, threads=threads)
+        super().__init__(embedder, threads=settings.threads_per_replica)
 
 
 class RemoteEncoder:
@@ -121,13 +125,7 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
         graceful_shutdown_timeout_s=DRAIN_S,
         ray_actor_options={"num_cpus": 0},
     )(IngressReplica)
-    models = encoder.bind(
-        args.bundle,
-        config.windows_per_batch,
-        config.threads_per_replica,
-        "cuda" if config.use_gpu else "cpu",
-        config.precision,
-    )
+    models = encoder.bind(args.bundle, to_dict(config))
     return ingress.bind(models, limits.model_dump())
 
 

@@ -29,6 +29,7 @@ PUBLIC_INFO = (
     "weights_sha256",
     "code_version",
     "precision",
+    "both_halves",
     "num_epochs",
     "modalities_missing",
 )
@@ -74,6 +75,7 @@ class EmbeddingAnswer(Wire):
     weights_sha256: str
     code_version: str
     precision: Precision
+    both_halves: bool
     num_epochs: int
     channels_used: list[ChannelUsed]
     modalities_missing: list[str]

@@ -407,6 +407,7 @@ class EmbedConfig:
 
     windows_per_batch: int = 32  # segments one forward pass takes
     precision: Precision = "float32"  # of the Micro-Encoder's products: embedder.py
+    both_halves: bool = False  # mean of each epoch heard as first and second half: embedder.py
     nights_per_commit: int = 16
     num_actors: int = 1
     cpus_per_actor: float = 1.0
@@ -519,6 +520,7 @@ class ServeConfig:
     max_queued_requests: int = 64  # more are answered 429
     windows_per_batch: int = 32
     precision: Precision = "float32"  # as EmbedConfig's
+    both_halves: bool = False  # as EmbedConfig's
 
     def __post_init__(self) -> None:
         require(0 <= self.port <= 65535, "port", self.port, "in 0..65535")

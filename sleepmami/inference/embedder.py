@@ -7,6 +7,11 @@ Precision is that of the Micro-Encoder's matrix products. bfloat16 has 8 bits: e
 keeps a cosine of at least 0.9999 with that of float32, but also follows, within the same bound,
 how many segments share a batch. The Macro-Encoder is float32 always: its states add up over a
 night, and it costs a hundredth.
+
+Eq. 2 makes the two epochs of a segment negatives of each other, and place in the segment alone
+tells them apart, so vectors can say which half an epoch was (docs/log.md). With `both_halves` the
+night is heard twice, cut 30 s later the second time, and an epoch has the mean of its two vectors,
+but for the first and last, which have one place only.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from torch import Tensor, nn
 import sleepmami
 from sleepmami.config import Precision
 from sleepmami.errors import CheckpointError, ConfigError, RecordingCode, RecordingError
+from sleepmami.inference.second_look import from_second_epoch
 from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.psg import (
@@ -84,6 +90,7 @@ class Embedder:
         windows_per_batch: segments one forward pass takes; changes speed and memory, not results.
         device: where the models run.
         precision: see the module docstring.
+        both_halves: the same; costs twice as much.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Embedder:
         windows_per_batch: int,
         device: str = "cpu",
         precision: Precision = "float32",
+        both_halves: bool = False,
     ) -> None:
         if windows_per_batch < 1:
             raise ConfigError(f"windows_per_batch must be >= 1, got {windows_per_batch}")
@@ -100,6 +108,7 @@ class Embedder:
         self.windows_per_batch = windows_per_batch
         self.device = torch.device(device)
         self.precision = precision
+        self.both_halves = both_halves
         self.dim = bundle.micro.model.higher_dim
         micro = MicroEncoder(bundle.micro.model)
         self._prepare(micro, bundle.micro_state, "micro")
@@ -117,6 +126,7 @@ class Embedder:
         windows_per_batch: int,
         device: str = "cpu",
         precision: Precision = "float32",
+        both_halves: bool = False,
     ) -> Embedder:
         """Load the bundle at `uri`; CheckpointError when it is missing or altered."""
         return cls(
@@ -124,6 +134,7 @@ class Embedder:
             windows_per_batch=windows_per_batch,
             device=device,
             precision=precision,
+            both_halves=both_halves,
         )
 
     def epochs(self, night: Night) -> EpochEmbedding:
@@ -132,16 +143,25 @@ class Embedder:
         Raises:
             RecordingError: no modality is usable anywhere in the night.
         """
-        present = [m for m in night.signals if night.usable[m].any()]
-        if not present:
+        if not _usable(night).any():
             raise RecordingError(
                 RecordingCode.SIGNAL_UNUSABLE,
                 file=night.recording_id,
                 found="no usable epoch of any modality",
                 expected="at least one",
             )
+        found = self._look(night)
+        if self.both_halves and night.num_epochs > SEGMENT_EPOCHS:
+            # An epoch is valid in one look if it is in the other: `usable` alone decides.
+            later = self._look(from_second_epoch(night))
+            found.micro_LMD[1:] = (found.micro_LMD[1:] + later.micro_LMD) / 2
+        return found
+
+    def _look(self, night: Night) -> EpochEmbedding:
+        """Each epoch heard once, in the segments that the night is cut into."""
+        present = [m for m in night.signals if night.usable[m].any()]
         # A stream that is absent all night costs no computation; one that comes and goes is masked.
-        streams = torch.tensor([i for i, m in enumerate(MODALITIES) if m in present])
+        streams = torch.tensor([i for i, m in enumerate(MODALITIES) if m in present]).long()
         num_epochs = night.num_epochs
         micro_LMD = np.zeros((num_epochs, len(MODALITIES), self.dim), np.float32)
         valid_LM = np.zeros((num_epochs, len(MODALITIES)), np.bool_)
@@ -236,6 +256,7 @@ class Embedder:
             "weights_sha256": self.bundle.weights_sha256,
             "code_version": sleepmami.__version__,
             "precision": self.precision,
+            "both_halves": self.both_halves,
             "num_epochs": night.num_epochs,
             "channels_used": channels_used(night),
             "modalities_missing": [m.value for m in night.missing],

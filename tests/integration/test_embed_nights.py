@@ -161,11 +161,19 @@ def test_vectors_of_another_model_are_refused(corpus: Path, run: Path, embed: Em
     assert lance_io.read_table(micro_nights(run)) == before
 
 
-def test_vectors_of_another_precision_are_refused(corpus: Path, run: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        (dataclasses.replace(CONFIG, precision="bfloat16"), "precision=float32"),
+        (dataclasses.replace(CONFIG, both_halves=True), "both_halves=False"),
+    ],
+)
+def test_vectors_made_with_other_settings_are_refused(
+    corpus: Path, run: Path, other: EmbedConfig, found: str
+) -> None:
     before = lance_io.read_table(micro_nights(run))
-    half = dataclasses.replace(CONFIG, precision="bfloat16")
-    with pytest.raises(TableError, match="found vectors of precision=float32"):
-        embed_micro_nights(str(corpus), str(run), half)
+    with pytest.raises(TableError, match=f"found vectors of {found}"):
+        embed_micro_nights(str(corpus), str(run), other)
     assert lance_io.read_table(micro_nights(run)) == before
 
 

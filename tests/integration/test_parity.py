@@ -1,7 +1,7 @@
 """One recording, four ways in: library, `embed file`, `embed cohort` and HTTP say the same.
 
 In float32 with a batch size of its own for each; in bfloat16, whose rounding follows the shapes of
-the products, with the same one.
+the products, with the same one, and with both halves heard.
 """
 
 import base64
@@ -108,7 +108,8 @@ def library(
 ) -> dict[str, NightEmbedding]:
     loaded = load_bundle(bundle_folder)
     batch, *_ = BATCHES[precision]
-    embedder = Embedder(loaded, windows_per_batch=batch, precision=precision)
+    both = precision == "bfloat16"
+    embedder = Embedder(loaded, windows_per_batch=batch, precision=precision, both_halves=both)
     return {
         name: embedder.night(load_night(path, loaded.preprocess, recording_id=name))
         for name, path in recordings.items()
@@ -131,7 +132,11 @@ def cohort(
     ingest(
         str(next(iter(recordings.values())).parent), corpus, IngestConfig(recording_ids="file_name")
     )
-    config = EmbedConfig(windows_per_batch=BATCHES[precision][2], precision=precision)
+    config = EmbedConfig(
+        windows_per_batch=BATCHES[precision][2],
+        precision=precision,
+        both_halves=precision == "bfloat16",
+    )
     table = embed_cohort(corpus, bundle_folder, str(folder / "out"), config)
     return {
         night.recording_id: Answer(
@@ -152,7 +157,12 @@ def cohort(
 def url(ray_cluster: object, bundle_folder: str, precision: Precision) -> Iterator[str]:
     from serve_apps.embedding_app import start, stop
 
-    config = ServeConfig(port=0, windows_per_batch=BATCHES[precision][3], precision=precision)
+    config = ServeConfig(
+        port=0,
+        windows_per_batch=BATCHES[precision][3],
+        precision=precision,
+        both_halves=precision == "bfloat16",
+    )
     yield start(bundle_folder, config)
     stop()
 
@@ -239,7 +249,7 @@ def test_bfloat16_keeps_the_direction_of_every_epoch_vector(
 ) -> None:
     """Simulated and real recordings; in float32 it compares one batch size with another."""
     loaded = load_bundle(bundle_folder)
-    exact = Embedder(loaded, windows_per_batch=7)
+    exact = Embedder(loaded, windows_per_batch=7, both_halves=precision == "bfloat16")
     for name, found in library.items():
         expected = exact.night(load_night(recordings[name], loaded.preprocess, recording_id=name))
         one, two = found.micro.astype(np.float64), expected.micro.astype(np.float64)
@@ -261,7 +271,11 @@ def test_embed_file_agrees_with_the_library(
     from pipelines.embed_file import embed_file
 
     output = tmp_path / f"night{suffix}"
-    config = EmbedConfig(windows_per_batch=BATCHES[precision][1], precision=precision)
+    config = EmbedConfig(
+        windows_per_batch=BATCHES[precision][1],
+        precision=precision,
+        both_halves=precision == "bfloat16",
+    )
     embed_file(str(recordings[name]), bundle_folder, str(output), config)
     data = output.read_bytes()
     if suffix == ".npz":

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from sleepmami.errors import CheckpointError, ConfigError, RecordingError
 from sleepmami.inference.embedder import Embedder, channels_used
+from sleepmami.inference.second_look import from_second_epoch
 from sleepmami.models.micro_encoder import MicroEncoder
-from sleepmami.psg import MODALITIES, Modality, Night
+from sleepmami.psg import MODALITIES, Modality, Night, segment_start_epochs
 from sleepmami.signals.channels import plan_channels
 from sleepmami.signals.edf import EdfChannel
 from sleepmami.training.batches import night_batch
@@ -189,6 +190,63 @@ def test_the_macro_encoder_is_float32_at_every_precision(
     assert np.array_equal(exact.night(night).macro, half.night(night).macro)
 
 
+def test_the_second_look_hears_every_epoch_in_the_other_half(make_night: MakeNight) -> None:
+    for num_epochs in (3, 6, 7):
+        night = make_night(num_epochs)
+        later = from_second_epoch(night)
+        assert later.num_epochs == num_epochs - 1
+        for modality, stored in later.signals.items():
+            even = epochs_of(night.signals[modality], num_epochs)
+            assert np.array_equal(epochs_of(stored, num_epochs - 1), even[1:])
+        again = epochs_of(later.signals[Modality.EEG], num_epochs - 1)
+        first_segment = np.concatenate([again[0], again[1]])
+        assert np.array_equal(later.signals[Modality.EEG][0], first_segment)
+
+
+def epochs_of(stored: NDArray[np.int16], num_epochs: int) -> NDArray[np.int16]:
+    """Stored segments as epochs, by the definition of segment_start_epochs."""
+    epochs = np.zeros((num_epochs, stored.shape[1] // 2), np.int16)
+    for start, segment in zip(segment_start_epochs(num_epochs), stored, strict=True):
+        epochs[start], epochs[start + 1] = np.split(segment, 2)
+    return epochs
+
+
+def test_both_halves_is_the_mean_of_an_epochs_two_places(
+    bundle: Bundle, make_night: MakeNight
+) -> None:
+    """By the model: epoch 3 as second half of epochs 2-3 and as first half of epochs 3-4."""
+    night = unusable(make_night(6), Modality.EMG, slice(4, 6))
+    model = MicroEncoder(bundle.micro.model)
+    model.load_state_dict(bundle.micro_state)
+    as_second, as_first = night_batch(night, 1, 2), night_batch(from_second_epoch(night), 1, 2)
+    with torch.no_grad():
+        second = model.embed(as_second.signal_SBT, torch.arange(6), as_second.valid_SB)[:, 0, 1]
+        first = model.embed(as_first.signal_SBT, torch.arange(6), as_first.valid_SB)[:, 0, 0]
+    assert (first - second).abs().max() > 1e-3
+    found = Embedder(bundle, windows_per_batch=2, both_halves=True).epochs(night)
+    np.testing.assert_allclose(found.micro_LMD[3], (first + second) / 2, atol=1e-5)
+    once = Embedder(bundle, windows_per_batch=2).epochs(night)
+    for edge in (0, 5):  # one place only
+        np.testing.assert_allclose(found.micro_LMD[edge], once.micro_LMD[edge], atol=1e-5)
+    assert np.array_equal(found.modality_valid_LM, once.modality_valid_LM)
+    assert not found.micro_LMD[~found.modality_valid_LM].any()
+
+
+def test_both_halves_of_a_night_with_nothing_but_its_first_epoch(
+    bundle: Bundle, make_night: MakeNight
+) -> None:
+    night = unusable(make_night(4, [Modality.EEG]), Modality.EEG, slice(1, None))
+    found = Embedder(bundle, windows_per_batch=2, both_halves=True).epochs(night)
+    once = Embedder(bundle, windows_per_batch=2).epochs(night)
+    assert np.array_equal(found.micro_LMD, once.micro_LMD)
+
+
+def test_two_epochs_have_one_place_each(bundle: Bundle, make_night: MakeNight) -> None:
+    found = Embedder(bundle, windows_per_batch=2, both_halves=True).epochs(make_night(2))
+    once = Embedder(bundle, windows_per_batch=2).epochs(make_night(2))
+    assert np.array_equal(found.micro_LMD, once.micro_LMD)
+
+
 def test_info_says_what_made_the_numbers(
     bundle: Bundle, embedder: Embedder, make_night: MakeNight
 ) -> None:
@@ -196,7 +254,7 @@ def test_info_says_what_made_the_numbers(
     info = embedder.night(night).info
     assert info["model_id"] == bundle.model_id
     assert info["weights_sha256"] == bundle.weights_sha256
-    assert info["precision"] == "float32"
+    assert (info["precision"], info["both_halves"]) == ("float32", False)
     assert info["channels_used"] == [
         {"modality": "EEG", "label": "label EEG", "derivation": "as_recorded"},
         {"modality": "RESP", "label": "label RESP", "derivation": "as_recorded"},

@@ -24,6 +24,7 @@ def embedding() -> NightEmbedding:
             "weights_sha256": "ab" * 32,
             "code_version": "0.1.0",
             "precision": "float32",
+            "both_halves": False,
             "num_epochs": 3,
             "channels_used": [
                 {"modality": "EEG", "label": "C4 JANE-DOE", "derivation": "rereferenced"}

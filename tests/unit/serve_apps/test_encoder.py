@@ -54,6 +54,7 @@ def test_an_edf_is_embedded_without_its_labels(embedder: Embedder, edf: bytes) -
         "weights_sha256",
         "code_version",
         "precision",
+        "both_halves",
         "num_epochs",
         "modalities_missing",
         "channels_used",
