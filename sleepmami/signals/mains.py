@@ -104,7 +104,9 @@ def _fitted_hum(
     """(root mean square of the hum, of the rest) of each strip, by least squares."""
     design_CN, inverse_NC = _hum_design(strips_EN.shape[1], rate_hz, mains_hz)
     fit_EC = strips_EN @ inverse_NC
-    return _rms(fit_EC[:, 2:] @ design_CN[2:]), _rms(strips_EN - fit_EC @ design_CN)
+    hum_EH, lines_HN = fit_EC[:, 2:], design_CN[2:]
+    power_E = np.vecdot(hum_EH @ (lines_HN @ lines_HN.T), hum_EH) / strips_EN.shape[1]
+    return np.sqrt(np.maximum(power_E, 0)), _rms(strips_EN - fit_EC @ design_CN)
 
 
 @functools.lru_cache(maxsize=8)
