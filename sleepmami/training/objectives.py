@@ -77,11 +77,13 @@ class _StepPlan(NamedTuple):
         first_lane: of this worker.
         mean_streams: valid streams of a micro batch, on average over all lanes.
         contrast: eq. 2 over the whole batch; None where each micro batch has its own.
+        accuracy: of retrieval in the whole batch; None as well.
     """
 
     first_lane: int
     mean_streams: Tensor
-    contrast: CachedContrast | None
+    contrast: CachedContrast | None = None
+    accuracy: Tensor | None = None
 
 
 class MicroObjective(Objective):
@@ -112,14 +114,16 @@ class MicroObjective(Objective):
         config = self.config.loss
         first_lane = collectives.rank() * len(micro_batches)
         streams = torch.stack([batch.valid_SB.sum() for batch in micro_batches]).float().mean()
-        contrast = None
-        if len(micro_batches) > 1 and config.contrast_over == "batch" and config.lambda_cl:
-            slots = [
-                self._slots(batch, step, first_lane + index)
-                for index, batch in enumerate(micro_batches)
-            ]
-            contrast = cached_contrast(slots, self.contrastive)
-        return _StepPlan(first_lane, collectives.mean_over_workers(streams), contrast)
+        plan = _StepPlan(first_lane, collectives.mean_over_workers(streams))
+        if len(micro_batches) == 1 or config.contrast_over == "micro_batch" or not config.lambda_cl:
+            return plan
+        slots = [
+            self._slots(batch, step, lane) for lane, batch in enumerate(micro_batches, first_lane)
+        ]
+        contrast = cached_contrast(slots, self.contrastive)
+        shared_SGD, _ = contrast.slots_SGD.chunk(2, dim=-1)
+        accuracy = retrieval_accuracy(shared_SGD, contrast.valid_SG)
+        return plan._replace(contrast=contrast, accuracy=accuracy)
 
     def _slots(self, batch: SegmentBatch, step: int, lane: int) -> tuple[Tensor, Tensor]:
         """Shared beside private embeddings of a lane's slots, [S, N, 2 D], and which are there."""
@@ -173,17 +177,17 @@ class MicroObjective(Objective):
         shared_SND, private_SND = slot_means(output)
         valid_SN = valid_SBE.flatten(1)
         both_SND = torch.cat([shared_SND, private_SND], dim=-1)
-        if plan.contrast:
-            all_SND, all_valid_SN = plan.contrast.slots_SGD, plan.contrast.valid_SG
+        if plan.contrast is not None and plan.accuracy is not None:
             contrastive = plan.contrast.loss_of(lane - plan.first_lane, both_SND)
+            accuracy = plan.accuracy
         else:
             all_SND = collectives.gather_rows(both_SND, dim=1)
             all_valid_SN = collectives.gather_rows(valid_SN, dim=1)
             contrastive = self.contrastive(all_SND, all_valid_SN)
+            with torch.no_grad():
+                accuracy = retrieval_accuracy(all_SND.chunk(2, dim=-1)[0], all_valid_SN)
         koleo = self.koleo(shared_SND, valid_SN)
         load = ExpertLoad(output.expert_counts, output.expert_probability)
-        with torch.no_grad():
-            accuracy = retrieval_accuracy(all_SND.chunk(2, dim=-1)[0], all_valid_SN)
         return {
             "loss/contrastive": contrastive,
             "loss/koleo": koleo,

@@ -1,12 +1,17 @@
 """What a failed run says, and which failures are not worth a second try."""
 
 import pickle
+import threading
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import ray.train
 from ray.exceptions import ActorDiedError
 
-from pipelines.ray_train import StopAtOurErrors, root_cause
+from pipelines.ray_train import StopAtOurErrors, _follow, root_cause
+from pipelines.run_folder import History
+from pipelines.trackers import Trackers
 from sleepmami.errors import CheckpointError, RecordingCode, RecordingError, TrainingError
 
 
@@ -66,3 +71,39 @@ def test_a_run_ends_at_an_error_of_ours_but_not_at_a_death() -> None:
 def test_our_errors_travel_between_processes_inside_rays(error: Exception) -> None:
     back = pickle.loads(pickle.dumps(ray.train.ControllerError(error))).controller_failure
     assert (type(back), str(back)) == (type(error), str(error))
+
+
+class Told:
+    """A queue and a tracker in one: holds what workers sent, keeps what was logged."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.left = [({"step": float(step), "loss/total": step / 10}, False) for step in steps]
+        self.logged: list[int] = []
+        self.finished: bool | None = None
+
+    def empty(self) -> bool:
+        return not self.left
+
+    def get(self, timeout: float) -> tuple[dict[str, float], bool]:
+        return self.left.pop(0)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.logged.append(step)
+
+    def close(self, *, finished: bool) -> None:
+        self.finished = finished
+
+
+def test_trackers_get_each_step_once_though_a_worker_died_and_the_run_was_continued(
+    tmp_path: Path,
+) -> None:
+    history = History(str(tmp_path / "metrics.jsonl"))
+    history.add({"step": 2.0, "loss/total": 0.2})  # of the command before
+    told = Told([2, 3, 4, 3, 4, 5])
+    ended = threading.Thread()
+    ended.start()
+    ended.join()
+    _follow(told, ended, "pretrain", 5, history, Trackers({"wandb": told}))
+    assert told.logged == [3, 4, 5]
+    assert told.finished
+    assert history.last_step == 5

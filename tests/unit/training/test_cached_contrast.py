@@ -55,9 +55,11 @@ def distance(left: Step, right: Step) -> float:
     return math.sqrt(apart / length)
 
 
-def require_equal(step: Step, expected: Step) -> None:
+def require_equal(
+    step: Step, expected: Step, *, steps: tuple[str, ...] = ("first", "second")
+) -> None:
     assert distance(step, expected) < 1e-6
-    for which in ("first", "second"):
+    for which in steps:
         for name in ("loss/total", "loss/reconstruction", "loss/contrastive", "contrast/accuracy",
                      "optim/grad_norm"):  # fmt: skip
             assert step[which][name] == pytest.approx(expected[which][name], rel=2e-6), name
