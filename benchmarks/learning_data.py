@@ -19,7 +19,6 @@ from sleepmami.psg import (
     MODALITIES,
     SEGMENT_EPOCHS,
     SEGMENT_S,
-    SEGMENT_SAMPLES,
     STORED_RATE_HZ,
     EventKind,
     Modality,
@@ -30,7 +29,7 @@ from sleepmami.signals.preprocess import load_night
 from sleepmami.simulation.cohort import write_cohort_night
 from sleepmami.simulation.night_files import edf_path, xml_path
 from sleepmami.simulation.subjects import simulate_subject
-from sleepmami.training.batches import SegmentBatch, to_model_rate
+from sleepmami.training.batches import SegmentBatch, SegmentBuffer
 
 RESPIRATORY = (
     EventKind.OBSTRUCTIVE_APNEA,
@@ -111,17 +110,16 @@ def windows(night: StudyNight, starts_s: NDArray[np.int64]) -> SegmentBatch:
 
     An epoch of a window is usable when all epochs of the night that it touches are.
     """
-    signal_SBT = torch.empty(len(MODALITIES), len(starts_s), SEGMENT_SAMPLES)
+    start_BE = starts_s[:, None] + EPOCH_S * np.arange(SEGMENT_EPOCHS)
+    first_BE, last_BE = start_BE // EPOCH_S, (start_BE + EPOCH_S - 1) // EPOCH_S
+    usable_SBE = night.usable_SL[:, first_BE] & night.usable_SL[:, last_BE]
+    buffer, places = SegmentBuffer(len(starts_s)), np.arange(len(starts_s))
     for stream, modality in enumerate(MODALITIES):
         rate = STORED_RATE_HZ[modality]
         index_BT = starts_s[:, None] * rate + np.arange(SEGMENT_S * rate)
-        out = signal_SBT[stream].numpy()
-        to_model_rate(night.signals[modality][index_BT], rate, out=out)
-    start_BE = starts_s[:, None] + EPOCH_S * np.arange(SEGMENT_EPOCHS)
-    first_BE, last_BE = start_BE // EPOCH_S, (start_BE + EPOCH_S - 1) // EPOCH_S
-    valid_SBE = torch.from_numpy(night.usable_SL[:, first_BE] & night.usable_SL[:, last_BE])
-    signal_SBT.masked_fill_(~valid_SBE.any(-1)[..., None], 0.0)
-    return SegmentBatch(signal_SBT, valid_SBE)
+        stored_BT = night.signals[modality][index_BT]
+        buffer.put_stream(stream, stored_BT, usable_SBE[stream], places)
+    return buffer.segments(0, len(places)).to_batch(torch.device("cpu"))
 
 
 def joined(batches: list[SegmentBatch]) -> SegmentBatch:
