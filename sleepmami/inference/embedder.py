@@ -3,10 +3,10 @@
 Shapes: S streams (modalities the night has), B segments of a batch, E epochs per segment (2),
 L epochs of the night, M modalities (6, in the order of MODALITIES), D width of the Micro-Encoder.
 
-Precision is that of the Micro-Encoder's matrix products. bfloat16 has 8 bits: each epoch vector
-keeps a cosine of at least 0.9999 with that of float32, but also follows, within the same bound,
-how many segments share a batch. The Macro-Encoder is float32 always: its states add up over a
-night, and it costs a hundredth.
+Precision is the Micro-Encoder's. bfloat16 has 8 bits: in the models measured each epoch vector
+keeps a cosine of at least 0.9999 with float32's (benchmarks/README.md says how to check another),
+and numbers may follow the shape of a batch within that. The Macro-Encoder is float32 always: its
+states add up over a night, and it costs little.
 
 Eq. 2 makes the two epochs of a segment negatives of each other, and place in the segment alone
 tells them apart, so vectors can say which half an epoch was (docs/log.md). With `both_halves` the
