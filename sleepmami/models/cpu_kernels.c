@@ -109,6 +109,17 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
         }                                                                                         \
     }                                                                                             \
                                                                                                   \
+    static inline __attribute__((always_inline)) void rotate_head_##NAME(                         \
+        const T *restrict x, const float *restrict c, const float *restrict s, T *restrict y,     \
+        ptrdiff_t half, float sign) {                                                             \
+        _Pragma("omp simd") for (ptrdiff_t j = 0; j < half; j++) {                                \
+            float first = load_##NAME(x[j]), second = load_##NAME(x[half + j]);                   \
+            float sj = sign * s[j];                                                               \
+            y[j] = store_##NAME(first * c[j] - second * sj);                                      \
+            y[half + j] = store_##NAME(second * c[j] + first * sj);                               \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
     /* turn pairs (c, c + half) of every head; token i takes angle i mod num_angles */            \
     void rotate_##NAME(const T *restrict x, const float *restrict cosine,                         \
                        const float *restrict sine, T *restrict y, ptrdiff_t tokens,               \
@@ -119,14 +130,14 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
             const float *c = cosine + angle * half, *s = sine + angle * half;                     \
             angle = angle + 1 == num_angles ? 0 : angle + 1;                                      \
             for (ptrdiff_t k = 0; k < heads; k++) {                                               \
-                const T *a = x + i * x_stride + 2 * k * half, *b = a + half;                      \
-                T *ya = y + i * y_stride + 2 * k * half, *yb = ya + half;                         \
-                _Pragma("omp simd") for (ptrdiff_t j = 0; j < half; j++) {                        \
-                    float first = load_##NAME(a[j]), second = load_##NAME(b[j]);                  \
-                    float sj = sign * s[j];                                                       \
-                    ya[j] = store_##NAME(first * c[j] - second * sj);                             \
-                    yb[j] = store_##NAME(second * c[j] + first * sj);                             \
-                }                                                                                 \
+                const T *xk = x + i * x_stride + 2 * k * half;                                    \
+                T *yk = y + i * y_stride + 2 * k * half;                                          \
+                if (half == 8) /* the paper's widths, known to the compiler */                    \
+                    rotate_head_##NAME(xk, c, s, yk, 8, sign);                                    \
+                else if (half == 24)                                                              \
+                    rotate_head_##NAME(xk, c, s, yk, 24, sign);                                   \
+                else                                                                              \
+                    rotate_head_##NAME(xk, c, s, yk, half, sign);                                 \
             }                                                                                     \
         }                                                                                         \
     }                                                                                             \

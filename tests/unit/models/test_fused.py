@@ -80,13 +80,14 @@ def test_a_nan_stays_a_nan() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("own_positions", [True, False])
 @pytest.mark.parametrize("beside_values", [True, False])  # keys as a view into keys and values
+@pytest.mark.parametrize("width", [16, 48, 12])  # two of the paper's, one of no one's
 def test_rotation_and_its_gradient(
-    dtype: torch.dtype, own_positions: bool, beside_values: bool
+    dtype: torch.dtype, own_positions: bool, beside_values: bool, width: int
 ) -> None:
     torch.manual_seed(0)
     leading = (2, 3) if own_positions else ()
-    angle = torch.randn(*leading, 5, 1, 8)
-    x = torch.randn(2, 3, 5, 2 if beside_values else 1, 4, 16).to(dtype)
+    angle = torch.randn(*leading, 5, 1, width // 2)
+    x = torch.randn(2, 3, 5, 2 if beside_values else 1, 4, width).to(dtype)
     rtol, atol = TOLERANCE[dtype]
     pairs = agree(
         lambda x: fused.rotate(x[:, :, :, 0], angle.cos(), angle.sin()),
