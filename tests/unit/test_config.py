@@ -97,3 +97,22 @@ def test_training_settings_without_effect_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         replace_at(MicroPretrainConfig(), changes)
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ([["shhs", 2], ["shhs", 1]], "each cohort once"),
+        ([["shhs", -0.5]], "mixing of shhs"),
+        ([["shhs", float("nan")]], "mixing of shhs"),
+        ([["shhs"]], "a list of 2"),
+    ],
+)
+def test_a_mixture_that_makes_no_sense_is_refused(value: object, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        replace_at(MicroPretrainConfig(), {"mixing": value})
+
+
+def test_a_mixture_is_set_as_json() -> None:
+    changes = parse_assignments(['mixing=[["shhs", 0.5], ["mros", 2]]'])
+    assert replace_at(MicroPretrainConfig(), changes).mixing == (("shhs", 0.5), ("mros", 2.0))
