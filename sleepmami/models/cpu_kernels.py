@@ -9,6 +9,7 @@ work between threads.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -106,11 +107,13 @@ def _processor() -> str:
 
 def _cache_folder() -> Path:
     """The user's own, never a shared temporary folder, where others could plant a library."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = base / "sleepmami"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError:  # a home that cannot be written: compile for this process alone
-        return Path(tempfile.mkdtemp(prefix="sleepmami-kernels-"))
+    except (OSError, RuntimeError):  # no home, or none to write to: compile for this process alone
+        folder = Path(tempfile.mkdtemp(prefix="sleepmami-kernels-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
