@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 SOURCE = Path(__file__).with_name("cpu_kernels.c")
 COMPILERS = ("cc", "gcc", "clang")
@@ -45,6 +45,7 @@ def usable(tensor: Tensor) -> bool:
     """Whether the kernels take this tensor, here and now."""
     return (
         tensor.is_cpu
+        and type(tensor) in (Tensor, nn.Parameter)  # others, as FakeTensor, may have no memory
         and tensor.dtype in TYPES
         and not torch.compiler.is_compiling()
         and torch.get_num_threads() == 1

@@ -66,7 +66,7 @@ def test_a_tracker_that_cannot_be_opened_is_refused_and_the_others_are_closed(
 
     monkeypatch.setattr(trackers, "TensorBoard", lambda *_: working)
     monkeypatch.setattr(trackers, "MLflow", refuse)
-    with pytest.raises(ConfigError, match="'mlflow' .*ConnectionError: no route to host; mend it"):
+    with pytest.raises(ConfigError, match=r"'mlflow' .*ConnectionError: no route to host; mend it"):
         open_trackers(("tensorboard", "mlflow"), str(tmp_path), "micro", SETTINGS)
     assert working.finished is False
 
