@@ -238,11 +238,12 @@ def _follow(
                 except Empty:
                     continue
                 step = int(metrics["step"])
-                if step > history.last_step:  # trackers cannot take a row back
-                    trackers.log(step, metrics)
+                is_new = step > history.last_step
                 history.add(metrics)
                 if is_checkpoint:
                     history.write()
+                if is_new:  # trackers cannot take a row back, and may take minutes to fail
+                    trackers.log(step, metrics)
                 if step <= last:
                     console.print(f"{title}: a worker died; restarted before step {step}")
                 advance(max(step, done) - done, dashboard_line(metrics))
@@ -252,7 +253,7 @@ def _follow(
             raise
         finally:
             history.write()
-            trackers.close(finished=done == total_steps)
+            trackers.close(finished=history.last_step == total_steps)
     thread.join()
 
 

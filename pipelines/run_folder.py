@@ -59,6 +59,14 @@ class History:
         self._written = True
 
 
+class _NotThere:
+    def __repr__(self) -> str:
+        return "no such setting (another version of sleepmami)"
+
+
+_NOT_THERE = _NotThere()
+
+
 def require_same_run(run: str, name: str, settings: dict[str, Any]) -> None:
     """ConfigError when RUN already holds a run of this name with other settings or data."""
     uri = storage.join(run, f"{name}_config.json")
@@ -84,6 +92,7 @@ def remember_run(run: str, name: str, settings: dict[str, Any]) -> None:
 def _differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:  # Any: JSON
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted(one.keys() | other.keys()):
-            yield from _differences(one.get(key), other.get(key), f"{at}.{key}" if at else key)
+            places = (side.get(key, _NOT_THERE) for side in (one, other))
+            yield from _differences(*places, f"{at}.{key}" if at else key)
     elif one != other:
         yield at, one, other

@@ -88,13 +88,27 @@ def open_trackers(
         run: folder or URI of the run.
         name: of the stage in it, `micro` or `macro`.
         settings: of the run, plain JSON types.
+
+    Raises:
+        ConfigError: one cannot be opened, such as a server that does not answer.
     """
     doors: dict[Tracker, Callable[[str, str, Mapping[str, Any]], Door]] = {
         "tensorboard": TensorBoard,
         "mlflow": MLflow,
         "wandb": WeightsAndBiases,
     }
-    return Trackers({each: doors[each](run, name, settings) for each in names})
+    opened: dict[Tracker, Door] = {}
+    for each in names:
+        try:
+            opened[each] = doors[each](run, name, settings)
+        except Exception as error:  # each package has its own
+            Trackers(opened).close(finished=False)
+            said = (str(error).splitlines() or ["no message"])[0]
+            raise ConfigError(
+                f"loop.trackers: {each!r} could not be opened, found {type(error).__name__}: "
+                f"{said}; mend it, or leave it out"
+            ) from error
+    return Trackers(opened)
 
 
 def run_id(run: str, name: str) -> str:

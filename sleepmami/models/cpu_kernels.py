@@ -9,6 +9,7 @@ work between threads.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 SOURCE = Path(__file__).with_name("cpu_kernels.c")
 COMPILERS = ("cc", "gcc", "clang")
@@ -44,6 +45,7 @@ def usable(tensor: Tensor) -> bool:
     """Whether the kernels take this tensor, here and now."""
     return (
         tensor.is_cpu
+        and type(tensor) in (Tensor, nn.Parameter)  # others, as FakeTensor, may have no memory
         and tensor.dtype in TYPES
         and not torch.compiler.is_compiling()
         and torch.get_num_threads() == 1
@@ -106,11 +108,13 @@ def _processor() -> str:
 
 def _cache_folder() -> Path:
     """The user's own, never a shared temporary folder, where others could plant a library."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = base / "sleepmami"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
-    except OSError:  # a home that cannot be written: compile for this process alone
-        return Path(tempfile.mkdtemp(prefix="sleepmami-kernels-"))
+    except (OSError, RuntimeError):  # no home, or none to write to: compile for this process alone
+        folder = Path(tempfile.mkdtemp(prefix="sleepmami-kernels-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder

@@ -256,13 +256,15 @@ def slot_means(output: MicroOutput | ContrastTokens) -> tuple[Tensor, Tensor]:
 def retrieval_accuracy(shared_SND: Tensor, valid_SN: Tensor) -> Tensor:
     """Fraction of (stream, slot) whose nearest mean of the other streams is that of its own slot.
 
-    NaN when no slot has two streams.
+    NaN when no slot has two streams. In float32 at any precision: bfloat16 cannot tell slots apart
+    whose similarities differ by less than 1 in 256.
     """
     present_SN1 = valid_SN[..., None]
     unit_SND = functional.normalize(shared_SND.float(), dim=-1).masked_fill(~present_SN1, 0.0)
     num_others_SN = valid_SN.sum(0) - valid_SN.int()
     others_SND = (unit_SND.sum(0) - unit_SND) / num_others_SN.clamp_min(1)[..., None]
-    similarity_SNN = unit_SND @ others_SND.mT
+    with torch.autocast(unit_SND.device.type, enabled=False):
+        similarity_SNN = unit_SND @ others_SND.mT
     similarity_SNN = similarity_SNN.masked_fill((num_others_SN == 0)[:, None], -torch.inf)
     own_N = torch.arange(valid_SN.shape[1], device=valid_SN.device)
     hit_SN = similarity_SNN.argmax(-1) == own_N

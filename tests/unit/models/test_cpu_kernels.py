@@ -3,6 +3,7 @@
 import logging
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,21 @@ def test_another_processor_gets_its_own_library(
     cpu_kernels._library.cache_clear()
     assert cpu_kernels.available()
     assert len(list((tmp_path / "sleepmami").glob("*.so"))) == 2
+
+
+@pytest.mark.parametrize("where", ["nowhere", "a file"])
+def test_without_a_home_to_write_to_the_library_is_of_this_process_alone(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file") if where == "a file" else "")
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = cpu_kernels._cache_folder()
+    assert (folder.parent, folder.stat().st_mode & 0o777) == (tmp_path, 0o700)
 
 
 def test_glibc_takes_the_memory_settings() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sleepmami.models import cpu_kernels, fused
 
@@ -121,6 +122,13 @@ def test_double_precision_and_several_threads_go_to_the_twins(
     assert not cpu_kernels.usable(torch.ones(1, dtype=torch.float64))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert not cpu_kernels.usable(torch.ones(1))
+
+
+def test_tensors_without_memory_go_to_the_twins() -> None:
+    with FakeTensorMode():
+        fake = torch.empty(2, 8)
+        assert not cpu_kernels.usable(fake)
+        assert fused.swiglu(fake).shape == (2, 4)
 
 
 def test_the_same_input_gives_the_same_bits() -> None:

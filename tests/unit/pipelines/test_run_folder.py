@@ -62,8 +62,14 @@ def test_what_does_not_change_the_result_may_change(tmp_path: Path) -> None:
     [
         ({"model": {"dim": 8}, "seed": 1}, "model.dim=4, expected 8"),
         ({"model": {"dim": 8}, "seed": 2}, "model.dim=4, expected 8; seed=1, expected 2"),
-        ({"model": {"dim": 4}}, "seed=1, expected None"),
-        ({"model": {"dim": 4, "depth": 2}, "seed": 1}, "model.depth=None, expected 2"),
+        (
+            {"model": {"dim": 4}},
+            "seed=1, expected no such setting (another version of sleepmami)",
+        ),
+        (
+            {"model": {"dim": 4, "depth": 2}, "seed": 1},
+            "model.depth=no such setting (another version of sleepmami), expected 2",
+        ),
     ],
 )
 def test_other_settings_are_refused_by_name(

@@ -56,6 +56,21 @@ def test_tensorboard_beside_a_bucket_is_refused(monkeypatch: pytest.MonkeyPatch)
         require_trackers(("tensorboard",), "s3://bucket/run")
 
 
+def test_a_tracker_that_cannot_be_opened_is_refused_and_the_others_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working = Working()
+
+    def refuse(*_: object) -> None:
+        raise ConnectionError("no route to host\nand much more")
+
+    monkeypatch.setattr(trackers, "TensorBoard", lambda *_: working)
+    monkeypatch.setattr(trackers, "MLflow", refuse)
+    with pytest.raises(ConfigError, match=r"'mlflow' .*ConnectionError: no route to host; mend it"):
+        open_trackers(("tensorboard", "mlflow"), str(tmp_path), "micro", SETTINGS)
+    assert working.finished is False
+
+
 class Broken:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         raise ConnectionError("no route to host")

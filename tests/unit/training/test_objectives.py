@@ -211,3 +211,10 @@ def test_slots_swapped_in_one_of_two_streams_are_not_retrieved() -> None:
 def test_slots_with_one_stream_cannot_be_retrieved() -> None:
     valid_SN = torch.tensor([[True, True], [False, False]])
     assert retrieval_accuracy(torch.ones(2, 2, 3), valid_SN).isnan()
+
+
+def test_retrieval_tells_close_slots_apart_under_autocast() -> None:
+    near_ND = torch.tensor([[1.0, 0.05], [1.0, 0.0]])  # a cosine of 0.9988, 1 in bfloat16
+    shared_SND, valid_SN = near_ND.repeat(2, 1, 1), torch.ones(2, 2, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert retrieval_accuracy(shared_SND, valid_SN) == 1.0
