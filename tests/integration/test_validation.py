@@ -35,7 +35,7 @@ def test_a_corpus_without_a_validation_split_trains_and_says_so(
 ) -> None:
     corpus = write_corpus(tmp_path / "corpus", num_train=4, num_test=1, num_epochs=8)
     pretrain_micro.pretrain_micro(corpus, str(tmp_path / "run"), SHORT)
-    assert "nothing is validated" in capsys.readouterr().out
+    assert "nothing is validated" in capsys.readouterr().err
     rows = history(tmp_path / "run" / "micro" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert not any(name.startswith("validation/") for row in rows for name in row)
