@@ -15,6 +15,7 @@ from typing import Literal
 REQUIRED = ("numpy", "scipy", "pyarrow", "pyedflib", "typer", "rich", "httpx")
 DISTRIBUTED = ("torch", "ray", "pylance", "deepspeed", "safetensors", "fastapi", "matplotlib")
 GPU = ("mamba-ssm", "causal-conv1d", "flash-attn")
+COMPILERS = ("cc", "gcc", "clang")  # those of sleepmami.models.cpu_kernels, which imports torch
 MIN_MEMORY_GIB = 8
 MIN_DISK_GIB = 5
 
@@ -30,7 +31,15 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at Python, packages, processors, memory, disk and accelerators. Starts nothing."""
-    return [_python(), *_packages(), _memory(), _shared_memory(), _disk(), *_accelerator()]
+    return [
+        _python(),
+        *_packages(),
+        _compiler(),
+        _memory(),
+        _shared_memory(),
+        _disk(),
+        *_accelerator(),
+    ]
 
 
 def _python() -> Finding:
@@ -65,6 +74,14 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _compiler() -> Finding:
+    found = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if found:
+        return Finding(name="C compiler", status="ok", found=found)
+    absent = f"none of {', '.join(COMPILERS)}; models run as plain torch, slower on a CPU"
+    return Finding(name="C compiler", status="note", found=absent)
 
 
 def _memory() -> Finding:

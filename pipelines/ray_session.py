@@ -19,7 +19,10 @@ from sleepmami.errors import ConfigError, ServiceError
 # Logical CPUs a one-machine cluster declares at least: two training workers plus the Ray Data tasks
 # that feed them. With fewer, workers hold every CPU and the readers wait for ever.
 MIN_LOCAL_CPUS = 4
+# Least size of its object store. The reads ahead of a training worker take up to 0.44 GB of it with
+# the paper's settings (segment_source.py); what does not fit goes through the disk.
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
+OBJECT_STORE_SHARE = 20  # of the machine's memory, where that is more: a server of eight GPUs
 # Ray's folder of sockets: a unix socket path may have 107 characters, so it stays short.
 SESSION_ROOT = "sleepmami-ray-"
 
@@ -88,11 +91,18 @@ def _init_local(folder: Path, num_cpus: int | None, include_dashboard: bool) -> 
         address="local",
         num_cpus=num_cpus or max(MIN_LOCAL_CPUS, (os.cpu_count() or 1) + 2),
         include_dashboard=include_dashboard,
-        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+        object_store_memory=object_store_bytes(),
         log_to_driver=False,
         logging_level=logging.ERROR,
         _temp_dir=str(folder),
     )
+
+
+def object_store_bytes() -> int:
+    """Of a cluster on this machine: never more than half of /dev/shm, unless that is tiny."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
+    return max(LOCAL_OBJECT_STORE_BYTES, min(memory // OBJECT_STORE_SHARE, shared // 2))
 
 
 def require_cluster(cpus: float, gpus: float, what: str, *, count: int = 1, settings: str) -> None:

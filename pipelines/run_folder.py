@@ -92,7 +92,7 @@ def remember_run(run: str, name: str, settings: dict[str, Any]) -> None:
 def _differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:  # Any: JSON
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted(one.keys() | other.keys()):
-            places = (side.get(key, _NOT_THERE) for side in (one, other))
-            yield from _differences(*places, f"{at}.{key}" if at else key)
+            found, wanted = one.get(key, _NOT_THERE), other.get(key, _NOT_THERE)
+            yield from _differences(found, wanted, f"{at}.{key}" if at else key)
     elif one != other:
         yield at, one, other
