@@ -263,7 +263,8 @@ def require_resources(workers: WorkersConfig, *, readers: int) -> None:
     cpus, gpus = workers.cpus_per_worker, float(workers.use_gpu)
     lower = "workers.num_workers or cpus_per_worker"
     require_cluster(cpus, gpus, "workers", count=workers.num_workers, settings=lower)
-    there = ray.cluster_resources().get("CPU", 0)
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's own
+    there = resources.get("CPU", 0)
     wanted = workers.num_workers * cpus + readers
     if there < wanted - 1e-6:  # 3 * 0.1 > 0.3
         raise ConfigError(
