@@ -143,8 +143,9 @@ def _opened(file: Path, settings: dict[str, Any]) -> dict[str, Any]:
             "runs": [],
         }
     result: dict[str, Any] = json.loads(file.read_text())
-    if result["settings"] != settings:
-        raise SystemExit(f"{file}: found runs of {result['settings']}, expected {settings}")
+    for name, expected in (("settings", settings), ("model", to_dict(STUDY))):
+        if result[name] != expected:
+            raise SystemExit(f"{file}: found runs of {result[name]}, expected {expected}")
     return result
 
 

@@ -30,7 +30,7 @@ from sleepmami.training.engine import Engine
 from sleepmami.training.loop import Schedule
 from sleepmami.training.micro_validation import validate_micro
 from sleepmami.training.objectives import MicroObjective
-from sleepmami.training.segment_order import SegmentOrder, lanes_of
+from sleepmami.training.segment_order import SegmentOrder, digest_of, lanes_of
 from sleepmami.training.segment_reader import split_runs, step_batches
 
 
@@ -48,12 +48,14 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
     output = storage.join(run, "micro")
     segments_uri = storage.join(corpus, "segments.lance")
     version = lance_io.version(segments_uri)
-    settings = {**to_dict(config), "data": {"segments_version": version}}
+    runs = split_runs(corpus, "train", version=version)
+    # the version alone does not tell: new metadata may move nights to another split or cohort
+    data = {"segments_version": version, "train_rows_digest": digest_of(runs)}
+    settings = {**to_dict(config), "data": data}
     require_same_run(run, "micro", settings)
     if bundle_exists(output):
         console.print(f"pretrain micro: {output} is already complete")
         return output
-    runs = split_runs(corpus, "train", version=version)
     order = SegmentOrder.of(config, runs)
     if order.steps_per_pass < 1:
         raise TrainingError(

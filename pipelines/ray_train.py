@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipelines.checkpoint_upload import CheckpointUpload
 from pipelines.dashboard import dashboard_line
 from pipelines.progress import console, stage
+from pipelines.ray_session import require_cluster
 from pipelines.run_folder import History, remember_run
 from pipelines.trackers import Trackers, open_trackers, require_trackers
 from sleepmami import storage
@@ -258,27 +259,17 @@ def _follow(
 
 
 def require_resources(workers: WorkersConfig, *, readers: int) -> None:
-    """ConfigError unless the cluster holds the workers, each on one node, beside `readers` CPUs.
-
-    Without the check Ray waits for ever, saying nothing.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's own
-    need = _resources_per_worker(workers)
-    places = sum(
-        min(int(node.get(kind, 0) // amount) for kind, amount in need.items()) for node in nodes
-    )
-    kinds = " and ".join(f"{amount:g} {kind}" for kind, amount in need.items())
-    if places < workers.num_workers:
-        raise ConfigError(
-            f"workers: found room for {places} workers of {kinds} on the cluster's {len(nodes)} "
-            f"nodes, expected {workers.num_workers}; lower workers.num_workers or cpus_per_worker"
-        )
-    there = sum(node.get("CPU", 0) for node in nodes)
-    wanted = workers.num_workers * workers.cpus_per_worker + readers
-    if there < wanted:
+    """ConfigError unless the cluster holds the workers, each on one node, beside `readers` CPUs."""
+    cpus, gpus = workers.cpus_per_worker, float(workers.use_gpu)
+    lower = "workers.num_workers or cpus_per_worker"
+    require_cluster(cpus, gpus, "workers", count=workers.num_workers, settings=lower)
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's own
+    there = resources.get("CPU", 0)
+    wanted = workers.num_workers * cpus + readers
+    if there < wanted - 1e-6:  # 3 * 0.1 > 0.3
         raise ConfigError(
             f"workers: found {there:g} CPUs, expected {wanted:g} for {workers.num_workers} workers "
-            f"of {kinds} and {readers} reader; lower workers.num_workers or cpus_per_worker"
+            f"of {cpus:g} CPU and {readers} reader; lower {lower}"
         )
 
 

@@ -26,9 +26,8 @@ from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import CheckpointError, ConfigError
 from sleepmami.tables.demographics import DemographicStatistics
 
-FORMAT_VERSION = (
-    2  # 1: a shared encoder that heard the private tokens, and a config that did not say so
-)
+FORMAT_VERSION = 2
+PRIVATE_INPUT_VERSION = 1  # the shared encoder heard the private tokens, and no setting said so
 CONFIG_FILE = "config.json"
 MICRO_FILE = "micro.safetensors"
 MACRO_FILE = "macro.safetensors"
@@ -143,6 +142,8 @@ def load_bundle(uri: str) -> Bundle:
             f"files {sorted(files)} hold"
         )
     try:
+        if manifest["format_version"] == PRIVATE_INPUT_VERSION:
+            config["micro"]["model"].setdefault("shared_input", "private")
         bundle = Bundle(
             micro=from_dict(MicroPretrainConfig, config["micro"]),
             micro_state=_tensors(files[MICRO_FILE], storage.join(uri, MICRO_FILE)),
@@ -192,7 +193,8 @@ def _read_manifest(uri: str) -> dict[str, Any]:
             f"{uri}: found {state}; expected a finished bundle, as `sleepmami pretrain` leaves it"
         )
     manifest = _parse_json(_read(manifest_uri), manifest_uri)
-    _require(manifest_uri, "format_version", manifest.get("format_version"), FORMAT_VERSION)
+    if manifest.get("format_version") != PRIVATE_INPUT_VERSION:
+        _require(manifest_uri, "format_version", manifest.get("format_version"), FORMAT_VERSION)
     if not isinstance(manifest.get("files"), dict):
         raise CheckpointError(f"{manifest_uri}: found no list of files, expected one")
     return manifest

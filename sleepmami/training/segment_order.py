@@ -15,6 +15,7 @@ begin new chunks at different steps, so that a worker of many lanes reads at a s
 Knows row numbers only: no table, no Ray, no torch.
 """
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,16 @@ def count_rows(runs: Runs) -> int:
 def rows_of(runs: Runs) -> Rows:
     """The row numbers of all runs, run after run."""
     return np.concatenate([np.empty(0, np.int64), *(np.arange(a, b) for a, b in runs)])
+
+
+def digest_of(runs: Mapping[str, Runs]) -> str:
+    """Equal when a training reads the same rows, of the same cohorts."""
+    digest = hashlib.sha256()
+    for cohort in sorted(runs):
+        if len(runs[cohort]):
+            digest.update(f"{cohort}\0{len(runs[cohort])}\0".encode())
+            digest.update(runs[cohort].astype("<i8").tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -267,7 +267,9 @@ def test_too_little_data_is_refused_in_numbers(corpus: str, tmp_path: Path) -> N
 
 def test_a_cluster_too_small_is_refused_instead_of_waited_for(corpus: str, tmp_path: Path) -> None:
     config = replace_at(MICRO, {"workers.num_workers": 8, "engine.micro_batch": 1})
-    with pytest.raises(ConfigError, match=r"found room for 6 workers of 1 CPU .* expected 8"):
+    with pytest.raises(
+        ConfigError, match=r"found room for 6 processes of 1 CPU .* expected room for 8"
+    ):
         pretrain_micro.pretrain_micro(corpus, str(tmp_path), config)
 
 

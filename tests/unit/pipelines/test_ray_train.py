@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import ray
 import ray.train
 from ray.exceptions import ActorDiedError
 
-from pipelines.ray_train import StopAtOurErrors, _follow, root_cause
+from pipelines.ray_train import StopAtOurErrors, _follow, require_resources, root_cause
 from pipelines.run_folder import History
 from pipelines.trackers import Trackers
-from sleepmami.errors import CheckpointError, RecordingCode, RecordingError, TrainingError
+from sleepmami.config import WorkersConfig
+from sleepmami.errors import (
+    CheckpointError,
+    ConfigError,
+    RecordingCode,
+    RecordingError,
+    TrainingError,
+)
 
 
 class HealthCheckFailed(Exception):
@@ -107,3 +115,18 @@ def test_trackers_get_each_step_once_though_a_worker_died_and_the_run_was_contin
     assert told.logged == [3, 4, 5]
     assert told.finished
     assert history.last_step == 5
+
+
+@pytest.mark.parametrize(("readers", "ok"), [(0, True), (1, False)])
+def test_workers_of_a_part_of_a_cpu_are_counted_without_rounding_and_readers_beside_them(
+    readers: int, ok: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {"CPU": 0.3}  # 0.3 // 0.1 is 2, and 3 * 0.1 > 0.3
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": there}])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: there)
+    workers = WorkersConfig(num_workers=3, cpus_per_worker=0.1)
+    if ok:
+        require_resources(workers, readers=readers)
+    else:
+        with pytest.raises(ConfigError, match=r"found 0\.3 CPUs, expected 1\.3 for 3 workers"):
+            require_resources(workers, readers=readers)

@@ -134,9 +134,23 @@ def test_a_manifest_that_is_not_json_is_said(folder: Path) -> None:
 
 def test_a_manifest_of_another_format_is_refused(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
-    with pytest.raises(CheckpointError, match="found format_version 1, expected 2"):
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format_version": 3}))
+    with pytest.raises(CheckpointError, match="found format_version 3, expected 2"):
         load_bundle(str(folder))
+
+
+def test_a_bundle_from_before_the_shared_encoders_input_could_be_chosen_keeps_the_one_it_had(
+    folder: Path,
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    assert config["micro"]["model"].pop("shared_input") == "merged"
+    data = json.dumps(config).encode()
+    (folder / "config.json").write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text()) | {"format_version": 1}
+    entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest["files"]["config.json"] = entry
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert load_bundle(str(folder)).micro.model.shared_input == "private"
 
 
 def resign(folder: Path, name: str, data: bytes) -> None:

@@ -8,7 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from sleepmami.errors import TableError
-from sleepmami.training.segment_order import RUN_ROWS, SegmentOrder, count_rows, runs_of
+from sleepmami.training.segment_order import (
+    RUN_ROWS,
+    SegmentOrder,
+    count_rows,
+    digest_of,
+    runs_of,
+)
 
 NUM_ROWS = 1003
 A, B = runs_of(np.arange(600)), runs_of(np.arange(600, NUM_ROWS))
@@ -54,6 +60,14 @@ def test_neighbouring_rows_make_runs_of_at_most_the_length_allowed() -> None:
 def test_no_rows_make_no_runs() -> None:
     assert runs_of(np.array([], dtype=np.int64)).shape == (0, 2)
     assert count_rows(runs_of(np.array([], dtype=np.int64))) == 0
+
+
+def test_the_digest_tells_rows_and_cohorts_apart() -> None:
+    a, b = runs_of(np.arange(100)), runs_of(np.arange(200, 300))
+    same = digest_of({"b": b, "a": a, "nothing to train on": runs_of(np.arange(0))})
+    assert digest_of({"a": a, "b": b}) == same
+    others = [{"a": b, "b": a}, {"a": a}, {"a": np.concatenate([a, b])}, {"a": a, "b": b + 1}]
+    assert len({same, *map(digest_of, others)}) == 5
 
 
 def test_every_lane_has_one_micro_batch_at_every_step_of_every_pass() -> None:
