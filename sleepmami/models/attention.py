@@ -77,8 +77,6 @@ def attend(
         value_NKHC: values.
         key_mask_NK: True where a key may be attended to, at least one per row; None means all.
     """
-    if query_NTHC.is_cpu and query_NTHC.requires_grad and torch.is_grad_enabled():
-        return attend_by_products(query_NTHC, key_NKHC, value_NKHC, key_mask_NK)
     masked = key_mask_NK is not None
     device, dtype = query_NTHC.device.type, query_NTHC.dtype
     if use_flash(device, dtype, query_NTHC.shape[-1], masked=masked, installed=_flash_installed()):
@@ -151,7 +149,10 @@ class Attention(nn.Module):
         query = self.query(x_STD, modality_S).unflatten(-1, (self.num_heads, -1))
         key_value = self.key_value(memory_SKD, modality_S).unflatten(-1, (2, self.num_heads, -1))
         key, value = key_value.unbind(-3)
-        out_NTHC = attend(
+        # By mode, not by gradients: the contrast's first pass, which has none, must compute what the
+        # second does (cached_contrast.py), or one worker that accumulates is not two workers.
+        by_products = self.training and x_STD.is_cpu
+        out_NTHC = (attend_by_products if by_products else attend)(
             rotate(query, angles).flatten(0, -4),
             rotate(key, angles).flatten(0, -4),
             value.flatten(0, -4),

@@ -94,3 +94,16 @@ def test_over_micro_batches_the_contrast_is_the_mean_of_theirs(whole: Step) -> N
     expected = torch.stack(each).mean().item()
     assert apart["first"]["loss/contrastive"] == pytest.approx(expected, rel=1e-6)
     assert distance(apart, whole) > 1e-2
+
+
+def test_the_pass_without_gradients_has_the_bits_of_the_one_with() -> None:
+    model = two_workers.micro_objective().model
+    batch = two_workers.segment_rows(0)
+    masks = two_workers.micro_objective().draw_masks(batch.num_rows, 0, 0)
+    inputs = (batch.signal_SBT, torch.arange(6), masks, batch.valid_SB)
+    with torch.no_grad():
+        first = model.contrast_tokens(*inputs)
+    second = model(*inputs)
+    there_SB = batch.valid_SB
+    assert torch.equal(first.shared_SBMD[there_SB], second.shared_SBMD[there_SB])
+    assert torch.equal(first.private_SBMD[there_SB], second.private_SBMD[there_SB])
