@@ -149,8 +149,8 @@ class Attention(nn.Module):
         query = self.query(x_STD, modality_S).unflatten(-1, (self.num_heads, -1))
         key_value = self.key_value(memory_SKD, modality_S).unflatten(-1, (2, self.num_heads, -1))
         key, value = key_value.unbind(-3)
-        # By mode, not by gradients: the contrast's first pass, which has none, must compute what the
-        # second does (cached_contrast.py), or one worker that accumulates is not two workers.
+        # By mode, not by gradients: the contrast's first pass, which has none, must compute what
+        # the second does (cached_contrast.py), or one worker that accumulates is not two.
         by_products = self.training and x_STD.is_cpu
         out_NTHC = (attend_by_products if by_products else attend)(
             rotate(query, angles).flatten(0, -4),
