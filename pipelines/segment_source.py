@@ -28,6 +28,7 @@ from sleepmami.training.segment_reader import Read, read_chunk
 
 ROW_BYTES = sum(2 * SEGMENT_S * STORED_RATE_HZ[modality] for modality in MODALITIES)
 CHUNKS_PER_DATASET = 256  # at 55 MB each; Ray Data plans a dataset as a whole, and a run is longer
+NEXT_BEGINS = 32  # chunks before a dataset's end: Ray Data needs a second, a GPU 0.1 s for a chunk
 CHUNKS_AHEAD = 4  # read or being read while the worker still has the one before
 
 
@@ -91,7 +92,7 @@ def stream(uri: str, version: int, chunks: Iterator[Chunk]) -> Iterator[Read]:
         begun = beside.submit(_begin, uri, version, chunks)
         while dataset := begun.result():
             for number, read in enumerate(dataset):
-                if number == max(len(dataset) - CHUNKS_AHEAD, 0):
+                if number == max(len(dataset) - NEXT_BEGINS, 0):
                     begun = beside.submit(_begin, uri, version, chunks)
                 yield read
 
