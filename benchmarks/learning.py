@@ -81,6 +81,9 @@ VARIANTS = {
     "place_blocked": Variant(
         changes={"loss.slot_negatives": "same_place", "model.shared_view": "blocked"}
     ),
+    "view_place": Variant(  # place_blocked with fusion that hears all modalities
+        changes={"loss.slot_negatives": "same_place", "loss.contrastive_view": "blocked"}
+    ),
     "text": Variant(changes={"loss.temporal_negatives": "text"}),
 }
 CURVE_EVERY = 20  # steps of which a training curve shows the mean

@@ -211,11 +211,14 @@ def copying(objective: MicroObjective, batches: list[SegmentBatch]) -> dict[str,
     how often its embedding finds the window that it now sits in, `signal` how often the one that it
     came from, among the means of the other modalities. A copied embedding follows the company.
     """
+    view = objective.config.loss.contrastive_view
     found: dict[str, list[float]] = {"company": [], "signal": []}
     for number, batch in enumerate(batches):
         masks = objective.draw_masks(batch.num_rows, 2 * 10**6 + number, 0)
         clean_SND, _ = slot_means(
-            objective.model(batch.signal_SBT, MODALITY_S, masks, batch.valid_SB)
+            objective.model.contrast_tokens(
+                batch.signal_SBT, MODALITY_S, masks, batch.valid_SB, view
+            )
         )
         company_N = torch.arange(clean_SND.shape[1])
         signal_N = company_N.roll(-SEGMENT_EPOCHS)
@@ -223,8 +226,8 @@ def copying(objective: MicroObjective, batches: list[SegmentBatch]) -> dict[str,
             signal_SBT, valid_SB = batch.signal_SBT.clone(), batch.valid_SB.clone()
             for part_SB in (signal_SBT, valid_SB):
                 part_SB[stream] = part_SB[stream].roll(-1, dims=0)
-            output = objective.model(signal_SBT, MODALITY_S, masks, valid_SB)
-            anchor_ND = slot_means(output)[0][stream]
+            tokens = objective.model.contrast_tokens(signal_SBT, MODALITY_S, masks, valid_SB, view)
+            anchor_ND = slot_means(tokens)[0][stream]
             others = [s for s in range(len(MODALITIES)) if s != stream]
             key_ND = functional.normalize(clean_SND[others], dim=-1).mean(0)
             found["company"].append(retrieval(anchor_ND, key_ND, company_N))

@@ -14,6 +14,8 @@ from typing import Literal
 from sleepmami.errors import ConfigError, require
 
 Precision = Literal["float32", "bfloat16"]
+SharedView = Literal["joint", "blocked"]  # whether the shared encoder attends across modalities
+ContrastiveView = Literal["same", "blocked"]
 
 # ------------------------------------------------------------------------------------ simulation
 
@@ -244,7 +246,7 @@ class MicroEncoderConfig:
     decoder_heads: int = 4
     merge_scheme: Literal["grid", "packed", "dense"] = "grid"  # micro_encoder.py says what each is
     shared_input: Literal["merged", "private"] = "merged"  # private: after the higher blocks
-    shared_view: Literal["joint", "blocked"] = "joint"  # blocked: no attention across modalities
+    shared_view: SharedView = "joint"  # blocked: no attention across modalities
     modality_embedding: bool = False  # a learned vector added to what enters the shared encoder
 
     def __post_init__(self) -> None:
@@ -327,6 +329,8 @@ class MicroLossConfig:
     own_segment_neighbours: bool = True  # KoLeo: also the other slot of the segment may be nearest
     contrast_over: Literal["batch", "micro_batch"] = "batch"  # N of eq. 2 when batches accumulate
     slot_negatives: Literal["all", "other_segments", "same_place"] = "all"  # of eq. 2
+    # what eq. 2 and KoLeo read of a joint shared encoder; blocked: a second pass, modalities apart
+    contrastive_view: ContrastiveView = "same"
 
     def __post_init__(self) -> None:
         require(self.tau > 0, "loss.tau", self.tau, "> 0")
@@ -377,6 +381,7 @@ class MicroPretrainConfig:
         expected = "0 where no router chooses among experts"
         require(chooses or weight == 0, "loss.lambda_balance", weight, expected)
         self._require_micro_batches_to_contrast()
+        self._require_two_views_to_be_read()
         rows = self.loop.validate_rows
         ok = not self.loop.validate_every or rows >= self.batch_size
         require(ok, "loop.validate_rows", rows, f">= batch_size ({self.batch_size})")
@@ -391,6 +396,24 @@ class MicroPretrainConfig:
                 f"engine.micro_batch={self.engine.micro_batch} and loss.lambda_cl="
                 f"{self.loss.lambda_cl}; set it to 'batch'"
             )
+
+    def _require_two_views_to_be_read(self) -> None:
+        if self.loss.contrastive_view == "same":
+            return
+        lambdas = (self.loss.lambda_cl, self.loss.lambda_koleo)
+        reasons = {
+            "model.shared_depth=0": self.model.shared_depth == 0,
+            "model.shared_view='blocked'": self.model.shared_view == "blocked",
+            f"(loss.lambda_cl, loss.lambda_koleo)={lambdas}": not any(lambdas),
+            # then nothing would read the joint pass, and shared_view=blocked is the same for less
+            "model.fusion_depth=0": self.model.fusion_depth == 0,
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise ConfigError(
+                    f"loss.contrastive_view='blocked' found with {reason}, expected a joint shared "
+                    "encoder that fusion reads and that eq. 2 or KoLeo compares; set it to 'same'"
+                )
 
 
 def require_even_batch(name: str, batch: int, num_workers: int, micro_batch: int) -> None:

@@ -16,6 +16,11 @@ encoder's attention, and is not counted by the experts: masking it gives what dr
 Section 3.1 forwards the merged tokens "both to the next private encoder layer and to the shared
 encoder". With `shared_input` private the shared encoder hears them after the higher private blocks.
 
+With `contrastive_view` blocked the shared encoder runs twice: its tokens for fusion attend across
+modalities as ever, those that eq. 2 and KoLeo compare only within their own, with the same weights.
+The experts' load is then that of both passes, since both go through the same experts. Inference
+compares nothing and runs once.
+
 Choices where the paper is silent: no modality embedding in the shared encoder, whose tokens are
 to be modality-agnostic (`modality_embedding` adds one); in fusion the private tokens ask (and carry
 the residual) and the shared tokens of the same modality answer, with one set of weights for all; a
@@ -32,7 +37,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from sleepmami.config import MicroEncoderConfig
+from sleepmami.config import ContrastiveView, MicroEncoderConfig, SharedView
 from sleepmami.models.attention import CrossAttentionBlock, Rotary, SelfAttentionBlock, rotary
 from sleepmami.models.layers import INIT_STD, Linear, RMSNorm, per_stream
 from sleepmami.models.masking import NUM_PATCHES, Masks
@@ -46,9 +51,11 @@ class MicroOutput(NamedTuple):
 
     Attributes:
         reconstruction_SBPT: float32 [S, B, 120, 50], every patch, hidden or not.
-        shared_SBMD: float32, output of the shared encoder; without one, the private tokens.
+        shared_SBMD: float32, what eq. 2 compares: output of the shared encoder, of its blocked pass
+            where that is asked for; without a shared encoder, the private tokens.
         private_SBMD: float32, output of the higher private encoder.
-        expert_counts: int64 [shared layers, experts], tokens of valid streams per expert.
+        expert_counts: int64 [shared layers, experts], tokens of valid streams per expert, of all
+            passes of the shared encoder.
         expert_probability: of the same tokens, the mean of the router's softmax.
     """
 
@@ -68,7 +75,7 @@ class ContrastTokens(NamedTuple):
 
 class _Encoded(NamedTuple):
     private_SBMD: Tensor
-    shared_SBMD: Tensor
+    shared_SBMD: Tensor  # of `MicroOutput`: fusion may have read others
     fused_SBMD: Tensor
     expert_load: ExpertLoad
 
@@ -153,7 +160,12 @@ class MicroEncoder(nn.Module):
         self.decoder = Decoder(config)
 
     def forward(
-        self, signal_SBT: Tensor, modality_S: Tensor, masks: Masks, valid_SB: Tensor
+        self,
+        signal_SBT: Tensor,
+        modality_S: Tensor,
+        masks: Masks,
+        valid_SB: Tensor,
+        contrastive_view: ContrastiveView = "same",
     ) -> MicroOutput:
         """Encode the visible patches and reconstruct all of them.
 
@@ -162,8 +174,11 @@ class MicroEncoder(nn.Module):
             modality_S: int64 indices into MODALITIES, in any order, also repeated or left out.
             masks: hidden and visible patches.
             valid_SB: False where a segment has no such stream.
+            contrastive_view: whether what eq. 2 compares is what fusion reads, or blocked.
         """
-        encoded = self._encode(signal_SBT, modality_S, valid_SB, masks.visible_SBV)
+        encoded = self._encode(
+            signal_SBT, modality_S, valid_SB, masks.visible_SBV, contrastive_view
+        )
         fine_SBMD = self.upsample(encoded.fused_SBMD, modality_S)
         fine_SBPD = fine_SBMD.unflatten(-1, (self.config.merge_stride, -1)).flatten(2, 3)
         reconstruction = self.decoder(fine_SBPD, modality_S, masks)
@@ -175,10 +190,17 @@ class MicroEncoder(nn.Module):
         )
 
     def contrast_tokens(
-        self, signal_SBT: Tensor, modality_S: Tensor, masks: Masks, valid_SB: Tensor
+        self,
+        signal_SBT: Tensor,
+        modality_S: Tensor,
+        masks: Masks,
+        valid_SB: Tensor,
+        contrastive_view: ContrastiveView = "same",
     ) -> ContrastTokens:
-        """The private and shared tokens of `forward`, without fusion and decoder."""
-        encoded = self._encode(signal_SBT, modality_S, valid_SB, masks.visible_SBV, fuse=False)
+        """The private and shared tokens of `forward`, without fusion, its pass and decoder."""
+        encoded = self._encode(
+            signal_SBT, modality_S, valid_SB, masks.visible_SBV, contrastive_view, fuse=False
+        )
         return ContrastTokens(encoded.shared_SBMD.float(), encoded.private_SBMD.float())
 
     def embed(self, signal_SBT: Tensor, modality_S: Tensor, valid_SB: Tensor) -> Tensor:
@@ -213,41 +235,55 @@ class MicroEncoder(nn.Module):
         modality_S: Tensor,
         valid_SB: Tensor,
         visible_SBV: Tensor | None,
+        contrastive_view: ContrastiveView = "same",
         *,
         fuse: bool = True,
     ) -> _Encoded:
         # Filled, not multiplied: an absent stream may hold NaN.
         signal_SBT = signal_SBT.masked_fill(~valid_SB[..., None], 0.0)
         signal_SBT = signal_SBT.to(self.upsample.weight.dtype)
-        # The same positions for all streams: same time, no rotation between modalities. They count
-        # 2.5 s each, so packed tokens of the visible half count in twos.
-        num_merged, step = NUM_PATCHES // self.config.merge_stride, 1
-        if self.config.merge_scheme == "packed" and visible_SBV is not None:
-            step = NUM_PATCHES // visible_SBV.shape[2]
-        angles = rotary(
-            torch.arange(0, num_merged, step, device=signal_SBT.device),
-            self.config.higher_dim // self.config.num_heads,
-        )
+        angles = self._merged_angles(visible_SBV, signal_SBT.device)
         merged_SBMD = self._encode_patches(signal_SBT, modality_S, visible_SBV)
         private_SBMD = merged_SBMD
         for block in self.higher:
             private_SBMD = block(private_SBMD, modality_S, angles)
         private_SBMD = self.higher_norm(private_SBMD, modality_S)
+        heard_SBMD = merged_SBMD if self.config.shared_input == "merged" else private_SBMD
+        own_view = self.config.shared_view
+        view = own_view if contrastive_view == "same" else contrastive_view
         if self.shared:
-            heard_SBMD = merged_SBMD if self.config.shared_input == "merged" else private_SBMD
-            shared_SBMD, load = self._encode_shared(heard_SBMD, modality_S, valid_SB, angles)
+            compared_SBMD, load = self._encode_shared(
+                heard_SBMD, modality_S, valid_SB, angles, view
+            )
         else:
-            shared_SBMD = private_SBMD
+            compared_SBMD = private_SBMD
             none = private_SBMD.new_zeros((0, self.config.num_experts))
             load = ExpertLoad(none.long(), none)
-        fused_SBMD = private_SBMD
         if not fuse:
-            return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, load)
+            return _Encoded(private_SBMD, compared_SBMD, private_SBMD, load)
+        asked_SBMD = compared_SBMD
+        if self.shared and view != own_view:
+            asked_SBMD, asked_load = self._encode_shared(
+                heard_SBMD, modality_S, valid_SB, angles, own_view
+            )
+            load = load.with_as_many(asked_load)
+        fused_SBMD = private_SBMD
         for block in self.fusion:
-            fused_SBMD = block(fused_SBMD, shared_SBMD, modality_S, angles)
+            fused_SBMD = block(fused_SBMD, asked_SBMD, modality_S, angles)
         if self.fusion:
             fused_SBMD = self.fusion_norm(fused_SBMD, modality_S)
-        return _Encoded(private_SBMD, shared_SBMD, fused_SBMD, load)
+        return _Encoded(private_SBMD, compared_SBMD, fused_SBMD, load)
+
+    def _merged_angles(self, visible_SBV: Tensor | None, device: torch.device) -> Rotary:
+        # The same positions for all streams: same time, no rotation between modalities. They count
+        # 2.5 s each, so packed tokens of the visible half count in twos.
+        num_merged, step = NUM_PATCHES // self.config.merge_stride, 1
+        if self.config.merge_scheme == "packed" and visible_SBV is not None:
+            step = NUM_PATCHES // visible_SBV.shape[2]
+        return rotary(
+            torch.arange(0, num_merged, step, device=device),
+            self.config.higher_dim // self.config.num_heads,
+        )
 
     def _encode_patches(
         self, signal_SBT: Tensor, modality_S: Tensor, visible_SBV: Tensor | None
@@ -271,7 +307,12 @@ class MicroEncoder(nn.Module):
         return merged_SBMD
 
     def _encode_shared(
-        self, token_SBMD: Tensor, modality_S: Tensor, valid_SB: Tensor, angles: Rotary
+        self,
+        token_SBMD: Tensor,
+        modality_S: Tensor,
+        valid_SB: Tensor,
+        angles: Rotary,
+        view: SharedView,
     ) -> tuple[Tensor, ExpertLoad]:
         """All streams of a segment attend to each other, or each to itself when blocked."""
         num_streams, _, num_merged, _ = token_SBMD.shape
@@ -281,7 +322,7 @@ class MicroEncoder(nn.Module):
         if self.config.modality_embedding:
             name_SD = self.modality_embedding.index_select(0, modality_S)
             x = x + name_SD[:, None, None].to(x.dtype)
-        if self.config.shared_view == "joint":
+        if view == "joint":
             x = x.transpose(0, 1).flatten(1, 2)  # [B, S * M, D]
             counted = counted.transpose(0, 1).flatten(1, 2)
             angles = Rotary(*(angle.repeat(num_streams, 1, 1) for angle in angles))
@@ -293,7 +334,7 @@ class MicroEncoder(nn.Module):
             x, load = block(x, modality_S, angles, counted, key_mask)
             loads.append(load)
         x = self.shared_norm(x, modality_S)
-        if self.config.shared_view == "joint":
+        if view == "joint":
             x = x.unflatten(1, (num_streams, num_merged)).transpose(0, 1)
         return x, ExpertLoad(*(torch.stack(parts) for parts in zip(*loads, strict=True)))
 

@@ -35,6 +35,12 @@ class ExpertLoad(NamedTuple):
     count_E: Tensor
     probability_E: Tensor
 
+    def with_as_many(self, other: ExpertLoad) -> ExpertLoad:
+        """The load of these tokens and as many others."""
+        return ExpertLoad(
+            self.count_E + other.count_E, (self.probability_E + other.probability_E) / 2
+        )
+
     def balancing_loss(self) -> Tensor:
         """E * sum of share * probability (Lepikhin et al., 2020), mean over layers; 1 when even."""
         share_E = self.count_E / self.count_E.sum(-1, keepdim=True).clamp_min(1)

@@ -3,6 +3,10 @@
 A validation step is dealt out like a training step, over workers and micro batches, and eq. 2 runs
 over all of it: its value compares with that of training, and is the same on any number of workers.
 
+`contrast_accuracy` is of the tokens that eq. 2 reads. With attention across modalities they can be
+copies of each other (docs/learning.md), so `contrast_accuracy_blocked` says how often a modality
+finds its slot by its own signal alone, whatever eq. 2 reads.
+
 Choices where the paper is silent: the masks are the same for every run, whatever its seed.
 """
 
@@ -72,9 +76,11 @@ class _Totals:
 def _measure(
     objective: MicroObjective, micro_batches: Sequence[SegmentBatch], index: int, totals: _Totals
 ) -> None:
-    over = objective.config.loss.reconstruction_over
+    config = objective.config
+    over = config.loss.reconstruction_over
+    joint = config.model.shared_depth > 0 and config.model.shared_view == "joint"
     first_lane = collectives.rank() * len(micro_batches)
-    slots = []
+    slots, blocked = [], []
     for lane, batch in enumerate(micro_batches, first_lane):
         masks = objective.seeded_masks(batch.num_rows, (VALIDATION_SEED, index, lane))
         seen = objective.reconstruct(batch, masks)
@@ -83,8 +89,13 @@ def _measure(
             loss = seen.of_stream(stream).loss(over)
             totals.add(f"reconstruction_{modality}", loss, batch.valid_SB[stream].sum())
         slots.append((torch.cat(slot_means(seen.output), dim=-1), batch.valid_SBE.flatten(1)))
-    if objective.config.model.shared_depth:
+        if joint and config.loss.contrastive_view == "same":
+            blocked.append(objective.slots(batch, masks, "blocked"))
+    if config.model.shared_depth:
         _compare(objective, slots, totals)
+    if joint:
+        accuracy = _accuracy(*_of_all(blocked or slots))
+        totals.add("contrast_accuracy_blocked", accuracy, accuracy.isfinite())
 
 
 def _compare(
@@ -93,10 +104,20 @@ def _compare(
     """What reads the shared encoder: eq. 2 over all slots of the step, KoLeo in micro batches."""
     for features_SND, valid_SN in slots:
         totals.add("koleo", objective.koleo(features_SND.chunk(2, dim=-1)[0], valid_SN))
+    features_SND, valid_SN = _of_all(slots)
+    totals.add("contrastive", objective.contrastive(features_SND, valid_SN))
+    accuracy = _accuracy(features_SND, valid_SN)
+    totals.add("contrast_accuracy", accuracy, accuracy.isfinite())
+
+
+def _of_all(slots: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The slots of all micro batches and workers: shared beside private, and which are there."""
     features_SND, valid_SN = (
         collectives.gather_rows(torch.cat(parts, dim=1), dim=1)
         for parts in zip(*slots, strict=True)
     )
-    totals.add("contrastive", objective.contrastive(features_SND, valid_SN))
-    accuracy = retrieval_accuracy(features_SND.chunk(2, dim=-1)[0], valid_SN)
-    totals.add("contrast_accuracy", accuracy, accuracy.isfinite())
+    return features_SND, valid_SN
+
+
+def _accuracy(features_SND: Tensor, valid_SN: Tensor) -> Tensor:
+    return retrieval_accuracy(features_SND.chunk(2, dim=-1)[0], valid_SN)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sleepmami.config import MicroPretrainConfig
+from sleepmami.config import ContrastiveView, MicroPretrainConfig
 from sleepmami.losses.cross_modal import contrastive_loss
 from sleepmami.losses.koleo import koleo_loss
 from sleepmami.losses.reconstruction import reconstruction_loss, smooth_target
@@ -118,19 +118,22 @@ class MicroObjective(Objective):
         if len(micro_batches) == 1 or config.contrast_over == "micro_batch" or not config.lambda_cl:
             return plan
         slots = [
-            self._slots(batch, step, lane) for lane, batch in enumerate(micro_batches, first_lane)
+            self.slots(batch, self.draw_masks(batch.num_rows, step, lane), config.contrastive_view)
+            for lane, batch in enumerate(micro_batches, first_lane)
         ]
         contrast = cached_contrast(slots, self.contrastive)
         shared_SGD, _ = contrast.slots_SGD.chunk(2, dim=-1)
         accuracy = retrieval_accuracy(shared_SGD, contrast.valid_SG)
         return plan._replace(contrast=contrast, accuracy=accuracy)
 
-    def _slots(self, batch: SegmentBatch, step: int, lane: int) -> tuple[Tensor, Tensor]:
-        """Shared beside private embeddings of a lane's slots, [S, N, 2 D], and which are there."""
+    def slots(
+        self, batch: SegmentBatch, masks: Masks, view: ContrastiveView
+    ) -> tuple[Tensor, Tensor]:
+        """Shared beside private embeddings of all slots, [S, N, 2 D], and which are there."""
         signal_SBT, valid_SBE = batch
-        masks = self.draw_masks(batch.num_rows, step, lane).to(signal_SBT.device)
+        masks = masks.to(signal_SBT.device)
         modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
-        tokens = self.model.contrast_tokens(signal_SBT, modality_S, masks, batch.valid_SB)
+        tokens = self.model.contrast_tokens(signal_SBT, modality_S, masks, batch.valid_SB, view)
         return torch.cat(slot_means(tokens), dim=-1), valid_SBE.flatten(1)
 
     def forward(
@@ -161,7 +164,8 @@ class MicroObjective(Objective):
         signal_SBT, valid_SBE = batch
         masks = masks.to(signal_SBT.device)
         modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
-        output = self.model(signal_SBT, modality_S, masks, batch.valid_SB)
+        view = self.config.loss.contrastive_view
+        output = self.model(signal_SBT, modality_S, masks, batch.valid_SB, view)
         smooth_SBT = smooth_target(signal_SBT, self.config.loss.smoothing_points)
         return Reconstruction(
             output=output,

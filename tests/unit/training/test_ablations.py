@@ -25,10 +25,12 @@ ROW_1: dict[str, Any] = {  # private encoders, MAE
     "loss.lambda_cl": 0,
     "loss.lambda_koleo": 0,
 }
+VIEW: dict[str, Any] = {"loss.contrastive_view": "blocked"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "row 1": ROW_1,
     "row 2": {},
     "row 2, private tokens shared": {"model.shared_input": "private"},
+    "contrast of each modality alone": VIEW,
     "shared encoder for the contrast alone": {"model.fusion_depth": 0},
     "shared encoder trained by reconstruction": {"loss.lambda_cl": 0, "loss.lambda_koleo": 0},
 }
@@ -128,6 +130,10 @@ def test_row_1_has_the_weights_of_the_private_modules_alone() -> None:
         (ROW_1 | {"model.shared_view": "blocked"}, "model.shared_view"),
         (ROW_1 | {"model.shared_input": "private"}, "model.shared_input"),
         (ROW_1 | {"model.modality_embedding": True}, "model.modality_embedding"),
+        (ROW_1 | {"loss.contrastive_view": "blocked"}, "model.shared_depth=0"),
+        (VIEW | {"model.shared_view": "blocked"}, "model.shared_view='blocked'"),
+        (VIEW | {"loss.lambda_cl": 0, "loss.lambda_koleo": 0}, "(0.0, 0.0)"),
+        (VIEW | {"model.fusion_depth": 0}, "model.fusion_depth=0"),  # nothing reads the joint pass
         (ROW_1 | {"model.shared_depth": 4}, "model.shared_depth"),  # nothing would read it
         ({"model.shared_depth": -1}, "model.shared_depth"),
     ],

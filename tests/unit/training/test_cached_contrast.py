@@ -70,6 +70,30 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(whole: Step, accumul
     require_equal(two_workers.accumulated(two_workers.micro_objective(), accumulation), whole)
 
 
+def test_so_have_those_of_which_eq_2_reads_a_view_of_its_own(whole: Step) -> None:
+    blocked = {"loss.contrastive_view": "blocked"}
+    at_once = two_workers.accumulated(two_workers.micro_objective(**blocked), 1)
+    in_two = two_workers.accumulated(two_workers.micro_objective(**blocked), 2)
+    require_equal(in_two, at_once)
+    bias = "model.shared.0.experts.balance_bias"  # after a step, by the tokens of both passes
+    assert at_once["weights"][bias].any()
+    assert torch.equal(in_two["weights"][bias], at_once["weights"][bias])
+    assert distance(at_once, whole) > 1e-2
+
+
+def test_looking_ahead_runs_the_pass_that_eq_2_reads_and_no_other() -> None:
+    objective = two_workers.micro_objective(**{"loss.contrastive_view": "blocked"})
+    tokens_in_a_row: list[int] = []
+    objective.model.shared[0].register_forward_pre_hook(
+        lambda _, call: tokens_in_a_row.append(call[0].shape[-2])
+    )
+    batches = two_workers.lanes(two_workers.segment_rows(0), 2)
+    objective.before_step(batches, 0)
+    assert tokens_in_a_row == [24, 24]  # not 6 x 24, modalities side by side
+    objective(batches[0], 0, 0)
+    assert sorted(tokens_in_a_row[2:]) == [24, 6 * 24]
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_two_workers_have_the_gradient_of_the_whole_batch(
     whole: Step, seen: list[dict[str, Any]], accumulation: int

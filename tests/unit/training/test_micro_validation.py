@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from sleepmami.models.masking import Masks
+from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.psg import MODALITIES
 from sleepmami.training.batches import SegmentBatch
 from sleepmami.training.engine import build_engine
 from sleepmami.training.loop import Schedule, run
 from sleepmami.training.micro_validation import VALIDATION_SEED, validate_micro
-from sleepmami.training.objectives import MicroObjective
+from sleepmami.training.objectives import MicroObjective, retrieval_accuracy, slot_means
 from tests.unit.training import two_workers
 from tests.unit.training.two_workers import OPTIMIZER, PLAIN, drawn_masks_objective, segment_rows
 
@@ -64,9 +65,43 @@ def test_two_workers_measure_what_one_measures_in_two_micro_batches(
     seen: list[dict[str, Any]],
 ) -> None:
     alone = two_workers.validated(2)
-    assert len(alone) == 5 + len(MODALITIES)
+    assert len(alone) == 6 + len(MODALITIES)
     for worker in seen:
         assert worker["validated"] == pytest.approx(alone, rel=1e-6)
+
+
+def blocked_by_hand(objective: MicroObjective, batch: SegmentBatch) -> float:
+    """Retrieval among the tokens of the same weights in a model without attention across."""
+    config = replace(objective.config.model, shared_view="blocked")
+    alone = MicroEncoder(config).eval()
+    alone.load_state_dict(objective.model.state_dict())
+    masks = objective.seeded_masks(batch.num_rows, (VALIDATION_SEED, 0, 0))
+    with torch.no_grad():
+        output = alone(batch.signal_SBT, torch.arange(6), masks, batch.valid_SB)
+    return retrieval_accuracy(slot_means(output)[0], batch.valid_SBE.flatten(1)).item()
+
+
+@pytest.mark.parametrize("view", ["same", "blocked"])
+def test_retrieval_of_a_modality_by_its_own_signal_is_said_whatever_eq_2_reads(view: str) -> None:
+    objective = drawn_masks_objective(**{"loss.contrastive_view": view})
+    with torch.no_grad():
+        for name, weight in objective.model.named_parameters():
+            if name.startswith("shared") and weight.ndim > 1:
+                weight.mul_(20.0)  # so that attention across modalities changes what is retrieved
+    batch = segment_rows(0)
+    found = validation_of(objective, batch)
+    expected = blocked_by_hand(objective, batch)
+    assert found["validation/contrast_accuracy_blocked"] == pytest.approx(expected)
+    read = found["validation/contrast_accuracy"]
+    assert (read == pytest.approx(expected)) is (view == "blocked")
+
+
+def test_a_model_that_is_blocked_itself_has_one_accuracy() -> None:
+    found = validation_of(
+        drawn_masks_objective(**{"model.shared_view": "blocked"}), segment_rows(0)
+    )
+    assert "validation/contrast_accuracy" in found
+    assert "validation/contrast_accuracy_blocked" not in found
 
 
 def trained(*, validates: bool) -> tuple[dict[str, Tensor], list[float], Tensor]:

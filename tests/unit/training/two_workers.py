@@ -96,11 +96,11 @@ def micro_objective(**changes: Any) -> MicroObjective:
     return FixedMasks(MicroEncoder(config.model), config, seed=0)
 
 
-def drawn_masks_objective() -> MicroObjective:
+def drawn_masks_objective(**changes: Any) -> MicroObjective:
     """With the masks and KoLeo of a real training, which depend on the lanes."""
     torch.manual_seed(0)
     small = {"model.shared_depth": 1, "model.higher_dim": 32, "loss.lambda_koleo": 0.01}
-    config = replace_at(tiny().micro, small)
+    config = replace_at(tiny().micro, small | changes)
     return MicroObjective(MicroEncoder(config.model), config, seed=0)
 
 
