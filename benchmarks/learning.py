@@ -23,6 +23,7 @@ from learning_evaluation import (
     evaluate,
     health,
     health_batches,
+    hearing,
     probe_scores,
     probe_set,
 )
@@ -223,6 +224,7 @@ def one_run(
             found = {"step": step, **evaluate(model, cohort.fit, cohort.test, deep=last)}
             found["health"] = health(observer, cohort.health)
             if last and config.model.shared_depth:
+                found["hearing"] = hearing(model, cohort.health[0])
                 found["copying"] = copying(observer, cohort.health[:1])
             evaluations.append(found)
         if step == looks[-1]:

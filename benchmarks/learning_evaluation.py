@@ -15,12 +15,14 @@ from learning_measures import (
     effective_rank,
     explained_by,
     half_of_window,
+    heard_from_others,
     linear_probe,
     modality_cosine,
     retrieval,
     staging_scores,
 )
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from sleepmami.models.micro_encoder import MicroEncoder
@@ -201,6 +203,15 @@ def _health(objective: MicroObjective, batch: SegmentBatch, number: int) -> dict
         result[f"shared/effective_rank_{view}"] = float(np.mean(ranks))
     model.config = trained_view
     return result
+
+
+def hearing(model: MicroEncoder, batch: SegmentBatch) -> float:
+    """How much the fused vectors of a modality hear of the other modalities."""
+
+    def embed(signal_SBT: Tensor, valid_SB: Tensor) -> Tensor:
+        return model.embed(signal_SBT, MODALITY_S, valid_SB)
+
+    return heard_from_others(embed, batch.signal_SBT, batch.valid_SB)
 
 
 @torch.inference_mode()

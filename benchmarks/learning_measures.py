@@ -3,7 +3,7 @@
 Shapes: N epochs or slots, F features, C classes, S streams, D width. Groups are subjects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -158,3 +158,29 @@ def retrieval(anchor_ND: Tensor, key_ND: Tensor, target_N: Sequence[int] | Tenso
     """Fraction of anchors whose nearest key by cosine is the target."""
     similarity_NN = functional.normalize(anchor_ND, dim=-1) @ functional.normalize(key_ND, dim=-1).T
     return float((similarity_NN.argmax(1) == torch.as_tensor(target_N)).double().mean())
+
+
+@torch.inference_mode()
+def heard_from_others(
+    embed: Callable[[Tensor, Tensor], Tensor], signal_SBT: Tensor, valid_SB: Tensor
+) -> float:
+    """How far a stream's vectors move when only the other streams' signals change.
+
+    In turn each stream keeps its signal while the others take that of the next window; the squared
+    change of its vectors, over that of its own changing with them. 0 hears no other stream.
+
+    Args:
+        embed: (signals, which are there) -> vectors [S, B, ...].
+        signal_SBT: signals of unlike windows.
+        valid_SB: which are there.
+    """
+    clean = embed(signal_SBT, valid_SB)
+    next_SBT, next_SB = signal_SBT.roll(-1, dims=1), valid_SB.roll(-1, dims=1)
+    shares = []
+    for stream in range(len(signal_SBT)):
+        mixed_SBT, mixed_SB = next_SBT.clone(), next_SB.clone()
+        mixed_SBT[stream], mixed_SB[stream] = signal_SBT[stream], valid_SB[stream]
+        by_others = (embed(mixed_SBT, mixed_SB) - clean)[stream].square().sum()
+        by_all = (clean.roll(-1, dims=1) - clean)[stream].square().sum()
+        shares.append(float(by_others / by_all))
+    return float(np.mean(shares))

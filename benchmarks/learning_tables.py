@@ -33,6 +33,7 @@ SHARED: dict[str, Column] = {
     "blocked": lambda e: e["health"]["contrast/accuracy_blocked"],
     "finds its company": lambda e: e["copying"]["company"],
     "finds its signal's window": lambda e: e["copying"]["signal"],
+    "fused hears others": lambda e: e["hearing"],
     "cosine between modalities": lambda e: e["health"]["shared/modality_cosine_joint"],
     "shared with private": lambda e: e["health"]["shared/private_cosine_joint"],
     "KoLeo": lambda e: e["health"]["loss/koleo"],

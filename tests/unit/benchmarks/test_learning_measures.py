@@ -12,6 +12,7 @@ from benchmarks.learning_measures import (
     effective_rank,
     explained_by,
     half_of_window,
+    heard_from_others,
     linear_probe,
     modality_cosine,
     retrieval,
@@ -120,3 +121,28 @@ def test_retrieval_of_a_shifted_copy() -> None:
     assert retrieval(key_ND[target_N], key_ND, target_N) == 1.0
     assert retrieval(key_ND[target_N], key_ND, torch.arange(6)) == 0.0
     assert math.isclose(retrieval(key_ND, key_ND[[0, 1, 2, 4, 5, 3]], range(6)), 0.5)
+
+
+def test_a_stream_hears_others_by_how_far_they_move_its_vectors() -> None:
+    signal_SBT = torch.tensor([[[1.0], [3.0]], [[2.0], [8.0]]])  # steps of 2 and 6
+    valid_SB = torch.ones(2, 2, dtype=torch.bool)
+
+    def heard(share: float) -> float:
+        """Of vectors that add so much of the other stream to their own."""
+        return heard_from_others(lambda x, _: x + share * x.flip(0), signal_SBT, valid_SB)
+
+    assert heard(0.0) == 0.0
+    assert heard(0.5) == pytest.approx(((3 / 5) ** 2 + (1 / 7) ** 2) / 2)
+    assert heard(1.0) == pytest.approx(((6 / 8) ** 2 + (2 / 8) ** 2) / 2)
+
+
+def test_a_stream_that_is_missing_in_one_window_takes_its_absence_along() -> None:
+    seen: list[list[bool]] = []
+
+    def embed(x: torch.Tensor, valid_SB: torch.Tensor) -> torch.Tensor:
+        seen.extend(valid_SB.tolist())
+        return x
+
+    one, two = [True, False], [False, True]
+    heard_from_others(embed, torch.tensor([[[1.0], [2.0]]] * 2), torch.tensor([one, one]))
+    assert seen == [one, one, one, two, two, one]  # clean, the first kept, the second kept
