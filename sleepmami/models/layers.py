@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sleepmami.models import feed_forward
 from sleepmami.models.fused import rms_norm, swiglu
 
 INIT_STD = 0.02  # truncated normal, as in ViT and MAE; the paper names no initialisation
@@ -123,8 +124,21 @@ class SwiGLU(nn.Module):
 
     def forward(self, x_SXD: Tensor, modality_S: Tensor) -> Tensor:
         """[S, ..., D] -> [S, ..., D]."""
+        if feed_forward.usable(x_SXD):
+            return self._by_blocks(x_SXD, modality_S)
         down: Tensor = self.down(swiglu(self.gate_up(x_SXD, modality_S)), modality_S)
         return down
+
+    def _by_blocks(self, x_SXD: Tensor, modality_S: Tensor) -> Tensor:
+        dtype = product_dtype(x_SXD)
+        gate_up_GHD, down_GDF = (
+            (weight[None] if weight.ndim == 2 else per_stream(weight, modality_S)).to(dtype)
+            for weight in (self.gate_up.weight, self.down.weight)
+        )
+        flat_AD = x_SXD.flatten(0, -2).to(dtype)
+        num_groups = len(gate_up_GHD)
+        ends = [len(flat_AD) * (group + 1) // num_groups for group in range(num_groups)]
+        return feed_forward.feed_forward(flat_AD, gate_up_GHD, down_GDF, ends).view(x_SXD.shape)
 
 
 def swiglu_width(dim: int) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sleepmami.models import feed_forward
 from sleepmami.models.attention import Attention, Rotary
 from sleepmami.models.fused import combine, swiglu, take
 from sleepmami.models.layers import INIT_STD, RMSNorm, swiglu_width
@@ -102,7 +103,10 @@ class MixtureOfExperts(nn.Module):
         dtype = sorted_AD.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        gate_up_EDF, down_EFD = self.gate_up.to(dtype).mT, self.down.to(dtype).mT
+        gate_up, down = self.gate_up.to(dtype), self.down.to(dtype)
+        if feed_forward.usable(sorted_AD):
+            return feed_forward.feed_forward(sorted_AD.to(dtype), gate_up, down, ends_E.tolist())
+        gate_up_EDF, down_EFD = gate_up.mT, down.mT
         hidden_AF = functional.grouped_mm(sorted_AD.to(dtype), gate_up_EDF, offs=ends_E)
         return functional.grouped_mm(swiglu(hidden_AF), down_EFD, offs=ends_E)
 
