@@ -172,6 +172,70 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
             }                                                                                     \
             ggate[a] = dot;                                                                       \
         }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    /* Token v at patch p = index[v] lies  in cell (p + left) / stride                            \
+     * at tap (p + left) mod stride, is weighed by that tap for the merged token of its cell, and \
+     * by the tap one stride later for the one before. */                                         \
+    void merge_forward_##NAME(const T *restrict x, const T *restrict weight,                      \
+                              const int64_t *restrict index, T *restrict y,                       \
+                              float *restrict sum, ptrdiff_t segments, ptrdiff_t tokens,          \
+                              ptrdiff_t merged, ptrdiff_t dim, ptrdiff_t stride,                  \
+                              ptrdiff_t segments_per_weight) {                                    \
+        for (ptrdiff_t b = 0; b < segments; b++) {                                                \
+            const T *w = weight + b / segments_per_weight * 2 * stride * dim;                     \
+            memset(sum, 0, sizeof(float) * merged * dim);                                         \
+            for (ptrdiff_t v = 0; v < tokens; v++) {                                              \
+                ptrdiff_t at = index[b * tokens + v] + stride / 2;                                \
+                ptrdiff_t cell = at / stride;                                                     \
+                const T *xv = x + (b * tokens + v) * dim, *wv = w + at % stride * dim;            \
+                for (ptrdiff_t half = 0; half < 2; half++, wv += stride * dim) {                  \
+                    if (cell - half < 0 || cell - half >= merged) continue;                       \
+                    float *s = sum + (cell - half) * dim;                                         \
+                    _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++)                       \
+                        s[j] += load_##NAME(xv[j]) * load_##NAME(wv[j]);                          \
+                }                                                                                 \
+            }                                                                                     \
+            for (ptrdiff_t j = 0; j < merged * dim; j++)                                          \
+                y[b * merged * dim + j] = store_##NAME(sum[j]);                                   \
+        }                                                                                         \
+    }                                                                                             \
+                                                                                                  \
+    /* gx, and gweight added to what is there */                                                  \
+    void merge_backward_##NAME(const T *restrict g, const T *restrict x,                          \
+                               const T *restrict weight, const int64_t *restrict index,           \
+                               T *restrict gx, float *restrict gweight, ptrdiff_t segments,       \
+                               ptrdiff_t tokens, ptrdiff_t merged, ptrdiff_t dim,                 \
+                               ptrdiff_t stride, ptrdiff_t segments_per_weight) {                 \
+        for (ptrdiff_t b = 0; b < segments; b++) {                                                \
+            ptrdiff_t first = b / segments_per_weight * 2 * stride * dim;                         \
+            for (ptrdiff_t v = 0; v < tokens; v++) {                                              \
+                ptrdiff_t at = index[b * tokens + v] + stride / 2;                                \
+                ptrdiff_t cell = at / stride, tap = first + at % stride * dim;                    \
+                ptrdiff_t token = (b * tokens + v) * dim;                                         \
+                int here = cell < merged, before = cell > 0;                                      \
+                const T *xv = x + token, *gh = g + (b * merged + cell) * dim, *gb = gh - dim;     \
+                const T *wh = weight + tap, *wb = wh + stride * dim;                              \
+                float *gwh = gweight + tap, *gwb = gwh + stride * dim;                            \
+                T *gxv = gx + token;                                                              \
+                if (here && before) {                                                             \
+                    _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++) {                     \
+                        float xj = load_##NAME(xv[j]);                                            \
+                        float h = load_##NAME(gh[j]), e = load_##NAME(gb[j]);                     \
+                        gxv[j] = store_##NAME(h * load_##NAME(wh[j]) + e * load_##NAME(wb[j]));   \
+                        gwh[j] += xj * h;                                                         \
+                        gwb[j] += xj * e;                                                         \
+                    }                                                                             \
+                } else {                                                                          \
+                    const T *gi = here ? gh : gb, *wi = here ? wh : wb;                           \
+                    float *gwi = here ? gwh : gwb;                                                \
+                    _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++) {                     \
+                        gxv[j] = store_##NAME(load_##NAME(gi[j]) * load_##NAME(wi[j]));           \
+                        gwi[j] += load_##NAME(xv[j]) * load_##NAME(gi[j]);                        \
+                    }                                                                             \
+                }                                                                                 \
+            }                                                                                     \
+        }                                                                                         \
     }
 
 KERNELS(f32, float)

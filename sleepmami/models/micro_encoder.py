@@ -42,7 +42,8 @@ from sleepmami.models.attention import CrossAttentionBlock, Rotary, SelfAttentio
 from sleepmami.models.layers import INIT_STD, Linear, RMSNorm, per_stream
 from sleepmami.models.masking import NUM_PATCHES, Masks
 from sleepmami.models.moe import ExpertLoad, MoEBlock
-from sleepmami.models.patching import PatchEmbed, PatchMerge, put_on_grid
+from sleepmami.models.patching import PatchEmbed, PatchMerge
+from sleepmami.models.tap_merge import put_on_grid
 from sleepmami.psg import MODALITIES, PATCH_SAMPLES, SEGMENT_EPOCHS
 
 

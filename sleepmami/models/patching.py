@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sleepmami.models.layers import Linear, RMSNorm, per_stream
+from sleepmami.models.tap_merge import merge_by_taps
 
 
 class PatchEmbed(nn.Module):
@@ -86,35 +87,12 @@ class PatchMerge(nn.Module):
                 tokens as they are, side by side, and M is V // stride.
             num_patches: length P of the grid.
         """
-        x_SBPD = self.expand(x_SBVD, modality_S)
-        if visible_SBV is not None:
-            x_SBPD = put_on_grid(x_SBPD, visible_SBV, num_patches)
-        merged_SBMD = self.norm(self._depthwise(x_SBPD, modality_S), modality_S)
+        x_SBVD = self.expand(x_SBVD, modality_S)
+        if visible_SBV is None:
+            num_patches = x_SBVD.shape[2]
+        weight_SkD = per_stream(self.depthwise, modality_S).to(x_SBVD.dtype)
+        merged_SBMD = merge_by_taps(x_SBVD, weight_SkD, visible_SBV, num_patches)
+        merged_SBMD = self.norm(merged_SBMD, modality_S)
         hidden_SBMD = functional.gelu(self.pointwise_in(merged_SBMD, modality_S))
         out_SBMD: Tensor = self.pointwise_out(hidden_SBMD, modality_S)
         return out_SBMD
-
-    def _depthwise(self, x_SBPD: Tensor, modality_S: Tensor) -> Tensor:
-        """Convolution with kernel 2s and stride s, as two weighted sums of adjacent s-cells."""
-        stride = self.stride
-        left = stride // 2
-        padded = functional.pad(x_SBPD, (0, 0, left, stride - left))
-        cell_SBCsD = torch.unflatten(padded, 2, (-1, stride))
-        weight_SkD = per_stream(self.depthwise, modality_S).to(x_SBPD.dtype)
-        first_SsD, second_SsD = weight_SkD[:, None, None].chunk(2, dim=3)
-        first_SBMD = (cell_SBCsD[:, :, :-1] * first_SsD).sum(3)
-        second_SBMD = (cell_SBCsD[:, :, 1:] * second_SsD).sum(3)
-        return first_SBMD + second_SBMD
-
-
-def put_on_grid(
-    x_SBVD: Tensor, visible_SBV: Tensor, num_patches: int, fill_SD: Tensor | None = None
-) -> Tensor:
-    """Tokens back at their patch index [S, B, P, D]; elsewhere the stream's `fill`, else zeros."""
-    num_streams, batch, _, dim = x_SBVD.shape
-    if fill_SD is None:
-        grid_SBPD = x_SBVD.new_zeros(num_streams, batch, num_patches, dim)
-    else:
-        fill_S11D = fill_SD[:, None, None].to(x_SBVD.dtype)
-        grid_SBPD = fill_S11D.expand(-1, batch, num_patches, -1)
-    return grid_SBPD.scatter(2, visible_SBV[..., None].expand_as(x_SBVD), x_SBVD)

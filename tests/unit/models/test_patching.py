@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from sleepmami.config import MaskingConfig
 from sleepmami.models.masking import NUM_PATCHES, draw_masks
-from sleepmami.models.patching import PatchEmbed, PatchMerge, put_on_grid
+from sleepmami.models.patching import PatchEmbed, PatchMerge
+from sleepmami.models.tap_merge import put_on_grid
 from sleepmami.psg import Modality
 
 CHANNELS, KERNELS = (4, 6, 8), (10, 5, 1)
