@@ -120,18 +120,22 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
         }                                                                                         \
     }                                                                                             \
                                                                                                   \
-    /* turn pairs (c, c + half) of every head; token i takes angle i mod num_angles */            \
+    /* turn pairs (c, c + half) of every head; token i takes angle i mod num_angles; elements from\
+     * one sequence, token and head to the next are given for x and y */                          \
     void rotate_##NAME(const T *restrict x, const float *restrict cosine,                         \
-                       const float *restrict sine, T *restrict y, ptrdiff_t tokens,               \
-                       ptrdiff_t heads, ptrdiff_t half, ptrdiff_t num_angles,                     \
-                       ptrdiff_t x_stride, ptrdiff_t y_stride, float sign) {                      \
+                       const float *restrict sine, T *restrict y, ptrdiff_t sequences,            \
+                       ptrdiff_t tokens, ptrdiff_t heads, ptrdiff_t half, ptrdiff_t num_angles,   \
+                       ptrdiff_t x_sequence, ptrdiff_t x_token, ptrdiff_t x_head,                 \
+                       ptrdiff_t y_sequence, ptrdiff_t y_token, ptrdiff_t y_head, float sign) {   \
         ptrdiff_t angle = 0;                                                                      \
-        for (ptrdiff_t i = 0; i < tokens; i++) {                                                  \
+        for (ptrdiff_t i = 0; i < sequences * tokens; i++) {                                      \
             const float *c = cosine + angle * half, *s = sine + angle * half;                     \
             angle = angle + 1 == num_angles ? 0 : angle + 1;                                      \
+            const T *xi = x + i / tokens * x_sequence + i % tokens * x_token;                     \
+            T *yi = y + i / tokens * y_sequence + i % tokens * y_token;                           \
             for (ptrdiff_t k = 0; k < heads; k++) {                                               \
-                const T *xk = x + i * x_stride + 2 * k * half;                                    \
-                T *yk = y + i * y_stride + 2 * k * half;                                          \
+                const T *xk = xi + k * x_head;                                                    \
+                T *yk = yi + k * y_head;                                                          \
                 if (half == 8) /* the paper's widths, known to the compiler */                    \
                     rotate_head_##NAME(xk, c, s, yk, 8, sign);                                    \
                 else if (half == 24)                                                              \

@@ -10,6 +10,7 @@ The gradients are written by hand; tests hold them equal to autograd's of the tw
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -157,30 +158,39 @@ class _Rotate(torch.autograd.Function):
 
 
 def _turn(x_XTHC: Tensor, cos_TC: Tensor, sin_TC: Tensor, sign: float) -> Tensor:
-    heads, width = x_XTHC.shape[-2:]
-    stride = _token_stride(x_XTHC)
-    if stride is None:
+    """Turned by `sign` times the angles, in the layout that the next products read without a copy.
+
+    There (sign 1) attention's, with heads before tokens; back the projections', with tokens first.
+    """
+    *leading, num_tokens, heads, width = x_XTHC.shape
+    steps = _even_steps(x_XTHC)
+    if steps is None:
         x_XTHC = x_XTHC.contiguous()
-        stride = heads * width
+        steps = (num_tokens * heads * width, heads * width, width)
     out_XTHC = torch.empty(x_XTHC.shape, dtype=x_XTHC.dtype)
-    num_tokens = x_XTHC.numel() // (heads * width)
-    sizes = (num_tokens, heads, width // 2, cos_TC.numel() // (width // 2), stride, heads * width)
-    cpu_kernels.call("rotate", x_XTHC.dtype, (x_XTHC, cos_TC, sin_TC, out_XTHC), *sizes, sign)
+    out_steps = (num_tokens * heads * width, heads * width, width)
+    if sign > 0:
+        out_XTHC = out_XTHC.view(*leading, heads, num_tokens, width).transpose(-3, -2)
+        out_steps = (num_tokens * heads * width, width, num_tokens * width)
+    half = width // 2
+    sizes = (math.prod(leading), num_tokens, heads, half, cos_TC.numel() // half)
+    tensors = (x_XTHC, cos_TC, sin_TC, out_XTHC)
+    cpu_kernels.call("rotate", x_XTHC.dtype, tensors, *sizes, *steps, *out_steps, sign)
     return out_XTHC
 
 
-def _token_stride(x_XTHC: Tensor) -> int | None:
-    """Elements from one token to the next where all tokens lie evenly, as keys beside values do."""
-    *leading, _, width = x_XTHC.shape
-    *steps, head_step, element_step = x_XTHC.stride()
-    if element_step != 1 or head_step != width:
+def _even_steps(x_XTHC: Tensor) -> tuple[int, int, int] | None:
+    """Elements from one sequence, token and head to the next, where sequences lie evenly."""
+    sizes = x_XTHC.shape[:-3]
+    *steps, token_step, head_step, element_step = x_XTHC.stride()
+    if element_step != 1:
         return None
-    stride = expected = steps[-1]
-    for size, step in zip(reversed(leading), reversed(steps), strict=True):
-        if size != 1 and step != expected:
+    step = expected = steps[-1] if steps else 0
+    for size, found in zip(reversed(sizes), reversed(steps), strict=True):
+        if size != 1 and found != expected:
             return None
         expected *= size
-    return stride
+    return step, token_step, head_step
 
 
 def combine(x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor) -> Tensor:

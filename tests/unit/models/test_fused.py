@@ -163,3 +163,15 @@ def test_taken_rows_and_their_gradient_are_those_of_index_select() -> None:
     )
     for found, expected in pairs:
         torch.testing.assert_close(found, expected)
+
+
+def test_rotation_takes_heads_before_tokens_as_attentions_gradients_come() -> None:
+    x_NTHC = torch.randn(3, 4, 5, 16).transpose(1, 2)
+    cos_TC, sin_TC = torch.randn(2, 5, 1, 8)
+    pairs = agree(
+        lambda x: fused.rotate(x, cos_TC, sin_TC).transpose(1, 2).contiguous(),
+        lambda x: fused.plain_rotate(x, cos_TC, sin_TC).transpose(1, 2).contiguous(),
+        x_NTHC,
+    )
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected)
