@@ -208,7 +208,9 @@ def test_an_interrupted_command_ends_what_it_started_and_continues_later(
         wait_for(lambda: metrics.exists() and len(history(metrics)) >= 20, process.poll, log)
         os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C sends
         assert process.wait(timeout=120) != 0
-        assert left_in_session(process.pid, seconds=60) == []
+        # Ray's own agents find their raylet gone and spend 60 s on telling a control store, which
+        # is gone as well (ray._private.utils.publish_error_to_driver)
+        assert left_in_session(process.pid, seconds=120) == []
     assert "Traceback" not in log.read_text()
     told = len(history(metrics))
     assert 20 <= told < 120
