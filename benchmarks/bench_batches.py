@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ from typing import Any
 import lance
 import numpy as np
 import torch
+from provenance import git_state, machine
 
 from sleepmami import __version__
 from sleepmami.models.cpu import prepare_cpu
@@ -109,7 +108,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "load_average": {"start": load_start, "end": os.getloadavg()},
         "machine": machine(),
         "versions": {name: version(name) for name in PACKAGES},
-        "code": {"version": __version__, **git_state()},
+        "code": {"version": __version__, **git_state("../sleepmami", "../pipelines", ".")},
     }
 
 
@@ -230,33 +229,6 @@ def summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
             for name, done in runs.items()
         },
     }
-
-
-def machine() -> dict[str, Any]:
-    """Where the numbers come from."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "logical_cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-def git_state() -> dict[str, Any]:
-    """Commit of this checkout and whether the library differs from it; empty outside git."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "../sleepmami", "../pipelines", ".")
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
 
 
 def print_table(result: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 from ingest_contestants import OURS, Job
 from ingest_montages import MONTAGES, write_montage
+from provenance import git_state, machine
 
 from sleepmami import __version__
 from sleepmami.config import PreprocessConfig
@@ -83,9 +83,9 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "seed": arguments.seed,
         "started": started.isoformat(timespec="seconds"),
         "load_average": {"start": load_start, "end": os.getloadavg()},
-        "machine": machine(),
+        "machine": machine() | {"threads": 1},
         "versions": {name: version(name) for name in PACKAGES},
-        "code": {"version": __version__, **git_state()},
+        "code": {"version": __version__, **git_state("../sleepmami", "../pipelines", ".")},
     }
 
 
@@ -188,34 +188,6 @@ def summary(
             name: statistics.median(r["wall_s"] for r in done) for name, done in runs.items()
         },
     }
-
-
-def machine() -> dict[str, Any]:
-    """Where the numbers come from."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "logical_cores": os.cpu_count(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "threads": 1,
-    }
-
-
-def git_state() -> dict[str, Any]:
-    """Commit of this checkout and whether the library differs from it; empty outside git."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "../sleepmami", "../pipelines", ".")
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
 
 
 def print_table(result: dict[str, Any]) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import platform
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import git_state, machine
 from step_clock import Clock
 from torch import Tensor, nn
 
@@ -85,8 +84,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "precision": arguments.precision,
         "threads": arguments.threads,
         "repeats": arguments.repeats,
-        "machine": machine(device),
-        "code": {"version": __version__, **git_state()},
+        "machine": machine_with(device),
+        "code": {"version": __version__, **git_state("../sleepmami", "bench_step.py")},
         "parameters": {"micro": parameter_counts(micro), "macro": parameter_counts(macro)},
         "runs": runs,
     }
@@ -206,39 +205,13 @@ def embed_micro(model: MicroEncoder, segments: SegmentBatch) -> Tensor:
     return model.embed(segments.signal_SBT, modality_S, segments.valid_SB)
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def machine_with(device: torch.device) -> dict[str, Any]:
     """Where the numbers come from."""
-    return {
-        "cpu": cpu_name(),
-        "logical_cores": torch.multiprocessing.cpu_count(),
+    return machine() | {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "platform": platform.platform(),
-        "python": platform.python_version(),
         "torch": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
-
-
-def cpu_name() -> str:
-    """The model name Linux gives, else what Python knows."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def git_state() -> dict[str, Any]:
-    """Commit of this checkout and whether the library differs from it; empty outside git."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "../sleepmami", "bench_step.py")
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
 
 
 def print_table(result: dict[str, Any]) -> None:

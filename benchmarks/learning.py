@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_step import git_state, machine
+from bench_step import machine_with
 from learning_data import StudyNight, simulated_nights, training_batch
 from learning_evaluation import (
     ProbeSet,
@@ -27,6 +27,7 @@ from learning_evaluation import (
     probe_scores,
     probe_set,
 )
+from provenance import git_state
 
 from sleepmami.config import EngineConfig, MicroEncoderConfig, MicroPretrainConfig, WorkersConfig
 from sleepmami.config_edit import replace_at, to_dict
@@ -142,8 +143,8 @@ def _opened(file: Path, settings: dict[str, Any]) -> dict[str, Any]:
         return {
             "settings": settings,
             "model": to_dict(STUDY),
-            "machine": machine(torch.device("cpu")),
-            "code": git_state(),
+            "machine": machine_with(torch.device("cpu")),
+            "code": git_state("../sleepmami", "learning.py"),
             "runs": [],
         }
     result: dict[str, Any] = json.loads(file.read_text())

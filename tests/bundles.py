@@ -14,26 +14,27 @@ from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.training.checkpoint import Bundle
 
+# every width as small as the architecture lets it be
+SMALLEST_MICRO = MicroEncoderConfig(
+    patch_channels=(4, 8, 8),
+    lower_dim=8,
+    lower_depth=1,
+    higher_dim=16,
+    higher_depth=1,
+    num_heads=2,
+    shared_depth=1,
+    fusion_depth=1,
+    upsample_dim=8,
+    decoder_dim=8,
+    decoder_heads=2,
+    decoder_depth=1,
+)
+
 
 def random_bundle() -> Bundle:
     """Random weights; every width as small as the architecture lets it be."""
     torch.manual_seed(11)
-    micro = MicroPretrainConfig(
-        model=MicroEncoderConfig(
-            patch_channels=(4, 8, 8),
-            lower_dim=8,
-            lower_depth=1,
-            higher_dim=16,
-            higher_depth=1,
-            num_heads=2,
-            shared_depth=1,
-            fusion_depth=1,
-            upsample_dim=8,
-            decoder_dim=8,
-            decoder_heads=2,
-            decoder_depth=1,
-        )
-    )
+    micro = MicroPretrainConfig(model=SMALLEST_MICRO)
     macro = MacroPretrainConfig(
         model=MacroEncoderConfig(dim=8, forward_depth=1, backward_depth=1, state_dim=4),
         batch_subjects=4,

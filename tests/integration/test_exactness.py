@@ -18,32 +18,19 @@ from pipelines import pretrain_micro
 from sleepmami.config import (
     EngineConfig,
     LoopConfig,
-    MicroEncoderConfig,
     MicroPretrainConfig,
 )
 from sleepmami.config_edit import replace_at
 from sleepmami.errors import TrainingError
 from sleepmami.training.checkpoint import load_bundle
+from tests.bundles import SMALLEST_MICRO
 from tests.corpora import write_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 NUM_STEPS = 24  # passes of 6 steps: checkpoints and deaths fall into the middle of them
 CONFIG = MicroPretrainConfig(
-    model=MicroEncoderConfig(
-        patch_channels=(4, 8, 8),
-        lower_dim=8,
-        lower_depth=1,
-        higher_dim=16,
-        higher_depth=1,
-        num_heads=2,
-        shared_depth=1,
-        fusion_depth=1,
-        upsample_dim=8,
-        decoder_dim=8,
-        decoder_heads=2,
-        decoder_depth=1,
-    ),
+    model=SMALLEST_MICRO,
     batch_size=8,
     shuffle_buffer=8,
     mixing=(("a", 0.5), ("b", 1.5)),

@@ -22,7 +22,6 @@ from sleepmami.config import (
     LoopConfig,
     MacroEncoderConfig,
     MacroPretrainConfig,
-    MicroEncoderConfig,
     MicroPretrainConfig,
     OptimizerConfig,
     WorkersConfig,
@@ -33,27 +32,14 @@ from sleepmami.losses.dgcl import demographic_distance
 from sleepmami.tables import lance_io
 from sleepmami.training.checkpoint import bundle_exists, load_bundle, save_bundle
 from sleepmami.training.macro_objective import dgcl_floor
-from tests.bundles import random_bundle
+from tests.bundles import SMALLEST_MICRO, random_bundle
 from tests.corpora import write_corpus, write_micro_nights
 from tests.processes import clean_environment, left_in_session, started
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 MICRO = MicroPretrainConfig(
-    model=MicroEncoderConfig(
-        patch_channels=(4, 8, 8),
-        lower_dim=8,
-        lower_depth=1,
-        higher_dim=16,
-        higher_depth=1,
-        num_heads=2,
-        shared_depth=1,
-        fusion_depth=1,
-        upsample_dim=8,
-        decoder_dim=8,
-        decoder_heads=2,
-        decoder_depth=1,
-    ),
+    model=SMALLEST_MICRO,
     optimizer=OptimizerConfig(learning_rate=3e-3),
     batch_size=8,
     shuffle_buffer=16,
