@@ -1,0 +1,54 @@
+"""Every setting of the system: one frozen dataclass per stage, in pipeline order.
+
+Defaults are the paper's numbers (Tables 8 and 9), each with its symbol or table. The same dotted
+name (`dgcl.rho`) works in `--set`, in a Tune space and in a saved config.json; `config_edit.py` is
+what reads and changes them. Torch-free.
+"""
+
+from sleepmami.config.corpus import IngestConfig, PreprocessConfig, SimulateConfig, SplitConfig
+from sleepmami.config.embedding import EmbedConfig, ServeConfig
+from sleepmami.config.macro import DGCLConfig, MacroEncoderConfig, MacroPretrainConfig
+from sleepmami.config.micro import (
+    MAX_WEIGHT,
+    ContrastiveView,
+    MaskingConfig,
+    MicroEncoderConfig,
+    MicroLossConfig,
+    MicroPretrainConfig,
+    SharedView,
+)
+from sleepmami.config.training import (
+    VALIDATE_ROWS,
+    EngineConfig,
+    LoopConfig,
+    OptimizerConfig,
+    Precision,
+    Tracker,
+    WorkersConfig,
+)
+
+__all__ = [
+    "MAX_WEIGHT",
+    "VALIDATE_ROWS",
+    "ContrastiveView",
+    "DGCLConfig",
+    "EmbedConfig",
+    "EngineConfig",
+    "IngestConfig",
+    "LoopConfig",
+    "MacroEncoderConfig",
+    "MacroPretrainConfig",
+    "MaskingConfig",
+    "MicroEncoderConfig",
+    "MicroLossConfig",
+    "MicroPretrainConfig",
+    "OptimizerConfig",
+    "Precision",
+    "PreprocessConfig",
+    "ServeConfig",
+    "SharedView",
+    "SimulateConfig",
+    "SplitConfig",
+    "Tracker",
+    "WorkersConfig",
+]

@@ -1,0 +1,89 @@
+"""Settings of the Macro-Encoder and its pretraining: Tables 8 and 9, lower halves."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sleepmami.config.training import EngineConfig, LoopConfig, OptimizerConfig, WorkersConfig
+from sleepmami.errors import ConfigError, require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MacroEncoderConfig:
+    """Table 8, lower half; the Mamba sizes are those of Gu & Dao's reference implementation."""
+
+    dim: int = 512
+    forward_depth: int = 2
+    backward_depth: int = 2
+    state_dim: int = 16  # N
+    conv_kernel: int = 4
+    expand: int = 2
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            require(value >= 1, f"model.{item.name}", value, ">= 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DGCLConfig:
+    """Demographic-guided contrastive learning, eqs. 4-6; defaults are Table 9."""
+
+    rho: float = 0.1  # softmax temperature over subject pairs, eq. 4
+    v: float = 0.5  # temperature of the demographic weights, eq. 4
+    lambda_sex: float = 1.0  # added to the distance when sexes differ, eq. 5
+    cycle_epochs: int = 180  # 90 minutes
+    include_self: bool = False  # whether k of eq. 4 runs over i itself: departures.md
+    reduction: Literal["mean", "sum"] = "mean"  # sum is the literal eq. 6
+
+    def __post_init__(self) -> None:
+        for name in ("rho", "v"):
+            require(getattr(self, name) > 0, f"dgcl.{name}", getattr(self, name), "> 0")
+        require(self.lambda_sex >= 0, "dgcl.lambda_sex", self.lambda_sex, ">= 0")
+        require(self.cycle_epochs >= 1, "dgcl.cycle_epochs", self.cycle_epochs, ">= 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MacroPretrainConfig:
+    """Macro-Encoder pretraining, Table 9 lower half."""
+
+    model: MacroEncoderConfig = field(default_factory=MacroEncoderConfig)
+    dgcl: DGCLConfig = field(default_factory=DGCLConfig)
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(learning_rate=1e-4, warmup_fraction=0.05)
+    )
+    batch_subjects: int = 40
+    max_epochs: int = 1080  # 540 minutes; longer nights train on their first max_epochs
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(num_passes=4, log_every=1, checkpoint_every=50)
+    )
+    engine: EngineConfig = field(default_factory=lambda: EngineConfig(micro_batch=20))
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+
+    def __post_init__(self) -> None:
+        # with two subjects and k != i, the softmax of eq. 4 has one term: the loss is always 0
+        require(self.batch_subjects >= 3, "batch_subjects", self.batch_subjects, ">= 3")
+        cycle = self.dgcl.cycle_epochs
+        require(
+            self.max_epochs >= cycle,
+            "max_epochs",
+            self.max_epochs,
+            f">= dgcl.cycle_epochs ({cycle})",
+        )
+        if self.loop.validate_every:
+            raise ConfigError(
+                f"loop.validate_every={self.loop.validate_every} has no effect on the "
+                "Macro-Encoder, which has no validation yet; set it to 0"
+            )
+        workers = self.workers.num_workers
+        if (
+            self.batch_subjects % workers
+            or self.batch_subjects // workers != self.engine.micro_batch
+        ):
+            raise ConfigError(
+                f"batch_subjects={self.batch_subjects} must be num_workers ({workers}) x "
+                f"engine.micro_batch ({self.engine.micro_batch}): the contrast runs over the whole "
+                "batch, so nothing accumulates"
+            )
