@@ -25,7 +25,7 @@ from sleepmami.training.batches import (
 from sleepmami.training.prefetch import prefetched
 from sleepmami.training.segment_order import Chunk, Rows, Runs, runs_of
 
-READ_ROWS = 256  # at once: more come into memory that is new each time, at twice the price
+READ_ROWS = 128  # at once: what they hold is then still in cache when it is copied
 READ_AHEAD = 4  # reads that `read_ahead` has ready or is at
 
 Read = tuple[Chunk, pa.Table]  # some or all of a chunk's `stored_rows`, in order
