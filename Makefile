@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test unit integration endurance check bench-ingest format openapi clean
+.PHONY: help setup demo test unit integration endurance object-store check bench-ingest format openapi clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +42,10 @@ integration: $(STAMP)  ## Ray, Train, Serve, jobs, and the walk end to end
 
 endurance: $(STAMP)  ## the long fault tests: fuzz, kills, flipped bytes
 	$(BIN)/pytest -m endurance tests
+
+object-store: $(STAMP)  ## the walk with every folder in an S3 server on this machine
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[s3test]'
+	$(BIN)/pytest -m endurance tests/endurance/test_object_store.py
 
 bench-ingest: $(STAMP)  ## ours against MNE and scipy, 15 minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
