@@ -52,9 +52,9 @@ STUDY = MacroPretrainConfig(  # a quarter as wide as Table 8, half as deep
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "shuffled": {},  # everybody has the age, sex and BMI of somebody else: the control
-    "age": {"dgcl.factors": ["age"], "dgcl.lambda_sex": 0.0},
+    "age": {"dgcl.factors": ["age"]},
     "sex": {"dgcl.factors": ["sex"]},
-    "bmi": {"dgcl.factors": ["bmi"], "dgcl.lambda_sex": 0.0},
+    "bmi": {"dgcl.factors": ["bmi"]},
     "age_sex": {"dgcl.factors": ["age", "sex"]},
     "include_self": {"dgcl.include_self": True},
     "sharp": {"dgcl.v": 0.1},
