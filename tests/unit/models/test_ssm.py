@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sleepmami.models import selective_scan as twin
 from sleepmami.models import ssm
-from sleepmami.models.ssm import Mamba, cuda_kernel, kernel_scan, selective_scan
+from sleepmami.models.ssm import Mamba, cuda_kernel, cuda_scan, selective_scan
 
 Scan = Callable[..., Tensor]
 
