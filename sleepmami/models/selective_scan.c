@@ -1,8 +1,11 @@
 /* The selective scan of ssm.py, forward and backward; selective_scan.py is its twin in torch.
  *
  * A task is one night and GROUP channels. It goes through the night CHUNK steps at a time, in each
- * chunk through its channels LANES at a time, with their STATES states in registers. The forward
- * pass stores the states before each chunk; the backward pass computes those in between again.
+ * chunk through its channels LANES at a time, and with those through their states TOGETHER at a time,
+ * which stay in registers over the chunk. What does not depend on the states is computed before, for
+ * all steps of the chunk: in the loop over time only what has to wait for the step before.
+ * The forward pass stores the states before each chunk; the backward pass computes those in between
+ * again.
  * Sums over nights and channels are made of parts whose size does not depend on the number of
  * threads, added in a fixed order, so that any number of threads gives the same bits.
  *
@@ -12,7 +15,13 @@
 
 #define BLOCKS (GROUP / LANES)
 #define LOG2_E 1.44269504f
-#define LN_2 0.69314718f
+#if STATES % 4 == 0
+#define TOGETHER 4
+#elif STATES % 2 == 0
+#define TOGETHER 2
+#else
+#define TOGETHER 1
+#endif
 
 struct sequence { /* of one row per step; numbers of a row lie side by side */
     const float *at;
@@ -49,37 +58,82 @@ static void clear_rows(float *to_BLI, const struct scan *s, ptrdiff_t night, ptr
         memset(to_BLI + (night * s->steps + t) * s->inner + channel, 0, sizeof(float) * count);
 }
 
+/* Where we are: one night, some steps, at most LANES channels. */
+struct place {
+    ptrdiff_t night, from, to, channel, count;
+};
+
+INLINE lanes get(const struct sequence *s, const struct place *p, ptrdiff_t t) {
+    return load(row(s, p->night, t) + p->channel, p->count);
+}
+INLINE void put(const struct scan *s, float *to_BLI, const struct place *p, ptrdiff_t t, lanes x) {
+    store(to_BLI + (p->night * s->steps + t) * s->inner + p->channel, x, p->count);
+}
+INLINE ptrdiff_t start_of(const struct scan *s, const struct place *p) { /* in starts_BKNI */
+    return (p->night * chunks_of(s) + p->from / CHUNK) * STATES * s->inner + p->channel;
+}
+
 /* --------------------------------------------------------------------------------- forward */
 
-static void forward_block(const struct scan *s, ptrdiff_t night, ptrdiff_t from, ptrdiff_t to,
-                          ptrdiff_t channel, ptrdiff_t count) {
-    float *state_N = s->state_BNI + night * STATES * s->inner + channel;
-    float *start_N = NULL;
-    if (s->starts_BKNI) {
-        ptrdiff_t chunk = night * chunks_of(s) + from / CHUNK;
-        start_N = s->starts_BKNI + chunk * STATES * s->inner + channel;
+struct steps { /* of one place; index 0 is its first step */
+    lanes u[CHUNK], step[CHUNK], drive[CHUNK], y[CHUNK];
+    lanes gate[CHUNK];  /* sigmoid(z) */
+    lanes slope[CHUNK]; /* of the softplus */
+};
+
+/* All of the steps that does not depend on the states. */
+INLINE void prepare(const struct scan *s, const struct place *p, struct steps *w) {
+    lanes skip = load(s->skip_I + p->channel, p->count);
+    lanes bias = load(s->bias_I + p->channel, p->count);
+    for (ptrdiff_t t = p->from, r = 0; t < p->to; t++, r++) {
+        lanes u = get(&s->u, p, t), x = get(&s->delta, p, t) + bias;
+        lanes e = exponential(-absolute(x)), step = softplus_from(x, e);
+        w->u[r] = u;
+        w->step[r] = step;
+        w->slope[r] = sigmoid_from(x, e);
+        w->drive[r] = step * u;
+        w->y[r] = skip * u;
+        w->gate[r] = sigmoid(get(&s->z, p, t));
     }
-    lanes h[STATES], a[STATES];
-    lanes skip = load(s->skip_I + channel, count), bias = load(s->bias_I + channel, count);
-    UNROLL(STATES) for (int n = 0; n < STATES; n++) {
-        a[n] = load(s->A_NI + n * s->inner + channel, count) * LOG2_E;
-        h[n] = load(state_N + n * s->inner, count);
-        if (start_N) store(start_N + n * s->inner, h[n], count);
-    }
-    for (ptrdiff_t t = from; t < to; t++) {
-        const float *B = row(&s->B, night, t), *C = row(&s->C, night, t);
-        lanes u = load(row(&s->u, night, t) + channel, count);
-        lanes z = load(row(&s->z, night, t) + channel, count);
-        lanes x = load(row(&s->delta, night, t) + channel, count) + bias;
-        lanes step = softplus_from(x, exponential(-absolute(x)));
-        lanes drive = step * u, y = skip * u;
-        UNROLL(STATES) for (int n = 0; n < STATES; n++) {
-            h[n] = power_of_2(step * a[n]) * h[n] + drive * B[n];
-            y += h[n] * C[n];
+}
+
+/* States n..n + TOGETHER - 1 over the steps, added to y; the states and decays are kept if wanted. */
+INLINE void advance(const struct scan *s, const struct place *p, struct steps *w, int n, lanes *h,
+                    lanes (*kept_h)[TOGETHER], lanes (*kept_decay)[TOGETHER]) {
+    lanes a[TOGETHER];
+    UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++)
+        a[i] = load(s->A_NI + (n + i) * s->inner + p->channel, p->count) * LOG2_E;
+    for (ptrdiff_t t = p->from, r = 0; t < p->to; t++, r++) {
+        const float *B = row(&s->B, p->night, t) + n, *C = row(&s->C, p->night, t) + n;
+        lanes step = w->step[r], drive = w->drive[r], y = w->y[r];
+        UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++) {
+            lanes decay = power_of_2(step * a[i]);
+            if (kept_h) kept_h[r][i] = h[i];
+            if (kept_decay) kept_decay[r][i] = decay;
+            h[i] = decay * h[i] + drive * B[i];
+            y += h[i] * C[i];
         }
-        store(s->out_BLI + (night * s->steps + t) * s->inner + channel, y * z * sigmoid(z), count);
+        w->y[r] = y;
     }
-    UNROLL(STATES) for (int n = 0; n < STATES; n++) store(state_N + n * s->inner, h[n], count);
+}
+
+static void forward_block(const struct scan *s, const struct place *p) {
+    struct steps w;
+    prepare(s, p, &w);
+    for (int n = 0; n < STATES; n += TOGETHER) {
+        float *state_NI = s->state_BNI + (p->night * STATES + n) * s->inner + p->channel;
+        lanes h[TOGETHER];
+        UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++) {
+            h[i] = load(state_NI + i * s->inner, p->count);
+            if (s->starts_BKNI)
+                store(s->starts_BKNI + start_of(s, p) + (n + i) * s->inner, h[i], p->count);
+        }
+        advance(s, p, &w, n, h, NULL, NULL);
+        UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++)
+            store(state_NI + i * s->inner, h[i], p->count);
+    }
+    for (ptrdiff_t t = p->from, r = 0; t < p->to; t++, r++)
+        put(s, s->out_BLI, p, t, w.y[r] * w.gate[r] * get(&s->z, p, t));
 }
 
 static void forward_task(const void *job, ptrdiff_t task, ptrdiff_t thread) {
@@ -88,9 +142,11 @@ static void forward_task(const void *job, ptrdiff_t task, ptrdiff_t thread) {
     ptrdiff_t end = smaller(first + GROUP, s->inner), length = length_of(s, night);
     (void)thread;
     for (ptrdiff_t from = 0; from < length; from += CHUNK)
-        for (ptrdiff_t channel = first; channel < end; channel += LANES)
-            forward_block(s, night, from, smaller(from + CHUNK, length), channel,
-                          smaller(LANES, end - channel));
+        for (ptrdiff_t channel = first; channel < end; channel += LANES) {
+            struct place p = {night, from, smaller(from + CHUNK, length), channel,
+                              smaller(LANES, end - channel)};
+            forward_block(s, &p);
+        }
     clear_rows(s->out_BLI, s, night, first, end - first);
 }
 
@@ -101,83 +157,77 @@ void scan_forward(const struct scan *s) {
 /* -------------------------------------------------------------------------------- backward */
 
 struct work { /* of one thread, for the chunk and the group that it is at */
-    lanes h[CHUNK + 1][STATES], decay[CHUNK][STATES];
-    lanes step[CHUNK], slope[CHUNK], y[CHUNK];
-    lanes B_gradient[CHUNK][STATES], C_gradient[CHUNK][STATES]; /* summed over blocks */
+    struct steps steps;
+    lanes h[CHUNK + 1][TOGETHER], decay[CHUNK][TOGETHER];
+    lanes y_gradient[CHUNK], step_gradient[CHUNK], drive_gradient[CHUNK];
+    lanes B_gradient[STATES][CHUNK], C_gradient[STATES][CHUNK]; /* summed over blocks */
     lanes carry[BLOCKS][STATES]; /* decay_{t+1} g_{t+1}, where g is the gradient of a state */
     lanes A_gradient[BLOCKS][STATES], skip_gradient[BLOCKS], bias_gradient[BLOCKS];
 };
 
 ptrdiff_t scan_scratch_bytes(void) { return sizeof(struct work); }
 
-/* What the forward pass computed in this chunk and block. */
-static void recompute(const struct scan *s, struct work *w, ptrdiff_t night, ptrdiff_t from,
-                      ptrdiff_t to, ptrdiff_t channel, ptrdiff_t count) {
-    ptrdiff_t chunk = night * chunks_of(s) + from / CHUNK;
-    const float *start_N = s->starts_BKNI + chunk * STATES * s->inner + channel;
-    lanes h[STATES], a[STATES];
-    lanes skip = load(s->skip_I + channel, count), bias = load(s->bias_I + channel, count);
-    UNROLL(STATES) for (int n = 0; n < STATES; n++) {
-        a[n] = load(s->A_NI + n * s->inner + channel, count) * LOG2_E;
-        w->h[0][n] = h[n] = load(start_N + n * s->inner, count);
+/* g_t = C_t y'_t + decay_{t+1} g_{t+1}, last step first, and what follows from it, for some states
+ * whose way through the chunk is in w. */
+INLINE void retreat(const struct scan *s, const struct place *p, struct work *w, int n, int block) {
+    lanes a[TOGETHER], carry[TOGETHER], A_gradient[TOGETHER], later[TOGETHER];
+    ptrdiff_t last = p->to - 1 - p->from;
+    UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++) {
+        a[i] = load(s->A_NI + (n + i) * s->inner + p->channel, p->count);
+        carry[i] = w->carry[block][n + i];
+        A_gradient[i] = w->A_gradient[block][n + i];
+        later[i] = w->h[last + 1][i];
     }
-    for (ptrdiff_t t = from, r = 0; t < to; t++, r++) {
-        const float *B = row(&s->B, night, t), *C = row(&s->C, night, t);
-        lanes u = load(row(&s->u, night, t) + channel, count);
-        lanes x = load(row(&s->delta, night, t) + channel, count) + bias;
-        lanes e = exponential(-absolute(x)), step = softplus_from(x, e);
-        lanes drive = step * u, y = skip * u;
-        UNROLL(STATES) for (int n = 0; n < STATES; n++) {
-            lanes decay = power_of_2(step * a[n]);
-            h[n] = decay * h[n] + drive * B[n];
-            y += h[n] * C[n];
-            w->decay[r][n] = decay;
-            w->h[r + 1][n] = h[n];
+    for (ptrdiff_t t = p->to - 1, r = last; r >= 0; t--, r--) {
+        const float *B = row(&s->B, p->night, t) + n, *C = row(&s->C, p->night, t) + n;
+        lanes y_gradient = w->y_gradient[r], step = w->steps.step[r], drive = w->steps.drive[r];
+        lanes step_gradient = w->step_gradient[r], drive_gradient = w->drive_gradient[r];
+        UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++) {
+            lanes g = carry[i] + y_gradient * C[i], h = w->h[r][i];
+            w->C_gradient[n + i][r] += later[i] * y_gradient;
+            w->B_gradient[n + i][r] += g * drive;
+            drive_gradient += g * B[i];
+            carry[i] = g * w->decay[r][i];
+            lanes exponent = carry[i] * h; /* gradient of step times A */
+            step_gradient += exponent * a[i];
+            A_gradient[i] += exponent * step;
+            later[i] = h;
         }
-        w->step[r] = step;
-        w->slope[r] = sigmoid_from(x, e);
-        w->y[r] = y;
+        w->step_gradient[r] = step_gradient;
+        w->drive_gradient[r] = drive_gradient;
+    }
+    UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++) {
+        w->carry[block][n + i] = carry[i];
+        w->A_gradient[block][n + i] = A_gradient[i];
     }
 }
 
-/* g_t = C_t y'_t + decay_{t+1} g_{t+1}, last step first, and all gradients that follow from it. */
-static void backward_block(const struct scan *s, struct work *w, ptrdiff_t night, ptrdiff_t from,
-                           ptrdiff_t to, ptrdiff_t channel, ptrdiff_t count, ptrdiff_t block) {
-    lanes carry[STATES];
-    lanes *A_gradient = w->A_gradient[block], a[STATES];
-    lanes skip = load(s->skip_I + channel, count);
+static void backward_block(const struct scan *s, struct work *w, const struct place *p, int block) {
+    struct steps *k = &w->steps;
+    prepare(s, p, k);
+    for (ptrdiff_t t = p->from, r = 0; t < p->to; t++, r++) {
+        w->y_gradient[r] = get(&s->gradient, p, t) * get(&s->z, p, t) * k->gate[r];
+        w->step_gradient[r] = w->drive_gradient[r] = (lanes){0.0f};
+    }
+    for (int n = 0; n < STATES; n += TOGETHER) {
+        lanes h[TOGETHER];
+        UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++)
+            h[i] = load(s->starts_BKNI + start_of(s, p) + (n + i) * s->inner, p->count);
+        advance(s, p, k, n, h, w->h, w->decay);
+        UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++) w->h[p->to - p->from][i] = h[i];
+        retreat(s, p, w, n, block);
+    }
+    lanes skip = load(s->skip_I + p->channel, p->count);
     lanes skip_gradient = w->skip_gradient[block], bias_gradient = w->bias_gradient[block];
-    UNROLL(STATES) for (int n = 0; n < STATES; n++) {
-        a[n] = load(s->A_NI + n * s->inner + channel, count);
-        carry[n] = w->carry[block][n];
+    for (ptrdiff_t t = p->to - 1, r = t - p->from; r >= 0; t--, r--) {
+        lanes z = get(&s->z, p, t), gate = k->gate[r], gradient = get(&s->gradient, p, t);
+        lanes delta = (w->step_gradient[r] + w->drive_gradient[r] * k->u[r]) * k->slope[r];
+        skip_gradient += w->y_gradient[r] * k->u[r];
+        bias_gradient += delta;
+        put(s, s->delta_gradient_BLI, p, t, delta);
+        put(s, s->u_gradient_BLI, p, t, w->drive_gradient[r] * k->step[r] + w->y_gradient[r] * skip);
+        put(s, s->z_gradient_BLI, p, t, gradient * k->y[r] * gate * (1.0f + z * (1.0f - gate)));
     }
-    for (ptrdiff_t t = to - 1, r = to - 1 - from; t >= from; t--, r--) {
-        const float *B = row(&s->B, night, t), *C = row(&s->C, night, t);
-        ptrdiff_t place = (night * s->steps + t) * s->inner + channel;
-        lanes gradient = load(row(&s->gradient, night, t) + channel, count);
-        lanes z = load(row(&s->z, night, t) + channel, count), gate = sigmoid(z);
-        lanes u = load(row(&s->u, night, t) + channel, count);
-        lanes y_gradient = gradient * z * gate, step = w->step[r], drive = step * u;
-        lanes step_gradient = {0.0f}, drive_gradient = {0.0f};
-        UNROLL(STATES) for (int n = 0; n < STATES; n++) {
-            lanes g = carry[n] + y_gradient * C[n];
-            w->C_gradient[r][n] += w->h[r + 1][n] * y_gradient;
-            w->B_gradient[r][n] += g * drive;
-            drive_gradient += g * B[n];
-            carry[n] = g * w->decay[r][n];
-            lanes exponent = carry[n] * w->h[r][n]; /* gradient of step times A */
-            step_gradient += exponent * a[n];
-            A_gradient[n] += exponent * step;
-        }
-        lanes delta_gradient = (step_gradient + drive_gradient * u) * w->slope[r];
-        skip_gradient += y_gradient * u;
-        bias_gradient += delta_gradient;
-        store(s->u_gradient_BLI + place, drive_gradient * step + y_gradient * skip, count);
-        store(s->delta_gradient_BLI + place, delta_gradient, count);
-        store(s->z_gradient_BLI + place,
-              gradient * w->y[r] * gate * (1.0f + z * (1.0f - gate)), count);
-    }
-    UNROLL(STATES) for (int n = 0; n < STATES; n++) w->carry[block][n] = carry[n];
     w->skip_gradient[block] = skip_gradient;
     w->bias_gradient[block] = bias_gradient;
 }
@@ -194,18 +244,18 @@ static void backward_task(const void *job, ptrdiff_t task, ptrdiff_t thread) {
     memset(w->skip_gradient, 0, sizeof w->skip_gradient);
     memset(w->bias_gradient, 0, sizeof w->bias_gradient);
     for (ptrdiff_t chunk = (length + CHUNK - 1) / CHUNK - 1; chunk >= 0; chunk--) {
-        ptrdiff_t from = chunk * CHUNK, to = smaller(from + CHUNK, length), block = 0;
+        ptrdiff_t from = chunk * CHUNK, to = smaller(from + CHUNK, length);
+        int block = 0;
         memset(w->B_gradient, 0, sizeof w->B_gradient);
         memset(w->C_gradient, 0, sizeof w->C_gradient);
         for (ptrdiff_t channel = first; channel < end; channel += LANES, block++) {
-            ptrdiff_t count = smaller(LANES, end - channel);
-            recompute(s, w, night, from, to, channel, count);
-            backward_block(s, w, night, from, to, channel, count, block);
+            struct place p = {night, from, to, channel, smaller(LANES, end - channel)};
+            backward_block(s, w, &p, block);
         }
         for (ptrdiff_t t = from; t < to; t++)
             for (int n = 0; n < STATES; n++) {
-                B_gradient_LN[t * STATES + n] = sum_of(w->B_gradient[t - from][n]);
-                C_gradient_LN[t * STATES + n] = sum_of(w->C_gradient[t - from][n]);
+                B_gradient_LN[t * STATES + n] = sum_of(w->B_gradient[n][t - from]);
+                C_gradient_LN[t * STATES + n] = sum_of(w->C_gradient[n][t - from]);
             }
     }
     for (ptrdiff_t channel = first, block = 0; channel < end; channel += LANES, block++) {
