@@ -73,6 +73,28 @@ INLINE ptrdiff_t start_of(const struct scan *s, const struct place *p) { /* in s
     return (p->night * chunks_of(s) + p->from / CHUNK) * STATES * s->inner + p->channel;
 }
 
+/* Rows that the next place will need. A night's rows lie pages apart, where no processor guesses the
+ * next one; asked for a little at a time during the arithmetic they cost nothing. */
+struct ahead {
+    int count;
+    struct sequence rows[8];
+};
+
+INLINE void look_ahead(struct ahead *a, const struct sequence *s, const struct place *next) {
+    a->rows[a->count++] = (struct sequence){row(s, next->night, next->from) + next->channel, 0,
+                                            s->per_step};
+}
+INLINE void look_ahead_out(struct ahead *a, const struct scan *s, const float *out_BLI,
+                           const struct place *next) {
+    struct sequence out = {out_BLI, s->steps * s->inner, s->inner};
+    look_ahead(a, &out, next);
+}
+/* Row r of every part-th sequence, so that the parts together ask for all. */
+INLINE void fetch(const struct ahead *a, int part, int parts, ptrdiff_t r) {
+    for (int i = part; i < a->count; i += parts)
+        __builtin_prefetch(a->rows[i].at + r * a->rows[i].per_step, 0, 2);
+}
+
 /* --------------------------------------------------------------------------------- forward */
 
 struct steps { /* of one place; index 0 is its first step */
@@ -98,14 +120,15 @@ INLINE void prepare(const struct scan *s, const struct place *p, struct steps *w
 }
 
 /* States n..n + TOGETHER - 1 over the steps, added to y; the states and decays are kept if wanted. */
-INLINE void advance(const struct scan *s, const struct place *p, struct steps *w, int n, lanes *h,
-                    lanes (*kept_h)[TOGETHER], lanes (*kept_decay)[TOGETHER]) {
+INLINE void advance(const struct scan *s, const struct place *p, const struct ahead *ahead,
+                    struct steps *w, int n, lanes *h, lanes (*kept_h)[TOGETHER], lanes (*kept_decay)[TOGETHER]) {
     lanes a[TOGETHER];
     UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++)
         a[i] = load(s->A_NI + (n + i) * s->inner + p->channel, p->count) * LOG2_E;
     for (ptrdiff_t t = p->from, r = 0; t < p->to; t++, r++) {
         const float *B = row(&s->B, p->night, t) + n, *C = row(&s->C, p->night, t) + n;
         lanes step = w->step[r], drive = w->drive[r], y = w->y[r];
+        fetch(ahead, n / TOGETHER, STATES / TOGETHER, r);
         UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++) {
             lanes decay = power_of_2(step * a[i]);
             if (kept_h) kept_h[r][i] = h[i];
@@ -117,8 +140,13 @@ INLINE void advance(const struct scan *s, const struct place *p, struct steps *w
     }
 }
 
-static void forward_block(const struct scan *s, const struct place *p) {
+static void forward_block(const struct scan *s, const struct place *p, const struct place *next) {
     struct steps w;
+    struct ahead ahead = {0};
+    look_ahead(&ahead, &s->u, next);
+    look_ahead(&ahead, &s->delta, next);
+    look_ahead(&ahead, &s->z, next);
+    look_ahead_out(&ahead, s, s->out_BLI, next);
     prepare(s, p, &w);
     for (int n = 0; n < STATES; n += TOGETHER) {
         float *state_NI = s->state_BNI + (p->night * STATES + n) * s->inner + p->channel;
@@ -128,7 +156,7 @@ static void forward_block(const struct scan *s, const struct place *p) {
             if (s->starts_BKNI)
                 store(s->starts_BKNI + start_of(s, p) + (n + i) * s->inner, h[i], p->count);
         }
-        advance(s, p, &w, n, h, NULL, NULL);
+        advance(s, p, &ahead, &w, n, h, NULL, NULL);
         UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++)
             store(state_NI + i * s->inner, h[i], p->count);
     }
@@ -145,7 +173,14 @@ static void forward_task(const void *job, ptrdiff_t task, ptrdiff_t thread) {
         for (ptrdiff_t channel = first; channel < end; channel += LANES) {
             struct place p = {night, from, smaller(from + CHUNK, length), channel,
                               smaller(LANES, end - channel)};
-            forward_block(s, &p);
+            struct place next = p;
+            if (channel + LANES < end) {
+                next.channel += LANES;
+            } else {
+                next.from += CHUNK;
+                next.channel = first;
+            }
+            forward_block(s, &p, &next);
         }
     clear_rows(s->out_BLI, s, night, first, end - first);
 }
@@ -202,8 +237,17 @@ INLINE void retreat(const struct scan *s, const struct place *p, struct work *w,
     }
 }
 
-static void backward_block(const struct scan *s, struct work *w, const struct place *p, int block) {
+static void backward_block(const struct scan *s, struct work *w, const struct place *p,
+                           const struct place *next, int block) {
     struct steps *k = &w->steps;
+    struct ahead ahead = {0};
+    look_ahead(&ahead, &s->u, next);
+    look_ahead(&ahead, &s->delta, next);
+    look_ahead(&ahead, &s->z, next);
+    look_ahead(&ahead, &s->gradient, next);
+    look_ahead_out(&ahead, s, s->u_gradient_BLI, next);
+    look_ahead_out(&ahead, s, s->delta_gradient_BLI, next);
+    look_ahead_out(&ahead, s, s->z_gradient_BLI, next);
     prepare(s, p, k);
     for (ptrdiff_t t = p->from, r = 0; t < p->to; t++, r++) {
         w->y_gradient[r] = get(&s->gradient, p, t) * get(&s->z, p, t) * k->gate[r];
@@ -213,7 +257,7 @@ static void backward_block(const struct scan *s, struct work *w, const struct pl
         lanes h[TOGETHER];
         UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++)
             h[i] = load(s->starts_BKNI + start_of(s, p) + (n + i) * s->inner, p->count);
-        advance(s, p, k, n, h, w->h, w->decay);
+        advance(s, p, &ahead, k, n, h, w->h, w->decay);
         UNROLL(TOGETHER) for (int i = 0; i < TOGETHER; i++) w->h[p->to - p->from][i] = h[i];
         retreat(s, p, w, n, block);
     }
@@ -250,7 +294,14 @@ static void backward_task(const void *job, ptrdiff_t task, ptrdiff_t thread) {
         memset(w->C_gradient, 0, sizeof w->C_gradient);
         for (ptrdiff_t channel = first; channel < end; channel += LANES, block++) {
             struct place p = {night, from, to, channel, smaller(LANES, end - channel)};
-            backward_block(s, w, &p, block);
+            struct place next = p;
+            if (channel + LANES < end) {
+                next.channel += LANES;
+            } else {
+                next.from -= CHUNK;
+                next.channel = first;
+            }
+            backward_block(s, w, &p, &next, block);
         }
         for (ptrdiff_t t = from; t < to; t++)
             for (int n = 0; n < STATES; n++) {
