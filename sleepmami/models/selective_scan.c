@@ -248,6 +248,8 @@ static void backward_block(const struct scan *s, struct work *w, const struct pl
     look_ahead_out(&ahead, s, s->u_gradient_BLI, next);
     look_ahead_out(&ahead, s, s->delta_gradient_BLI, next);
     look_ahead_out(&ahead, s, s->z_gradient_BLI, next);
+    struct sequence starts = {s->starts_BKNI + start_of(s, next), 0, s->inner};
+    ahead.rows[ahead.count++] = starts; /* STATES rows; those beyond do no harm */
     prepare(s, p, k);
     for (ptrdiff_t t = p->from, r = 0; t < p->to; t++, r++) {
         w->y_gradient[r] = get(&s->gradient, p, t) * get(&s->z, p, t) * k->gate[r];
