@@ -51,7 +51,9 @@ def load(source: str, **constants: int) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(compiled(compiler, source, constants, cache_folder())))
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "stderr", "") or error
-        _log.warning("%s does not compile or load, its layers run as plain torch: %s", source, reason)
+        _log.warning(
+            "%s does not compile or load, its layers run as plain torch: %s", source, reason
+        )
         return None
 
 

@@ -18,7 +18,9 @@ from sleepmami.models import compiled_c
 from sleepmami.models.cpu_kernels import has_memory, rows_side_by_side
 from sleepmami.models.selective_scan import ScanInputs, ScanOutput
 
-CHUNK = 16  # steps between the states that the forward pass stores; a chunk then fits the first cache
+CHUNK = (
+    16  # steps between the states that the forward pass stores; a chunk then fits the first cache
+)
 GROUP = 256  # channels of a task; more tasks than threads even for one night of the paper's width
 POINTERS = ("A_NI", "skip_I", "bias_I", "length_B", "state_BNI", "starts_BKNI", "out_BLI")
 GRADIENT_POINTERS = (

@@ -215,7 +215,9 @@ def cuda_scan(kernel: Kernel, inputs: ScanInputs, length_B: Tensor | None) -> Sc
     u, delta, B, C, z = (t.transpose(1, 2) for t in inputs[:5])
     options = {"z": z, "delta_bias": inputs.bias_I, "delta_softplus": True}
     A_IN = inputs.A_NI.t().contiguous()
-    out_BIL, state_BIN = kernel(u, delta, A_IN, B, C, inputs.skip_I, **options, return_last_state=True)
+    out_BIL, state_BIN = kernel(
+        u, delta, A_IN, B, C, inputs.skip_I, **options, return_last_state=True
+    )
     out_BLI = out_BIL.transpose(1, 2)
     if length_B is not None:
         out_BLI = out_BLI.masked_fill(inputs.outside(length_B), 0)

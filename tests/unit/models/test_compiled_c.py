@@ -94,9 +94,12 @@ def test_constants_and_headers_make_another_library(
 
 @needs_compiler
 def test_many_processes_may_compile_at_once(tmp_path: Path) -> None:
+    (tmp_path / "answer.c").write_text("int answer(void) { return 42; }\n")
     program = (
+        "import pathlib\n"
         "from sleepmami.models import compiled_c\n"
-        f"print(compiled_c.load({SOURCE!r}).swiglu_forward_f32 is not None)\n"
+        f"compiled_c.FOLDER = pathlib.Path({str(tmp_path)!r})\n"
+        "print(compiled_c.load('answer.c').answer())\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, "-c", program]
@@ -104,7 +107,7 @@ def test_many_processes_may_compile_at_once(tmp_path: Path) -> None:
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    assert [process.communicate()[0] for process in running] == ["True\n"] * 4
+    assert [process.communicate()[0] for process in running] == ["42\n"] * 4
     assert len(list((tmp_path / "sleepmami").iterdir())) == 1  # and nothing half made beside it
 
 
