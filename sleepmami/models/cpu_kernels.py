@@ -37,7 +37,7 @@ def has_memory(tensor: Tensor) -> bool:
 
 
 def rows_side_by_side(tensor_BLX: Tensor) -> Tensor:
-    """The tensor itself if the numbers of each row lie side by side, as in any chunk; else a copy."""
+    """The tensor itself where the numbers of a row lie side by side, as in a chunk; else a copy."""
     fits = tensor_BLX.stride(2) == 1 or tensor_BLX.shape[2] == 1
     return tensor_BLX if fits else tensor_BLX.contiguous()
 

@@ -1,7 +1,7 @@
 """The selective scan in plain torch: the twin of selective_scan.c, on any device and in float64.
 
-Shapes: B nights, L epochs, I inner channels, N states; inside, T steps of one chunk, time first, and
-K chunks of a night. The recurrence is in the docstring of ssm.py.
+Shapes: B nights, L epochs, I inner channels, N states; inside, T steps of one chunk, time first,
+and K chunks of a night. The recurrence is in the docstring of ssm.py.
 """
 
 from __future__ import annotations

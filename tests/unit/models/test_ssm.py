@@ -2,6 +2,7 @@
 
 import math
 import sys
+from itertools import pairwise
 from types import ModuleType
 
 import pytest
@@ -100,7 +101,7 @@ def test_every_position_sees_the_first() -> None:
 
 def in_pieces(layer: Mamba, hidden: Tensor, cuts: list[int]) -> tuple[Tensor, MambaState]:
     state, parts, edges = None, [], [0, *cuts, hidden.shape[1]]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         out, state = layer.resume(hidden[:, start:stop], state)
         parts.append(out)
     assert state is not None
