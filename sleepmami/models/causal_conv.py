@@ -77,6 +77,9 @@ class _Conv(ctypes.Structure):
     @classmethod
     def of(cls, x_BLI: Tensor, weight_KI: Tensor, bias_I: Tensor, tail_BKI: Tensor) -> _Conv:
         nights, steps, inner = x_BLI.shape
+        taps = len(weight_KI)
+        assert tail_BKI.shape == (nights, taps - 1, inner), "C would read what is not there"
+        assert weight_KI.shape[1:] == bias_I.shape == (inner,)
         return cls(
             x_BLI=x_BLI.data_ptr(),
             tail_BKI=tail_BKI.data_ptr(),

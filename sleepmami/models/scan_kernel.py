@@ -64,6 +64,10 @@ class _Scan(ctypes.Structure):
     def of(cls, inputs: ScanInputs, length_B: Tensor | None) -> _Scan:
         u, delta, B, C, z, A, skip, bias = inputs
         nights, steps, inner = u.shape
+        assert u.shape == delta.shape == z.shape, "C would read what is not there"
+        assert B.shape == C.shape == (nights, steps, len(A))
+        assert A.shape[1:] == skip.shape == bias.shape == (inner,)
+        assert length_B is None or length_B.shape == (nights,)
         scan = cls(nights=nights, steps=steps, inner=inner, threads=torch.get_num_threads())
         for name, sequence in {"u": u, "delta": delta, "z": z, "B": B, "C": C}.items():
             setattr(scan, name, _Sequence.of(sequence))
@@ -87,6 +91,9 @@ def usable(inputs: ScanInputs) -> bool:
 
 def kernel_scan(inputs: ScanInputs, state_BNI: Tensor, length_B: Tensor | None) -> ScanOutput:
     """`selective_scan.plain_scan` by the C kernel; ask `usable` first."""
+    if length_B is not None:
+        length_B = length_B.to("cpu", torch.int64).contiguous()
+    assert state_BNI.shape == (len(inputs.u_BLI), *inputs.A_NI.shape)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         found = _KernelScan.apply(length_B, state_BNI, *inputs)  # type: ignore[no-untyped-call]  # torch gives no types
         return ScanOutput(*cast(tuple[Tensor, Tensor], found))

@@ -48,7 +48,8 @@ INLINE const float *row(const struct sequence *s, ptrdiff_t night, ptrdiff_t ste
 INLINE ptrdiff_t groups_of(const struct scan *s) { return (s->inner + GROUP - 1) / GROUP; }
 INLINE ptrdiff_t chunks_of(const struct scan *s) { return (s->steps + CHUNK - 1) / CHUNK; }
 INLINE ptrdiff_t length_of(const struct scan *s, ptrdiff_t night) {
-    return s->length_B ? (ptrdiff_t)s->length_B[night] : s->steps;
+    ptrdiff_t length = s->length_B ? (ptrdiff_t)s->length_B[night] : s->steps;
+    return length < 0 ? 0 : smaller(length, s->steps); /* never outside of what is there */
 }
 
 /* Rows of padding: zeros. */

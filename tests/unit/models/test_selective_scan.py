@@ -227,6 +227,18 @@ def test_what_comes_after_a_nights_end_neither_enters_nor_changes(
 
 
 @pytest.mark.parametrize("kernel", KERNEL_WAYS)
+def test_a_length_beyond_what_is_there_is_all_of_it(
+    monkeypatch: pytest.MonkeyPatch, kernel: bool
+) -> None:
+    choose(monkeypatch, kernel=kernel)
+    inputs = scan_inputs(3, 20, dtype=F32)
+    found = selective_scan(*inputs, None, torch.tensor([10**6, -5, 20], dtype=torch.int32))
+    expected = selective_scan(*inputs, None, torch.tensor([20, 0, 20]))
+    assert torch.equal(found.out_BLI, expected.out_BLI)
+    assert torch.equal(found.state_BNI, expected.state_BNI)
+
+
+@pytest.mark.parametrize("kernel", KERNEL_WAYS)
 def test_backward_keeps_one_state_per_chunk(monkeypatch: pytest.MonkeyPatch, kernel: bool) -> None:
     choose(monkeypatch, kernel=kernel)
     inputs = scan_inputs(2, 320, inner=6, states=8, dtype=F32)
