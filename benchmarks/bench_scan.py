@@ -56,11 +56,13 @@ def measure(batches: list[int], rounds: int) -> dict[str, Any]:
     for nights in batches:
         runs: dict[str, list[dict[str, float]]] = {}
         works = contestants(nights, device)
-        for number in range(rounds + 1):
+        given = {length: random_inputs(nights, length, device) for _, length in works.values()}
+        for scan, _ in works.values():
+            warm_up(scan, device)
+        for _ in range(rounds):
             for name, (scan, length) in works.items():
-                run = one_run(scan, nights, length, device)
-                if number:  # the first compiles and fills caches
-                    runs.setdefault(name, []).append(run)
+                runs.setdefault(name, []).append(one_run(scan, given[length], device))
+        del given  # memory is measured in other processes
         for name, (_, length) in works.items():
             seconds = {k: statistics.median(run[k] for run in runs[name]) for k in runs[name][0]}
             memory = peak_memory_gb(name, nights, device)
@@ -125,10 +127,15 @@ def random_inputs(nights: int, length: int, device: torch.device) -> ScanInputs:
     return ScanInputs(*(t.detach().requires_grad_() for t in tensors))
 
 
-def one_run(scan: Scan, nights: int, length: int, device: torch.device) -> dict[str, float]:
+def warm_up(scan: Scan, device: torch.device) -> None:
+    """Compile and load what there is to compile and load."""
+    tiny = random_inputs(1, 2, device)
+    torch.autograd.grad(scan(tiny).sum(), tiny)
+
+
+def one_run(scan: Scan, inputs: ScanInputs, device: torch.device) -> dict[str, float]:
     """Seconds of a forward pass without gradients, and of one with its backward pass."""
-    inputs = random_inputs(nights, length, device)
-    gradient_BLI = torch.randn(nights, length, INNER, device=device)
+    gradient_BLI = inputs.u_BLI.detach()
 
     def forward() -> None:
         with torch.no_grad():
@@ -154,10 +161,9 @@ def _memory_of_run(what: tuple[str, int, str]) -> float:
     device = torch.device(kind)
     torch.set_num_threads(1)
     scan, length = contestants(nights, device)[name]
-    tiny = random_inputs(1, 2, device)
-    torch.autograd.grad(scan(tiny).sum(), tiny)  # compiles, loads, warms
+    warm_up(scan, device)
     inputs = random_inputs(nights, length, device)
-    gradient_BLI = torch.randn(nights, length, INNER, device=device)
+    gradient_BLI = inputs.u_BLI.detach()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
