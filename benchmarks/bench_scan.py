@@ -1,6 +1,6 @@
 """What the selective scan costs: our kernels against scans in plain torch, and mamba_ssm on a GPU.
 
-One torch thread, one process for each measurement of memory, contestants in turns (README.md).
+One torch thread, memory in a process of its own, contestants in turns (README.md).
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def measure(batches: list[int], rounds: int) -> dict[str, Any]:
     load_start, started = os.getloadavg(), datetime.now(UTC)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
+    pool = multiprocessing.get_context("spawn").Pool(1)  # it gives freed memory back at once
     for nights in batches:
         runs: dict[str, list[dict[str, float]]] = {}
         works = contestants(nights, device)
@@ -65,9 +66,11 @@ def measure(batches: list[int], rounds: int) -> dict[str, Any]:
         del given  # memory is measured in other processes
         for name, (_, length) in works.items():
             seconds = {k: statistics.median(run[k] for run in runs[name]) for k in runs[name][0]}
-            memory = peak_memory_gb(name, nights, device)
+            memory = pool.apply(peak_memory_gb, (name, nights, device.type))
             row = {"contestant": name, "nights": nights, "length": length}
             rows.append(row | seconds | {"peak_memory_gb": memory})
+    pool.close()
+    pool.join()
     return headline(rows, device) | {
         "rows": rows,
         "rounds": rounds,
@@ -148,16 +151,8 @@ def one_run(scan: Scan, inputs: ScanInputs, device: torch.device) -> dict[str, f
     return {"forward_s": forward_s, "forward_backward_s": busy_s(*timed(both, device), device)}
 
 
-def peak_memory_gb(name: str, nights: int, device: torch.device) -> float:
-    """What forward and backward take beyond inputs and output gradient, in a process of its own."""
-    if device.type == "cuda":
-        return _memory_of_run((name, nights, device.type))
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_memory_of_run, ((name, nights, device.type),))
-
-
-def _memory_of_run(what: tuple[str, int, str]) -> float:
-    name, nights, kind = what
+def peak_memory_gb(name: str, nights: int, kind: str) -> float:
+    """What forward and backward take beyond inputs and output gradient, in another process."""
     device = torch.device(kind)
     torch.set_num_threads(1)
     scan, length = contestants(nights, device)[name]
