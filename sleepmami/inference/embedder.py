@@ -196,6 +196,7 @@ class Embedder:
                 torch.from_numpy(epochs.modality_valid_LM)[None].to(self.device),
                 torch.tensor([night.num_epochs], device=self.device),
                 cycle_epochs=self.bundle.macro.dgcl.cycle_epochs,
+                partial_cycle=self.bundle.macro.dgcl.partial_cycle,
             )
         return NightEmbedding(
             micro=epochs.micro_LMD.reshape(night.num_epochs, -1),
