@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.presets import tiny
 from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch, SegmentBatch
-from sleepmami.training.engine import Engine, build_engine
+from sleepmami.training.engine import Batch, Engine, Objective, build_engine
 from sleepmami.training.loop import Schedule, run
 from sleepmami.training.macro_objective import MacroObjective
 from sleepmami.training.micro_validation import validate_micro
@@ -84,6 +84,23 @@ def night_rows(seed: int) -> MacroBatch:
         age_B=share(torch.randn(ROWS, generator=generator)),
         bmi_B=share(torch.randn(ROWS, generator=generator)),
         female_B=share(torch.tensor([True, False, True, True])),
+    )
+
+
+def strange_night_rows(seed: int) -> MacroBatch:
+    """Nights of which little is known, longer than `max_epochs` on one worker, padded on each."""
+    batch = night_rows(seed)
+    length_B = share(torch.tensor([3, 5, 12, 20]))
+    generator = torch.Generator().manual_seed(seed + 100)
+    micro_BLMD = share(torch.randn(ROWS, 20, 6, 8, generator=generator))
+    longest = int(length_B.max())
+    return batch._replace(
+        micro_BLMD=micro_BLMD[:, :longest],
+        modality_valid_BLM=torch.ones(len(length_B), longest, 6, dtype=torch.bool),
+        length_B=length_B,
+        age_B=share(torch.tensor([torch.nan, 0.5, -1.0, 2.0])),
+        bmi_B=share(torch.tensor([0.3, torch.nan, -0.4, 1.0])),
+        female_B=share(torch.tensor([1.0, 0.0, torch.nan, 1.0])),
     )
 
 
@@ -160,18 +177,27 @@ def train_and_restart(engine: Engine, resumed: Engine, folder: Path) -> None:
         each.train_step([segment_rows(2)])
 
 
-def macro_objective() -> MacroObjective:
+def macro_objective(dgcl: DGCLConfig) -> MacroObjective:
     torch.manual_seed(0)
     model = MacroEncoderConfig(dim=8, forward_depth=1, backward_depth=1, state_dim=4)
-    config = MacroPretrainConfig(model=model, dgcl=DGCLConfig(cycle_epochs=4), max_epochs=12)
+    config = MacroPretrainConfig(model=model, dgcl=dgcl, max_epochs=12)
     return MacroObjective(MacroEncoder(model, 8), config)
+
+
+MACRO_DGCL = DGCLConfig(cycle_epochs=4)
+STRANGE_DGCL = DGCLConfig(cycle_epochs=4, missing="available", partial_cycle="last")
+STAGES: dict[str, tuple[Callable[[], Objective], Callable[[int], Batch]]] = {
+    "micro": (micro_objective, segment_rows),
+    "macro": (partial(macro_objective, MACRO_DGCL), night_rows),
+    "macro_strange": (partial(macro_objective, STRANGE_DGCL), strange_night_rows),
+}
 
 
 def train(which: str, num_steps: int = 2) -> dict[str, Any]:
     """Gradients of the first step, metrics of the last (means over workers) and the weights."""
-    micro = which == "micro"
-    objective = micro_objective() if micro else macro_objective()
-    batches = [segment_rows(step) if micro else night_rows(step) for step in range(num_steps)]
+    make_objective, rows = STAGES[which]
+    objective = make_objective()
+    batches = [rows(step) for step in range(num_steps)]
     loss, _ = objective(batches[0], 0, collectives.rank())
     loss.backward()
     gradients = {
@@ -184,7 +210,12 @@ def train(which: str, num_steps: int = 2) -> dict[str, Any]:
     for batch in batches:
         metrics = engine.train_step([batch])
     means = {name: collectives.mean_over_workers(value) for name, value in metrics.items()}
-    return {"gradients": gradients, "metrics": means, "weights": objective.state_dict()}
+    return {
+        "loss": loss.item(),
+        "gradients": gradients,
+        "metrics": means,
+        "weights": objective.state_dict(),
+    }
 
 
 def gather() -> dict[str, Any]:
@@ -258,8 +289,7 @@ def work(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     seen = {
         "gather": gather(),
-        "micro": train("micro"),
-        "macro": train("macro"),
+        **{which: train(which) for which in STAGES},
         "poisoned": poisoned_run(),
         "uneven": uneven_run(),
         "accumulated": {count: accumulated(micro_objective(), count) for count in (1, 2)},
