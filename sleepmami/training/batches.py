@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sleepmami.config import FACTORS, Crop, Factor
+from sleepmami.config import Crop, Factor
 from sleepmami.errors import TrainingError
 from sleepmami.psg import (
     MODALITIES,
@@ -231,7 +231,7 @@ def macro_batch(
     max_epochs: int,
     *,
     crop: Crop = "ends",
-    needed: Collection[Factor] = FACTORS,
+    needed: Collection[Factor] = (),
 ) -> MacroBatch:
     """Nights -> one padded batch.
 
@@ -242,7 +242,7 @@ def macro_batch(
         crop: of a longer night, "start" keeps the first `max_epochs` epochs; "ends" all that is
             within `max_epochs` of its start or of its end, for an encoder that is told
             `max_epochs`.
-        needed: what must be known of each night.
+        needed: what must be known of each night; what is not is NaN.
 
     Raises:
         TrainingError: a night without something needed (Appendix C leaves such records out before

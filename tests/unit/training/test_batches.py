@@ -6,7 +6,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sleepmami.config import Factor
+from sleepmami.config import FACTORS, Factor
 from sleepmami.errors import TrainingError
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ, Modality, Night
 from sleepmami.tables import lance_io
@@ -270,13 +270,15 @@ def test_a_night_without_a_needed_factor_is_named(name: Factor, column: str) -> 
     night = micro_night(3, **{column: None})
     with pytest.raises(TrainingError, match=f"night-3: found no {name}; expected .*: {name}"):
         macro_batch([night], STATISTICS, max_epochs=10, needed=(name,))
+    with pytest.raises(TrainingError, match=f"found no {name}; expected .*: age, sex, bmi"):
+        macro_batch([night], STATISTICS, max_epochs=10, needed=FACTORS)
     others = [other for other, _ in FACTOR_COLUMNS if other != name]
     assert macro_batch([night], STATISTICS, max_epochs=10, needed=others).num_rows == 1
 
 
 def test_what_is_unknown_is_nan_and_nothing_else_is() -> None:
     nights = [micro_night(3, age_years=None, bmi=None), micro_night(3, sex=None)]
-    batch = macro_batch(nights, STATISTICS, max_epochs=10, needed=())
+    batch = macro_batch(nights, STATISTICS, max_epochs=10)
     assert batch.age_B.isnan().tolist() == [True, False]
     assert batch.bmi_B.isnan().tolist() == [True, False]
     assert batch.female_B.isnan().tolist() == [False, True]
