@@ -177,18 +177,20 @@ def train_and_restart(engine: Engine, resumed: Engine, folder: Path) -> None:
         each.train_step([segment_rows(2)])
 
 
-def macro_objective(dgcl: DGCLConfig) -> MacroObjective:
+MACRO_DGCL = DGCLConfig(cycle_epochs=4)
+STRANGE_DGCL = DGCLConfig(cycle_epochs=4, missing="available", partial_cycle="last")
+
+
+def macro_objective(dgcl: DGCLConfig = MACRO_DGCL) -> MacroObjective:
     torch.manual_seed(0)
     model = MacroEncoderConfig(dim=8, forward_depth=1, backward_depth=1, state_dim=4)
     config = MacroPretrainConfig(model=model, dgcl=dgcl, max_epochs=12)
     return MacroObjective(MacroEncoder(model, 8), config)
 
 
-MACRO_DGCL = DGCLConfig(cycle_epochs=4)
-STRANGE_DGCL = DGCLConfig(cycle_epochs=4, missing="available", partial_cycle="last")
 STAGES: dict[str, tuple[Callable[[], Objective], Callable[[int], Batch]]] = {
     "micro": (micro_objective, segment_rows),
-    "macro": (partial(macro_objective, MACRO_DGCL), night_rows),
+    "macro": (macro_objective, night_rows),
     "macro_strange": (partial(macro_objective, STRANGE_DGCL), strange_night_rows),
 }
 
