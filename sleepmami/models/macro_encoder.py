@@ -67,6 +67,9 @@ class MambaBlock(nn.Module):
     def forward(self, hidden_BLD: Tensor) -> Tensor:
         """[B, L, D] to [B, L, D]; causal."""
         update_BLD: Tensor = self.mamba(self.pre_norm(hidden_BLD))
+        return self._join(hidden_BLD, update_BLD)
+
+    def _join(self, hidden_BLD: Tensor, update_BLD: Tensor) -> Tensor:
         if self._norm_update:
             return hidden_BLD + cast(Tensor, self.post_norm(update_BLD))
         return cast(Tensor, self.post_norm(hidden_BLD + update_BLD))
@@ -107,17 +110,22 @@ class MacroEncoder(nn.Module):
             max_epochs: the forward stack reads no more than the first, the backward stack no more
                 than the last of each night; None reads all.
         """
+        hidden_BLD = self._project(micro_BLMD, modality_valid_BLM, length_B)
+        return MacroOutput(
+            forward_BLD=self.forward_stack(hidden_BLD[:, :max_epochs]),
+            backward_BLD=self.backward_stack(reverse_nights(hidden_BLD, length_B)[:, :max_epochs]),
+        )
+
+    def _project(self, micro_BLMD: Tensor, modality_valid_BLM: Tensor, length_B: Tensor) -> Tensor:
+        """What both stacks read [B, L, D]; learned vectors where there is no embedding."""
         inside_BL = torch.arange(micro_BLMD.shape[1], device=length_B.device) < length_B[:, None]
         known_BLM = modality_valid_BLM & inside_BL.unsqueeze(2)
         micro_BLMD = micro_BLMD.to(self.missing_MD.dtype)  # tables hold float16
         if self._mean:
             micro_BLMD, known_BLM = _mean_of_known(micro_BLMD, known_BLM)
         input_BLMD = torch.where(known_BLM.unsqueeze(3), micro_BLMD, self.missing_MD)
-        hidden_BLD = self.projection(input_BLMD.flatten(2))
-        return MacroOutput(
-            forward_BLD=self.forward_stack(hidden_BLD[:, :max_epochs]),
-            backward_BLD=self.backward_stack(reverse_nights(hidden_BLD, length_B)[:, :max_epochs]),
-        )
+        hidden_BLD: Tensor = self.projection(input_BLMD.flatten(2))
+        return hidden_BLD
 
     def embed(
         self,
@@ -213,5 +221,5 @@ def _mean_of_known(micro_BLMD: Tensor, known_BLM: Tensor) -> tuple[Tensor, Tenso
 def _stack(config: MacroEncoderConfig, depth: int) -> nn.Sequential:
     blocks = [MambaBlock(config) for _ in range(depth)]
     if config.post_norm == "residual":  # the last block's PostNorm ends the stack
-        return nn.Sequential(*blocks)
+        return nn.Sequential(*blocks, nn.Identity())
     return nn.Sequential(*blocks, nn.RMSNorm(config.dim, eps=NORM_EPS))
