@@ -15,7 +15,7 @@ from typing import Literal
 REQUIRED = ("numpy", "scipy", "pyarrow", "pyedflib", "typer", "rich", "httpx")
 DISTRIBUTED = ("torch", "ray", "pylance", "deepspeed", "safetensors", "fastapi", "matplotlib")
 GPU = ("mamba-ssm", "causal-conv1d", "flash-attn")
-COMPILERS = ("cc", "gcc", "clang")  # those of sleepmami.models.cpu_kernels, which imports torch
+COMPILERS = ("cc", "gcc", "clang")  # those of sleepmami.models.compiled_c
 MIN_MEMORY_GIB = 8
 MIN_DISK_GIB = 5
 

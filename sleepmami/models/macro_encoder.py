@@ -16,13 +16,14 @@ of which ends the stack); the night's vector is the mean over the states at the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from sleepmami.config import MacroEncoderConfig, PartialCycle, half_cycle
-from sleepmami.models.ssm import Mamba
+from sleepmami.models.ssm import Mamba, MambaState
 from sleepmami.psg import CYCLE_EPOCHS, MODALITIES
 
 NORM_EPS = 1e-6
@@ -73,6 +74,13 @@ class MambaBlock(nn.Module):
         if self._norm_update:
             return hidden_BLD + cast(Tensor, self.post_norm(update_BLD))
         return cast(Tensor, self.post_norm(hidden_BLD + update_BLD))
+
+    def resume(
+        self, hidden_BLD: Tensor, state: MambaState | None, length_B: Tensor
+    ) -> tuple[Tensor, MambaState]:
+        """`forward` on the next piece of each night: `Mamba.resume`."""
+        update_BLD, state = self.mamba.resume(self.pre_norm(hidden_BLD), state, length_B)
+        return self._join(hidden_BLD, update_BLD), state
 
 
 class MacroEncoder(nn.Module):
@@ -126,6 +134,45 @@ class MacroEncoder(nn.Module):
         input_BLMD = torch.where(known_BLM.unsqueeze(3), micro_BLMD, self.missing_MD)
         hidden_BLD: Tensor = self.projection(input_BLMD.flatten(2))
         return hidden_BLD
+
+    def forward_piece(
+        self,
+        micro_BLMD: Tensor,
+        modality_valid_BLM: Tensor,
+        length_B: Tensor,
+        states: Sequence[MambaState] | None = None,
+    ) -> tuple[Tensor, list[MambaState]]:
+        """The forward stack's states of the next piece of each night, while it is being recorded.
+
+        The pieces side by side are `forward`'s `forward_BLD`, however the night is cut. The
+        backward stack has no such method: it reads from the end and needs the whole night.
+
+        Args:
+            micro_BLMD: micro embeddings of the piece.
+            modality_valid_BLM: bool, where `micro_BLMD` holds an embedding.
+            length_B: epochs of the piece in each night, 0..L.
+            states: what the piece before gave, one per block; None at the start of the nights.
+
+        Returns:
+            forward_BLD [B, L, dim], whose rows of padding mean nothing, and the next `states`.
+
+        Raises:
+            ValueError: there are not as many states as blocks, or one does not fit.
+        """
+        *blocks, norm = self.forward_stack
+        if states is not None and len(states) != len(blocks):
+            raise ValueError(
+                f"found {len(states)} states, expected one for each of {len(blocks)} blocks"
+            )
+        hidden_BLD = self._project(micro_BLMD, modality_valid_BLM, length_B)
+        last = []
+        for index, block in enumerate(blocks):
+            assert isinstance(block, MambaBlock)
+            hidden_BLD, after = block.resume(
+                hidden_BLD, states[index] if states else None, length_B
+            )
+            last.append(after)
+        return norm(hidden_BLD), last
 
     def embed(
         self,

@@ -1,5 +1,7 @@
 """The Macro-Encoder: direction, padding, missing modalities, cycles and the night vector."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -87,6 +89,32 @@ def test_a_change_is_seen_forward_from_it_on_and_backward_up_to_it(encoder: Macr
     forward_L, backward_L = changed_LD[:, :16].any(1), changed_LD[:, 16:].any(1)
     assert forward_L.tolist() == [t >= 30 for t in range(50)]
     assert backward_L.tolist() == [t <= 30 for t in range(50)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize("cuts", [[25], [1, 2, 3], [3, 40]])
+def test_forward_states_of_a_night_in_pieces_are_those_of_the_night(
+    encoder: MacroEncoder, cuts: list[int], dtype: torch.dtype, tolerance: float
+) -> None:
+    encoder.to(dtype)
+    micro, valid, length = nights(50, 30)
+    whole = encoder(micro, valid, length).forward_BLD
+    states, parts, edges = None, [], [0, *cuts, 50]
+    for start, stop in pairwise(edges):
+        piece = (micro[:, start:stop], valid[:, start:stop])
+        length_of_piece = (length - start).clamp(0, stop - start)
+        part, states = encoder.forward_piece(*piece, length_of_piece, states)
+        parts.append(part)
+    forward = torch.cat(parts, 1)
+    for found, expected in ((forward[0], whole[0]), (forward[1, :30], whole[1, :30])):
+        assert (found - expected).norm() < tolerance * expected.norm()
+
+
+def test_a_piece_wants_a_state_for_each_block(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(5)
+    _, states = encoder.forward_piece(micro, valid, length)
+    with pytest.raises(ValueError, match="found 1 states, expected one for each of 2 blocks"):
+        encoder.forward_piece(micro, valid, length, states[:1])
 
 
 def test_content_of_a_missing_modality_has_exactly_no_effect(encoder: MacroEncoder) -> None:

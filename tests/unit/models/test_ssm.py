@@ -1,8 +1,8 @@
-"""The selective scan against a naive loop, and the layer against mamba_ssm's conventions."""
+"""The Mamba layer against mamba_ssm's conventions, and nights that come in pieces."""
 
 import math
 import sys
-from collections.abc import Callable
+from itertools import pairwise
 from types import ModuleType
 
 import pytest
@@ -11,132 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sleepmami.models import ssm
-from sleepmami.models.ssm import Mamba, cuda_kernel, kernel_scan, selective_scan
-
-Scan = Callable[..., Tensor]
-
-
-def naive_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor, z: Tensor, bias: Tensor) -> Tensor:  # fmt: skip
-    step = F.softplus(delta + bias)
-    h = torch.zeros(len(u), *A.shape, dtype=u.dtype)
-    out = []
-    for t in range(u.shape[1]):
-        s_t = step[:, t, :, None]
-        h = torch.exp(s_t * A) * h + s_t * u[:, t, :, None] * B[:, t, None, :]
-        out.append((h * C[:, t, None, :]).sum(-1) + skip * u[:, t])
-    return torch.stack(out, 1) * F.silu(z)
-
-
-def scan_inputs(nights: int, length: int, inner: int = 6, states: int = 3, step: float = 0.0, dtype: torch.dtype = torch.float64) -> list[Tensor]:  # fmt: skip
-    generator = torch.Generator().manual_seed(length)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    u, delta, z = (draw(nights, length, inner) for _ in range(3))
-    A = -torch.arange(1.0, states + 1).repeat(inner, 1) * (1 + 0.1 * draw(inner, states).abs())
-    B, C = draw(nights, length, states), draw(nights, length, states)
-    tensors = (u, delta, A, B, C, draw(inner), z, draw(inner) - 3 + step)
-    return [t.to(dtype).requires_grad_() for t in tensors]
-
-
-def output_and_gradients(scan: Scan, inputs: list[Tensor]) -> list[Tensor]:
-    out = scan(*inputs)
-    weight = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape).sin()
-    return [out, *torch.autograd.grad((out * weight.to(out.dtype)).sum(), inputs)]
-
-
-def worst_relative_error(found: list[Tensor], expected: list[Tensor]) -> float:
-    pairs = zip(found, expected, strict=True)
-    return max(((a.double() - b).norm() / b.norm()).item() for a, b in pairs)
-
-
-def test_two_steps_by_hand() -> None:
-    # s = softplus(log(e - 1)) = 1 and exp(s A) = 1/2: h = 4, then 4/2 + 2 = 4.
-    u = torch.tensor([[[4.0], [2.0]]])
-    delta = torch.full((1, 2, 1), math.log(math.e - 1))
-    one = torch.ones(1, 2, 1)
-    out = selective_scan(
-        u,
-        delta,
-        torch.tensor([[-math.log(2)]]),
-        one,
-        one,
-        torch.tensor([10.0]),
-        one,
-        torch.zeros(1),
-    )
-    silu_of_1 = 0.7310586
-    assert out.flatten().tolist() == pytest.approx([44 * silu_of_1, 24 * silu_of_1])
-
-
-@pytest.mark.parametrize("length", [1, 31, 32, 33, 100])  # around the chunk of 32 steps
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_scan_is_the_naive_loop_in_value_and_every_gradient(
-    length: int, dtype: torch.dtype, tolerance: float
-) -> None:
-    expected = output_and_gradients(naive_scan, scan_inputs(3, length))
-    found = output_and_gradients(selective_scan, scan_inputs(3, length, dtype=dtype))
-    assert worst_relative_error(found, expected) < tolerance
-
-
-def test_blocks_of_nights_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssm, "BLOCK_ELEMENTS", 2 * 32 * 3 * 6)  # two nights at a time, of five
-    expected = output_and_gradients(naive_scan, scan_inputs(5, 70))
-    found = output_and_gradients(selective_scan, scan_inputs(5, 70))
-    assert worst_relative_error(found, expected) < 1e-12
-
-
-def test_long_steps_that_forget_everything_stay_finite_and_right() -> None:
-    expected = output_and_gradients(naive_scan, scan_inputs(2, 70, states=16, step=30.0))
-    found = output_and_gradients(
-        selective_scan, scan_inputs(2, 70, states=16, step=30.0, dtype=torch.float32)
-    )
-    assert worst_relative_error(found, expected) < 1e-4
-
-
-def test_gradients_are_those_of_finite_differences() -> None:
-    inputs = scan_inputs(1, 34, inner=2, states=2)
-    assert torch.autograd.gradcheck(selective_scan, inputs, fast_mode=True)
-
-
-def test_backward_takes_gradients_of_any_layout() -> None:
-    inputs = scan_inputs(2, 40)
-    expected = torch.autograd.grad(naive_scan(*inputs).transpose(1, 2).sum((0, 2)).prod(), inputs)
-    found = torch.autograd.grad(selective_scan(*inputs).transpose(1, 2).sum((0, 2)).prod(), inputs)
-    assert worst_relative_error(list(found), list(expected)) < 1e-10
-
-
-def test_backward_keeps_one_state_per_chunk() -> None:
-    inputs = scan_inputs(2, 320, inner=6, states=8)
-    kept: list[int] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept.append(tensor.numel())
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        selective_scan(*inputs)
-    states_of_all_steps = 2 * 320 * 6 * 8
-    assert sum(kept) < sum(t.numel() for t in inputs) + states_of_all_steps / 30
-
-
-def test_scan_stays_in_float32_under_bfloat16_autocast() -> None:
-    inputs = scan_inputs(2, 70, dtype=torch.float32)
-    expected = output_and_gradients(selective_scan, inputs)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = output_and_gradients(selective_scan, inputs)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-def test_bfloat16_inputs_give_a_bfloat16_output() -> None:
-    inputs = scan_inputs(2, 40, dtype=torch.bfloat16)
-    out, *gradients = output_and_gradients(selective_scan, inputs)
-    exact = selective_scan(*(t.double() for t in inputs))
-    assert out.dtype == torch.bfloat16
-    assert {g.dtype for g in gradients} == {torch.bfloat16}
-    assert ((out - exact).norm() / exact.norm()).item() < 2**-8
-
+from sleepmami.models.selective_scan import ScanInputs
+from sleepmami.models.ssm import Mamba, MambaState, cuda_kernel, cuda_scan, selective_scan
+from tests.unit.models.naive_scan import (
+    naive_scan,
+    output_and_gradients,
+    scan_inputs,
+    worst_relative_error,
+)
 
 # ------------------------------------------------------------------------------------ the layer
 
@@ -214,20 +96,98 @@ def test_every_position_sees_the_first() -> None:
     assert ((layer(hidden) - layer(changed)).abs().amax(2) > 0).all()
 
 
+# --------------------------------------------------------------------------- a night in pieces
+
+
+def in_pieces(layer: Mamba, hidden: Tensor, cuts: list[int]) -> tuple[Tensor, MambaState]:
+    state, parts, edges = None, [], [0, *cuts, hidden.shape[1]]
+    for start, stop in pairwise(edges):
+        out, state = layer.resume(hidden[:, start:stop], state)
+        parts.append(out)
+    assert state is not None
+    return torch.cat(parts, 1), state
+
+
+@pytest.mark.parametrize("conv_kernel", [1, 4])
+@pytest.mark.parametrize("cuts", [[20], [1], [1, 2, 3], [38, 39], [7, 8, 24]])
+def test_pieces_of_a_night_are_the_whole_night(conv_kernel: int, cuts: list[int]) -> None:
+    torch.manual_seed(3)
+    layer, hidden = Mamba(8, 4, conv_kernel, 2), torch.randn(2, 40, 8)
+    whole, last = layer.resume(hidden, None)
+    out, state = in_pieces(layer, hidden, cuts)
+    assert torch.equal(whole, layer(hidden))
+    assert torch.allclose(out, whole, rtol=0, atol=1e-6)
+    for found, expected in zip(state, last, strict=True):
+        assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_each_night_leaves_the_state_of_its_own_end() -> None:
+    torch.manual_seed(4)
+    layer, hidden = Mamba(8, 4, 4, 2), torch.randn(3, 12, 8)
+    lengths = torch.tensor([12, 2, 7])  # 2: shorter than the convolution looks back
+    hidden[1, 2:], hidden[2, 7:] = torch.nan, torch.nan
+    out, state = layer.resume(hidden, None, lengths)
+    out.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+    for night, length in enumerate(lengths.tolist()):
+        alone, own = layer.resume(hidden[night : night + 1, :length], None)
+        assert torch.allclose(out[night, :length], alone[0], rtol=0, atol=1e-6)
+        assert out[night, length:].eq(0).all()
+        for found, expected in zip(state, own, strict=True):
+            assert torch.allclose(found[night], expected[0], rtol=0, atol=1e-6)
+
+
+def test_a_night_that_has_ended_keeps_its_state() -> None:
+    torch.manual_seed(5)
+    layer = Mamba(8, 4, 4, 2)
+    _, before = layer.resume(torch.randn(2, 9, 8), None)
+    _, after = layer.resume(torch.randn(2, 5, 8), before, torch.tensor([5, 0]))
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old[1], new[1])
+        assert not torch.equal(old[0], new[0])
+
+
+def test_a_state_that_asks_for_a_gradient_or_does_not_fit_is_refused() -> None:
+    layer, hidden = Mamba(8, 4, 4, 2), torch.randn(2, 5, 8)
+    _, state = layer.resume(hidden, None)
+    assert not any(tensor.requires_grad for tensor in state)
+    asking = state._replace(scan_BNI=state.scan_BNI.clone().requires_grad_())
+    with pytest.raises(ValueError, match="asks for a gradient"):
+        layer.resume(hidden, asking)
+    with torch.no_grad():
+        layer.resume(hidden, asking)
+    with pytest.raises(ValueError, match=r"\(\(2, 3, 16\), \(2, 4, 16\)\), expected \(\(1, 3"):
+        layer.resume(hidden[:1], state)
+
+
 # ------------------------------------------------------------------------------- the CUDA kernel
 
 
-def time_last_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor, delta_softplus: bool) -> Tensor:  # fmt: skip
+def time_last_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor, delta_softplus: bool, return_last_state: bool) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The signature and layout of mamba_ssm's selective_scan_fn: (B, D, L) and (B, N, L)."""
     assert delta_softplus
+    assert return_last_state
     u, delta, B, C, z = (t.transpose(1, 2) for t in (u, delta, B, C, z))
-    return naive_scan(u, delta, A, B, C, D, z, delta_bias).transpose(1, 2)
+    out = naive_scan(u, delta, A, B, C, D, z, delta_bias).transpose(1, 2)
+    return out, torch.full((len(out), *A.shape), 3.0)
 
 
-def test_kernel_adapter_only_moves_time_last_and_back() -> None:
+def on_stand_in(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor, z: Tensor, bias: Tensor, length: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return cuda_scan(time_last_scan, ScanInputs(u, delta, B, C, z, A.t(), skip, bias), length)
+
+
+def test_cuda_adapter_only_moves_time_last_and_back() -> None:
     inputs = scan_inputs(2, 20)
-    found = output_and_gradients(lambda *t: kernel_scan(time_last_scan, *t), inputs)
+    found = output_and_gradients(on_stand_in, inputs)
     assert worst_relative_error(found, output_and_gradients(naive_scan, inputs)) < 1e-12
+    assert on_stand_in(*inputs)[1].shape == (2, 3, 6)
+
+
+def test_cuda_adapter_keeps_padding_out() -> None:
+    inputs, lengths = scan_inputs(2, 20), torch.tensor([20, 7])
+    expected = output_and_gradients(lambda *t: selective_scan(*t, None, lengths), inputs)
+    found = output_and_gradients(lambda *t: on_stand_in(*t, lengths), inputs)
+    assert worst_relative_error(found, expected) < 1e-12
 
 
 @pytest.mark.parametrize("compiled", [None, object()], ids=["without kernel", "with kernel"])
@@ -256,7 +216,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch see
 
 
 def on_cuda(*inputs: Tensor) -> Tensor:
-    return selective_scan(*(t.cuda() for t in inputs)).cpu()
+    return selective_scan(*(t.cuda() for t in inputs))[0].cpu()
 
 
 @pytest.mark.gpu

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines import doctor
-from sleepmami.models import cpu_kernels
+from sleepmami.models import compiled_c
 
 
 def test_an_absent_required_package_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,4 +27,4 @@ def test_a_missing_compiler_is_only_a_note(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_doctor_looks_for_the_compilers_that_the_models_take() -> None:
-    assert doctor.COMPILERS == cpu_kernels.COMPILERS
+    assert doctor.COMPILERS == compiled_c.COMPILERS
