@@ -195,7 +195,7 @@ def random_nights(rows: int, num_epochs: int, micro_dim: int) -> MacroBatch:
         length_B=torch.full((rows,), num_epochs),
         age_B=torch.randn(rows),
         bmi_B=torch.randn(rows),
-        female_B=torch.rand(rows) < 0.5,
+        female_B=(torch.rand(rows) < 0.5).float(),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipelines.progress import print_outcomes, stage
+from pipelines.progress import console, print_outcomes, stage
 from pipelines.ray_data import as_ours, map_on_actors
 from pipelines.ray_session import require_cluster
 from pipelines.stored_nights import (
@@ -70,12 +70,19 @@ def embed_micro_nights(corpus: str, run: str, config: EmbedConfig) -> str:
 def embed_cohort(corpus: str, bundle: str, output: str, config: EmbedConfig) -> str:
     """Every accepted night of a corpus -> OUT/night_embeddings.lance; returns its URI.
 
+    OUT/cohort_report.html is a map of all nights of the table.
+
     Raises:
         CheckpointError: the bundle is missing, altered, or has no Macro-Encoder.
         TableError: the corpus is missing, or the table holds vectors of another model.
     """
     table = storage.join(output, "night_embeddings.lance")
     _embed("night", corpus, bundle, table, config)
+    if lance_io.exists(table):
+        from pipelines.write_report import write_cohort_report  # pictures: not for the actors
+
+        page = write_cohort_report(table, storage.join(output, "cohort_report.html"))
+        console.print(f"map of the nights: {page}")
     return table
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipelines.progress import console, print_outcomes
 from pipelines.ray_train import fit, train
 from pipelines.run_folder import require_same_run
 from sleepmami import storage
-from sleepmami.config import MacroPretrainConfig
+from sleepmami.config import DGCLConfig, Factor, MacroPretrainConfig
 from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import TableError
 from sleepmami.models.macro_encoder import MacroEncoder
@@ -29,11 +29,14 @@ from sleepmami.tables.demographics import Demographics, DemographicStatistics
 from sleepmami.tables.rows import read_micro_nights
 from sleepmami.tables.schemas import RECORDINGS, micro_nights_schema
 from sleepmami.training import collectives
+from sleepmami.training.batch_balance import pass_balance
 from sleepmami.training.batches import MacroBatch, macro_batch
 from sleepmami.training.checkpoint import bundle_exists, load_bundle, save_bundle
 from sleepmami.training.loop import Schedule
 from sleepmami.training.macro_objective import MacroObjective
 from sleepmami.training.stratified import stratified_batches
+
+PASSES_SHOWN = 8  # whose padding and balance are printed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,16 +46,26 @@ class Subjects:
     row: list[int]
     subject_id: list[str]
     num_epochs: list[int]
-    age_years: list[float]
-    bmi: list[float]
-    female: list[bool]
+    age_years: list[float | None]
+    bmi: list[float | None]
+    female: list[bool | None]
+
+    def of_batches(self, max_epochs: int) -> dict[str, Any]:  # Any: arrays of several types
+        """What a choice of batches looks at: lengths as they will be padded, and whose they are."""
+        return {
+            "lengths": np.minimum(self.num_epochs, max_epochs),
+            "age": np.array(self.age_years, np.float64),  # None becomes NaN
+            "bmi": np.array(self.bmi, np.float64),
+            "female": np.array(self.female, np.float64),
+        }
 
 
 def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
     """Train on RUN/micro_nights.lance; RUN becomes a bundle. Returns RUN.
 
-    Needs a Ray session. Nights without age, sex or BMI are left out, as in Appendix C. Running it
-    again continues an interrupted run and leaves a finished one.
+    Needs a Ray session. Nights without age, sex or BMI are left out, as in Appendix C, unless
+    `dgcl.factors` or `dgcl.missing` says otherwise. Running it again continues an interrupted run
+    and leaves a finished one.
 
     Args:
         corpus: its recordings say which subjects are in the train split.
@@ -77,9 +90,14 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
         return run
     subjects = _train_subjects(corpus, nights_uri, version, micro.model_id, config)
     steps_per_pass = len(_batches(subjects, config, pass_index=0))
+    schedule = Schedule.of(config.loop, steps_per_pass)
+    _print_balance(subjects, config, -(-schedule.total_steps // steps_per_pass))
     statistics = DemographicStatistics.fit(
-        Demographics(age_years=age, bmi=bmi)
-        for age, bmi in zip(subjects.age_years, subjects.bmi, strict=True)
+        (
+            Demographics(age_years=age, bmi=bmi)
+            for age, bmi in zip(subjects.age_years, subjects.bmi, strict=True)
+        ),
+        needed=config.dgcl.factors,
     )
     fit(
         train_worker,
@@ -94,7 +112,7 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
         },
         settings=settings,
         title="pretrain macro",
-        total_steps=Schedule.of(config.loop, steps_per_pass).total_steps,
+        total_steps=schedule.total_steps,
         workers=config.workers,
         loop=config.loop,
         run=run,
@@ -128,10 +146,10 @@ def _train_subjects(
     for index, row in enumerate(rows):
         if split_of.get(row["recording_id"]) != "train":
             outcomes["held out"] += 1
-        elif row["age_years"] is None or row["sex"] is None or row["bmi"] is None:
-            outcomes["without age, sex or BMI"] += 1
-        elif row["num_epochs"] < config.dgcl.cycle_epochs:
-            outcomes["shorter than a cycle"] += 1  # DGCL looks at the ends of cycles alone
+        elif not is_comparable(row, config.dgcl):
+            outcomes[f"without {_needed(config.dgcl)}"] += 1
+        elif row["num_epochs"] < config.dgcl.shortest_night:
+            outcomes["too short for a cycle"] += 1  # DGCL looks at the ends of cycles alone
         else:
             outcomes["to train on"] += 1
             kept.append((index, row))
@@ -142,21 +160,48 @@ def _train_subjects(
         num_epochs=[row["num_epochs"] for _, row in kept],
         age_years=[row["age_years"] for _, row in kept],
         bmi=[row["bmi"] for _, row in kept],
-        female=[row["sex"] == "female" for _, row in kept],
+        female=[None if row["sex"] is None else row["sex"] == "female" for _, row in kept],
     )
+
+
+COLUMN_OF: dict[Factor, str] = {"age": "age_years", "sex": "sex", "bmi": "bmi"}
+
+
+def is_comparable(row: Mapping[str, object], dgcl: DGCLConfig) -> bool:
+    """Whether eq. 5 can compare a night with others.
+
+    With `missing="exclude"`, all factors are known; with "available", one of those whose mean
+    eq. 5 takes, age or BMI, is (`losses.dgcl.demographic_distance` says when a pair has nothing in
+    common).
+    """
+    if dgcl.missing == "exclude":
+        return all(row[COLUMN_OF[factor]] is not None for factor in dgcl.factors)
+    return any(row[COLUMN_OF[f]] is not None for f in dgcl.factors if f != "sex")
+
+
+def _needed(dgcl: DGCLConfig) -> str:
+    """In words what a night lacks that is not comparable."""
+    names = {"age": "age", "sex": "sex", "bmi": "BMI"}
+    if dgcl.missing == "exclude":
+        return " or ".join(names[factor] for factor in dgcl.factors)
+    return " and ".join(names[factor] for factor in dgcl.factors if factor != "sex")
+
+
+def _print_balance(subjects: Subjects, config: MacroPretrainConfig, num_passes: int) -> None:
+    facts = subjects.of_batches(config.max_epochs)
+    for pass_index in range(min(num_passes, PASSES_SHOWN)):
+        balance = pass_balance(_batches(subjects, config, pass_index=pass_index), **facts)
+        console.print(f"macro batches, pass {pass_index + 1}: {balance}")
 
 
 def _batches(
     subjects: Subjects, config: MacroPretrainConfig, *, pass_index: int
 ) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
     return stratified_batches(
-        np.minimum(subjects.num_epochs, config.max_epochs),
-        np.array(subjects.age_years),
-        np.array(subjects.bmi),
-        np.array(subjects.female),
-        config.batch_subjects,
-        config.loop.seed,
-        pass_index,
+        **subjects.of_batches(config.max_epochs),
+        batch_subjects=config.batch_subjects,
+        seed=config.loop.seed,
+        pass_index=pass_index,
         subject_ids=subjects.subject_id,
     )
 
@@ -210,6 +255,7 @@ def night_steps(
 ) -> Callable[[int], Iterator[list[MacroBatch]]]:
     """`batches(start)`: this worker's share of each step's subjects; the same after a restart."""
     workers, rank = collectives.num_workers(), collectives.rank()
+    needed = settings.dgcl.factors if settings.dgcl.missing == "exclude" else ()
 
     def batches(start: int) -> Iterator[list[MacroBatch]]:
         for pass_index in itertools.count(start // steps_per_pass):
@@ -218,6 +264,14 @@ def night_steps(
                 share = np.array_split(chosen, workers)[rank]
                 rows = [subjects.row[index] for index in share]
                 nights = read_micro_nights(lance_io.take_rows(nights_uri, rows, version=version))
-                yield [macro_batch(nights, statistics, settings.max_epochs)]
+                yield [
+                    macro_batch(
+                        nights,
+                        statistics,
+                        settings.max_epochs,
+                        crop=settings.crop,
+                        needed=needed,
+                    )
+                ]
 
     return batches

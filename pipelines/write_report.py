@@ -1,15 +1,22 @@
-"""Gather what is known of one recording and its model, and write the report page."""
+"""Gather what is known of a recording, or of a cohort's night vectors, and write the page."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
+
 from sleepmami import storage
 from sleepmami.inference.embedder import NightEmbedding
+from sleepmami.report import cohort_report
+from sleepmami.report.cohort_report import CohortReport
 from sleepmami.report.night_report import NightReport, render
 from sleepmami.signals.pairing import find_annotation
 from sleepmami.signals.preprocess import load_night
+from sleepmami.tables import lance_io
+from sleepmami.tables.arrays import list_values
+from sleepmami.tables.schemas import night_embeddings_schema
 from sleepmami.training.checkpoint import load_bundle
 
 
@@ -54,6 +61,33 @@ def write_night_report(
         },
     )
     storage.write_bytes(str(output), render(report).encode())
+    return output
+
+
+def write_cohort_report(table_uri: str, output: str) -> str:
+    """One self-contained HTML file about the nights of a table; returns `output`.
+
+    Args:
+        table_uri: night_embeddings.lance; only short columns of it are read.
+        output: the page.
+    """
+    columns = ["subject_id", "cohort", "age_years", "sex", "bmi", "night", "model_id"]
+    table = lance_io.read_table(
+        table_uri, columns=[*columns, "weights_sha256"], schema=night_embeddings_schema()
+    )
+    vectors = np.stack([np.asarray(v, np.float32) for v in list_values(table.column("night"))])
+    sex = table.column("sex").to_pylist()
+    report = CohortReport(
+        vectors=vectors,
+        subject_id=table.column("subject_id").to_pylist(),
+        cohort=table.column("cohort").to_pylist(),
+        age_years=np.array(table.column("age_years").to_pylist(), np.float64),  # None becomes NaN
+        bmi=np.array(table.column("bmi").to_pylist(), np.float64),
+        female=np.array([np.nan if s is None else s == "female" for s in sex], np.float64),
+        model_id=table.column("model_id")[0].as_py(),  # a table holds vectors of one model
+        weights_sha256=table.column("weights_sha256")[0].as_py(),
+    )
+    storage.write_bytes(output, cohort_report.render(report).encode())
     return output
 
 

@@ -83,6 +83,7 @@ class EmbeddingAnswer(Wire):
     modality_valid: list[list[bool]]
     micro: Base64Array | FloatArray
     macro: Base64Array | FloatArray
+    cycles: Base64Array | FloatArray
     night: Base64Array | FloatArray
 
 
@@ -164,6 +165,7 @@ def embedding_answer(embedding: NightEmbedding, encoding: Encoding) -> Embedding
         modality_valid=embedding.modality_valid.tolist(),
         micro=encode_array(embedding.micro, encoding),
         macro=encode_array(embedding.macro, encoding),
+        cycles=encode_array(embedding.cycles, encoding),
         night=encode_array(embedding.night, encoding),
     )
 

@@ -57,6 +57,8 @@ def _convert(hint: Any, value: Any, name: str) -> Any:  # Any: a type annotation
         require(len(value) == len(item_hints), name, value, f"a list of {len(item_hints)}")
         return tuple(_convert(h, v, name) for h, v in zip(item_hints, value, strict=True))
     if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in typing.get_args(hint):
+            return None
         return next(_convert(h, value, name) for h in typing.get_args(hint) if h is not type(None))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -98,7 +98,9 @@ def write_corpus(
     return corpus
 
 
-def write_micro_nights(run: Path, *, num_nights: int, dim: int, model_id: str) -> str:
+def write_micro_nights(
+    run: Path, *, num_nights: int, dim: int, model_id: str, without_bmi: Sequence[int] = ()
+) -> str:
     """Nights of random vectors, of lengths 13, 14, ... epochs, for the recordings of a corpus."""
     generator = np.random.default_rng(5)
     rows = []
@@ -117,7 +119,7 @@ def write_micro_nights(run: Path, *, num_nights: int, dim: int, model_id: str) -
                     subject_id=f"subject{number}",
                     age_years=30.0 + 3 * number,
                     sex="female" if number % 2 else "male",
-                    bmi=20.0 + number,
+                    bmi=None if number in without_bmi else 20.0 + number,
                 ),
                 hypnogram=None,
                 model_id=model_id,

@@ -7,7 +7,16 @@ what reads and changes them. Torch-free.
 
 from sleepmami.config.corpus import IngestConfig, PreprocessConfig, SimulateConfig, SplitConfig
 from sleepmami.config.embedding import EmbedConfig, ServeConfig
-from sleepmami.config.macro import DGCLConfig, MacroEncoderConfig, MacroPretrainConfig
+from sleepmami.config.macro import (
+    FACTORS,
+    Crop,
+    DGCLConfig,
+    Factor,
+    MacroEncoderConfig,
+    MacroPretrainConfig,
+    PartialCycle,
+    half_cycle,
+)
 from sleepmami.config.micro import (
     MAX_WEIGHT,
     ContrastiveView,
@@ -28,12 +37,15 @@ from sleepmami.config.training import (
 )
 
 __all__ = [
+    "FACTORS",
     "MAX_WEIGHT",
     "VALIDATE_ROWS",
     "ContrastiveView",
+    "Crop",
     "DGCLConfig",
     "EmbedConfig",
     "EngineConfig",
+    "Factor",
     "IngestConfig",
     "LoopConfig",
     "MacroEncoderConfig",
@@ -43,6 +55,7 @@ __all__ = [
     "MicroLossConfig",
     "MicroPretrainConfig",
     "OptimizerConfig",
+    "PartialCycle",
     "Precision",
     "PreprocessConfig",
     "ServeConfig",
@@ -51,4 +64,5 @@ __all__ = [
     "SplitConfig",
     "Tracker",
     "WorkersConfig",
+    "half_cycle",
 ]

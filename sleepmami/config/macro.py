@@ -9,6 +9,12 @@ from typing import Literal
 from sleepmami.config.training import EngineConfig, LoopConfig, OptimizerConfig, WorkersConfig
 from sleepmami.errors import ConfigError, require
 
+Factor = Literal["age", "sex", "bmi"]
+PartialCycle = Literal["drop", "last"]
+Crop = Literal["ends", "start"]
+FACTORS: tuple[Factor, ...] = ("age", "sex", "bmi")
+DEFAULT_LAMBDA_SEX = 1.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MacroEncoderConfig:
@@ -20,11 +26,14 @@ class MacroEncoderConfig:
     state_dim: int = 16  # N
     conv_kernel: int = 4
     expand: int = 2
+    input: Literal["concat", "mean"] = "concat"  # six modalities side by side, or their mean
+    post_norm: Literal["update", "residual"] = "update"  # which PostNorm: departures.md
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            require(value >= 1, f"model.{item.name}", value, ">= 1")
+            if isinstance(value, int):
+                require(value >= 1, f"model.{item.name}", value, ">= 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,8 +42,12 @@ class DGCLConfig:
 
     rho: float = 0.1  # softmax temperature over subject pairs, eq. 4
     v: float = 0.5  # temperature of the demographic weights, eq. 4
-    lambda_sex: float = 1.0  # added to the distance when sexes differ, eq. 5
+    lambda_sex: float = DEFAULT_LAMBDA_SEX  # added to the distance when sexes differ, eq. 5
     cycle_epochs: int = 180  # 90 minutes
+    factors: tuple[Factor, ...] = FACTORS  # what eq. 5 compares; Table 12
+    missing: Literal["exclude", "available"] = "exclude"  # nights without one of them: App. C
+    partial_cycle: PartialCycle = "drop"  # last: a rest of half a cycle ends at the last epoch
+    similarity: Literal["cosine", "dot"] = "cosine"  # <Z_i, Z_j> of eq. 4
     include_self: bool = False  # whether k of eq. 4 runs over i itself: departures.md
     reduction: Literal["mean", "sum"] = "mean"  # sum is the literal eq. 6
 
@@ -43,6 +56,43 @@ class DGCLConfig:
             require(getattr(self, name) > 0, f"dgcl.{name}", getattr(self, name), "> 0")
         require(self.lambda_sex >= 0, "dgcl.lambda_sex", self.lambda_sex, ">= 0")
         require(self.cycle_epochs >= 1, "dgcl.cycle_epochs", self.cycle_epochs, ">= 1")
+        once = len(set(self.factors)) == len(self.factors)
+        require(
+            bool(self.factors) and once,
+            "dgcl.factors",
+            self.factors,
+            f"one or more of {FACTORS}, each once",
+        )
+        if "sex" not in self.factors and self.lambda_sex != DEFAULT_LAMBDA_SEX:
+            raise ConfigError(
+                f"dgcl.lambda_sex={self.lambda_sex} has no effect without sex in dgcl.factors "
+                f"({list(self.factors)}); leave it at {DEFAULT_LAMBDA_SEX}"
+            )
+        if self.factors == ("sex",) and self.lambda_sex == 0:
+            raise ConfigError(
+                "dgcl.lambda_sex=0 leaves dgcl.factors=['sex'] nothing to compare: all distances "
+                "would be 0"
+            )
+        if len(self.factors) == 1 and self.missing == "available":
+            raise ConfigError(
+                f"dgcl.missing='available' has no effect with one factor ({self.factors[0]}): a "
+                "night without it has nothing in common with others; set it to 'exclude'"
+            )
+        if self.cycle_epochs == 1 and self.partial_cycle == "last":
+            raise ConfigError(
+                "dgcl.partial_cycle='last' has no effect with dgcl.cycle_epochs=1, which leaves no "
+                "rest; set it to 'drop'"
+            )
+
+    @property
+    def shortest_night(self) -> int:
+        """Epochs of the shortest night in which some cycle ends."""
+        return half_cycle(self.cycle_epochs) if self.partial_cycle == "last" else self.cycle_epochs
+
+
+def half_cycle(cycle_epochs: int) -> int:
+    """The shortest rest of a night that `partial_cycle="last"` takes for a cycle."""
+    return (cycle_epochs + 1) // 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +105,8 @@ class MacroPretrainConfig:
         default_factory=lambda: OptimizerConfig(learning_rate=1e-4, warmup_fraction=0.05)
     )
     batch_subjects: int = 40
-    max_epochs: int = 1080  # 540 minutes; longer nights train on their first max_epochs
+    max_epochs: int = 1080  # 540 minutes
+    crop: Crop = "ends"  # which max_epochs of a longer night each direction reads: departures.md
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(num_passes=4, log_every=1, checkpoint_every=50)
     )

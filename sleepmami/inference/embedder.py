@@ -68,7 +68,9 @@ class NightEmbedding:
         micro: float32[L, 6 * D], one block of D per modality in the order of MODALITIES; a block is
             exactly zero where modality_valid is False.
         macro: float32[L, 2 * macro_dim]: each epoch in the context of its night.
-        night: float32[2 * macro_dim].
+        cycles: float32[C, 2 * macro_dim]: the states at the ends of the night's cycles that DGCL
+            compares; none in a night under 90 minutes.
+        night: float32[2 * macro_dim], their mean (docs/macro.md).
         epoch_valid: bool[L].
         modality_valid: bool[L, 6].
         info: what made these numbers; plain JSON types.
@@ -76,6 +78,7 @@ class NightEmbedding:
 
     micro: NDArray[np.float32]
     macro: NDArray[np.float32]
+    cycles: NDArray[np.float32]
     night: NDArray[np.float32]
     epoch_valid: NDArray[np.bool_]
     modality_valid: NDArray[np.bool_]
@@ -191,16 +194,18 @@ class Embedder:
             )
         epochs = self.epochs(night)
         with torch.inference_mode():
-            macro_BLD, night_BD = self._macro.embed(
+            vectors = self._macro.night_vectors(
                 torch.from_numpy(epochs.micro_LMD)[None].to(self.device),
                 torch.from_numpy(epochs.modality_valid_LM)[None].to(self.device),
                 torch.tensor([night.num_epochs], device=self.device),
                 cycle_epochs=self.bundle.macro.dgcl.cycle_epochs,
+                partial_cycle=self.bundle.macro.dgcl.partial_cycle,
             )
         return NightEmbedding(
             micro=epochs.micro_LMD.reshape(night.num_epochs, -1),
-            macro=macro_BLD[0].float().cpu().numpy(),
-            night=night_BD[0].float().cpu().numpy(),
+            macro=vectors.macro_BLD[0].float().cpu().numpy(),
+            cycles=vectors.cycle_BCD[0, vectors.present_BC[0]].float().cpu().numpy(),
+            night=vectors.night_BD[0].float().cpu().numpy(),
             epoch_valid=epochs.epoch_valid_L,
             modality_valid=epochs.modality_valid_LM,
             info=self._info(night),

@@ -1,7 +1,8 @@
 """One night's embedding as bytes: npz for numpy, Arrow IPC stream and Parquet for tables.
 
-Arrow and Parquet hold one row per epoch. The night vector and the info travel in the schema's
-metadata: `sleepmami.info` is JSON, `sleepmami.night` is base64 of little-endian float32.
+Arrow and Parquet hold one row per epoch. What is of the night travels in the schema's metadata:
+`sleepmami.info` is JSON, `sleepmami.night` and `sleepmami.cycles` (row after row, each as long as
+the night vector) are base64 of little-endian float32.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ if TYPE_CHECKING:  # reading an embedding does not need torch
 
 INFO_KEY = "sleepmami.info"
 NIGHT_KEY = "sleepmami.night"
+CYCLES_KEY = "sleepmami.cycles"
 MODALITIES_KEY = "sleepmami.modalities"
 
 
 def to_npz_bytes(embedding: NightEmbedding) -> bytes:
-    """Keys micro, macro, night, epoch_valid, modality_valid, info (a JSON string); no pickle."""
+    """One key per array of a NightEmbedding, and info (a JSON string); no pickle."""
     buffer = io.BytesIO()
     np.savez(
         buffer,
         micro=embedding.micro,
         macro=embedding.macro,
+        cycles=embedding.cycles,
         night=embedding.night,
         epoch_valid=embedding.epoch_valid,
         modality_valid=embedding.modality_valid,
@@ -83,6 +86,7 @@ def epoch_table(embedding: NightEmbedding) -> pa.Table:
     metadata = {
         INFO_KEY: json.dumps(embedding.info),
         NIGHT_KEY: base64.b64encode(embedding.night.astype("<f4").tobytes()),
+        CYCLES_KEY: base64.b64encode(embedding.cycles.astype("<f4").tobytes()),
         MODALITIES_KEY: json.dumps([m.value for m in MODALITIES]),
     }
     return pa.table(columns).replace_schema_metadata(metadata)

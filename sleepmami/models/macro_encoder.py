@@ -7,20 +7,22 @@ Shapes: B nights, L epochs of the longest night, M modalities, D width of what i
 micro width in, `config.dim` inside), C cycles, one L per night in `length_B`.
 
 Choices where the paper is silent: the input is the concatenation of the six modalities' epoch
-embeddings; a missing modality is replaced by a learned vector, and so is every modality of an
-epoch that has none; a block is x + PostNorm(Mamba(PreNorm(x))); each stack ends in an RMSNorm; the
-night's vector is the mean over the states at the ends of its complete cycles.
+embeddings, a missing one replaced by a learned vector (`config.input="mean"`: their mean, with one
+learned vector for epochs that have none); a block is x + PostNorm(Mamba(PreNorm(x))), and each
+stack ends in an RMSNorm (`config.post_norm="residual"`: PostNorm(x + Mamba(PreNorm(x))), the last
+of which ends the stack); the night's vector is the mean over the states at the ends of its cycles
+(docs/macro.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from sleepmami.config import MacroEncoderConfig
+from sleepmami.config import MacroEncoderConfig, PartialCycle, half_cycle
 from sleepmami.models.ssm import Mamba, MambaState
 from sleepmami.psg import CYCLE_EPOCHS, MODALITIES
 
@@ -39,26 +41,46 @@ class MacroOutput(NamedTuple):
     backward_BLD: Tensor
 
 
+class NightVectors(NamedTuple):
+    """What the Macro-Encoder says of nights, both directions side by side.
+
+    `cycle_BCD` holds the states that DGCL compares: of cycle c the forward one at the end of the
+    c-th 90 minutes from the start, the backward one after reading the c-th 90 minutes from the
+    end. Rows of padding, and cycles that are not present, mean nothing.
+    """
+
+    macro_BLD: Tensor  # [B, L, 2 x dim], in the order of time
+    cycle_BCD: Tensor  # [B, C, 2 x dim]
+    present_BC: Tensor  # bool
+    night_BD: Tensor  # [B, 2 x dim], the mean of the present cycles; without any, the last state
+
+
 class MambaBlock(nn.Module):
-    """x + PostNorm(Mamba(PreNorm(x))), the PreNorm-Mamba-PostNorm of Table 8."""
+    """The PreNorm-Mamba-PostNorm of Table 8, in one of its two readings."""
 
     def __init__(self, config: MacroEncoderConfig) -> None:
         super().__init__()
         self.pre_norm = nn.RMSNorm(config.dim, eps=NORM_EPS)
         self.mamba = Mamba(config.dim, config.state_dim, config.conv_kernel, config.expand)
         self.post_norm = nn.RMSNorm(config.dim, eps=NORM_EPS)
+        self._norm_update = config.post_norm == "update"
 
     def forward(self, hidden_BLD: Tensor) -> Tensor:
         """[B, L, D] to [B, L, D]; causal."""
-        update_BLD: Tensor = self.post_norm(self.mamba(self.pre_norm(hidden_BLD)))
-        return hidden_BLD + update_BLD
+        update_BLD: Tensor = self.mamba(self.pre_norm(hidden_BLD))
+        return self._join(hidden_BLD, update_BLD)
+
+    def _join(self, hidden_BLD: Tensor, update_BLD: Tensor) -> Tensor:
+        if self._norm_update:
+            return hidden_BLD + cast(Tensor, self.post_norm(update_BLD))
+        return cast(Tensor, self.post_norm(hidden_BLD + update_BLD))
 
     def resume(
         self, hidden_BLD: Tensor, state: MambaState | None, length_B: Tensor
     ) -> tuple[Tensor, MambaState]:
         """`forward` on the next piece of each night: `Mamba.resume`."""
         update_BLD, state = self.mamba.resume(self.pre_norm(hidden_BLD), state, length_B)
-        return hidden_BLD + self.post_norm(update_BLD), state
+        return self._join(hidden_BLD, update_BLD), state
 
 
 class MacroEncoder(nn.Module):
@@ -71,14 +93,21 @@ class MacroEncoder(nn.Module):
 
     def __init__(self, config: MacroEncoderConfig, micro_dim: int) -> None:
         super().__init__()
-        self.missing_MD = nn.Parameter(torch.empty(len(MODALITIES), micro_dim))
+        blocks = len(MODALITIES) if config.input == "concat" else 1
+        self.missing_MD = nn.Parameter(torch.empty(blocks, micro_dim))
         nn.init.normal_(self.missing_MD, std=MISSING_STD)
-        self.projection = nn.Linear(len(MODALITIES) * micro_dim, config.dim)
+        self.projection = nn.Linear(blocks * micro_dim, config.dim)
+        self._mean = config.input == "mean"
         self.forward_stack = _stack(config, config.forward_depth)
         self.backward_stack = _stack(config, config.backward_depth)
 
     def forward(
-        self, micro_BLMD: Tensor, modality_valid_BLM: Tensor, length_B: Tensor
+        self,
+        micro_BLMD: Tensor,
+        modality_valid_BLM: Tensor,
+        length_B: Tensor,
+        *,
+        max_epochs: int | None = None,
     ) -> MacroOutput:
         """States of both directions.
 
@@ -86,12 +115,25 @@ class MacroEncoder(nn.Module):
             micro_BLMD: micro embeddings, padded at the end with anything.
             modality_valid_BLM: bool, where `micro_BLMD` holds an embedding.
             length_B: epochs of each night, 1..L.
+            max_epochs: the forward stack reads no more than the first, the backward stack no more
+                than the last of each night; None reads all.
         """
         hidden_BLD = self._project(micro_BLMD, modality_valid_BLM, length_B)
         return MacroOutput(
-            forward_BLD=self.forward_stack(hidden_BLD),
-            backward_BLD=self.backward_stack(reverse_nights(hidden_BLD, length_B)),
+            forward_BLD=self.forward_stack(hidden_BLD[:, :max_epochs]),
+            backward_BLD=self.backward_stack(reverse_nights(hidden_BLD, length_B)[:, :max_epochs]),
         )
+
+    def _project(self, micro_BLMD: Tensor, modality_valid_BLM: Tensor, length_B: Tensor) -> Tensor:
+        """What both stacks read [B, L, D]; learned vectors where there is no embedding."""
+        inside_BL = torch.arange(micro_BLMD.shape[1], device=length_B.device) < length_B[:, None]
+        known_BLM = modality_valid_BLM & inside_BL.unsqueeze(2)
+        micro_BLMD = micro_BLMD.to(self.missing_MD.dtype)  # tables hold float16
+        if self._mean:
+            micro_BLMD, known_BLM = _mean_of_known(micro_BLMD, known_BLM)
+        input_BLMD = torch.where(known_BLM.unsqueeze(3), micro_BLMD, self.missing_MD)
+        hidden_BLD: Tensor = self.projection(input_BLMD.flatten(2))
+        return hidden_BLD
 
     def forward_piece(
         self,
@@ -132,15 +174,6 @@ class MacroEncoder(nn.Module):
             last.append(after)
         return norm(hidden_BLD), last
 
-    def _project(self, micro_BLMD: Tensor, modality_valid_BLM: Tensor, length_B: Tensor) -> Tensor:
-        """What both stacks read [B, L, D]; learned vectors where there is no embedding."""
-        inside_BL = torch.arange(micro_BLMD.shape[1], device=length_B.device) < length_B[:, None]
-        known_BLM = modality_valid_BLM & inside_BL.unsqueeze(2)
-        micro_BLMD = micro_BLMD.to(self.missing_MD.dtype)  # tables hold float16
-        input_BLMD = torch.where(known_BLM.unsqueeze(3), micro_BLMD, self.missing_MD)
-        hidden_BLD: Tensor = self.projection(input_BLMD.flatten(2))
-        return hidden_BLD
-
     def embed(
         self,
         micro_BLMD: Tensor,
@@ -148,23 +181,41 @@ class MacroEncoder(nn.Module):
         length_B: Tensor,
         *,
         cycle_epochs: int = CYCLE_EPOCHS,
+        partial_cycle: PartialCycle = "drop",
     ) -> tuple[Tensor, Tensor]:
-        """One vector per epoch and one per night.
+        """`macro_BLD` and `night_BD` of `night_vectors`."""
+        vectors = self.night_vectors(
+            micro_BLMD,
+            modality_valid_BLM,
+            length_B,
+            cycle_epochs=cycle_epochs,
+            partial_cycle=partial_cycle,
+        )
+        return vectors.macro_BLD, vectors.night_BD
 
-        Returns:
-            macro_BLD [B, L, 2 x dim], both directions in the order of time, and night_BD
-            [B, 2 x dim], per direction the mean of the states at the ends of complete cycles, or
-            the last state of a night shorter than one cycle. Rows of padding mean nothing.
-        """
+    def night_vectors(
+        self,
+        micro_BLMD: Tensor,
+        modality_valid_BLM: Tensor,
+        length_B: Tensor,
+        *,
+        cycle_epochs: int = CYCLE_EPOCHS,
+        partial_cycle: PartialCycle = "drop",
+    ) -> NightVectors:
+        """Vectors of every epoch, of every cycle and of the night; no cap on its length."""
         output = self(micro_BLMD, modality_valid_BLM, length_B)
         backward_BLD = reverse_nights(output.backward_BLD, length_B)
         macro_BLD = torch.cat([output.forward_BLD, backward_BLD], dim=2)
-        index_BC, present_BC = cycle_ends(length_B, micro_BLMD.shape[1], cycle_epochs)
+        index_BC, present_BC = cycle_ends(
+            length_B, micro_BLMD.shape[1], cycle_epochs, partial_cycle
+        )
+        cycle_BCD = torch.cat([states_at(part_BLD, index_BC) for part_BLD in output], dim=2)
         last_B1 = length_B[:, None] - 1
-        index_BC = torch.cat([index_BC, last_B1], dim=1)  # one more, for nights without a cycle
-        present_BC = torch.cat([present_BC, last_B1 + 1 < cycle_epochs], dim=1)
-        night_BD = torch.cat([_mean_at(d, index_BC, present_BC) for d in output], dim=1)
-        return macro_BLD, night_BD
+        last_BD = torch.cat([states_at(part_BLD, last_B1) for part_BLD in output], dim=2)[:, 0]
+        count_B1 = present_BC.sum(1, keepdim=True)
+        sum_BD = cycle_BCD.masked_fill(~present_BC.unsqueeze(2), 0.0).sum(1)
+        night_BD = torch.where(count_B1 > 0, sum_BD / count_B1.clamp(min=1), last_BD)
+        return NightVectors(macro_BLD, cycle_BCD, present_BC, night_BD)
 
 
 def reverse_nights(hidden_BLD: Tensor, length_B: Tensor) -> Tensor:
@@ -175,18 +226,31 @@ def reverse_nights(hidden_BLD: Tensor, length_B: Tensor) -> Tensor:
     return hidden_BLD.gather(1, source_BL.unsqueeze(2).expand_as(hidden_BLD))
 
 
-def cycle_ends(length_B: Tensor, max_length: int, cycle_epochs: int) -> tuple[Tensor, Tensor]:
-    """Where the complete cycles of each night end, for either direction.
+def cycle_ends(
+    length_B: Tensor, max_length: int, cycle_epochs: int, partial_cycle: PartialCycle = "drop"
+) -> tuple[Tensor, Tensor]:
+    """Where the cycles of each night end, for either direction.
+
+    Args:
+        length_B: epochs of each night; of a longer one the first `max_length` count.
+        max_length: epochs that a direction reads at most; the same for every batch gives the same
+            shapes.
+        cycle_epochs: of one cycle.
+        partial_cycle: "drop" leaves out a rest shorter than a cycle; with "last" the last epoch
+            stands for the end of a rest of at least half a cycle.
 
     Returns:
-        index_BC: last epoch of cycle c = 1..C, cycle_epochs * c - 1, below `max_length`.
-        present_BC: bool, the night is long enough for the cycle. A rest shorter than a cycle is
-            left out.
+        index_BC: last epoch of cycle c = 1..C, below `max_length`, and below the night's length
+            where the cycle is present.
+        present_BC: bool, the night is long enough for the cycle.
     """
-    num_cycles = max_length // cycle_epochs
+    least = half_cycle(cycle_epochs) if partial_cycle == "last" else cycle_epochs
+    num_cycles = (max_length + cycle_epochs - least) // cycle_epochs
     end_C = torch.arange(1, num_cycles + 1, device=length_B.device) * cycle_epochs
-    present_BC = end_C <= length_B[:, None]
-    return (end_C - 1).expand_as(present_BC), present_BC
+    length_B1 = length_B[:, None].clamp(max=max_length)
+    present_BC = end_C - cycle_epochs + least <= length_B1
+    index_BC = end_C.clamp(max=max_length).expand_as(present_BC)
+    return torch.where(present_BC, index_BC.minimum(length_B1), index_BC) - 1, present_BC
 
 
 def states_at(hidden_BLD: Tensor, index_BC: Tensor) -> Tensor:
@@ -194,11 +258,15 @@ def states_at(hidden_BLD: Tensor, index_BC: Tensor) -> Tensor:
     return hidden_BLD.gather(1, index_BC.unsqueeze(2).expand(-1, -1, hidden_BLD.shape[2]))
 
 
-def _mean_at(hidden_BLD: Tensor, index_BC: Tensor, present_BC: Tensor) -> Tensor:
-    states_BCD = states_at(hidden_BLD, index_BC) * present_BC.unsqueeze(2)
-    return states_BCD.sum(1) / present_BC.sum(1, keepdim=True)
+def _mean_of_known(micro_BLMD: Tensor, known_BLM: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over the modalities that are there [B, L, 1, D], and whether any is [B, L, 1]."""
+    count_BL11 = known_BLM.sum(2)[..., None, None]
+    sum_BL1D = micro_BLMD.masked_fill(~known_BLM.unsqueeze(3), 0.0).sum(2, keepdim=True)
+    return sum_BL1D / count_BL11.clamp(min=1), known_BLM.any(2, keepdim=True)
 
 
 def _stack(config: MacroEncoderConfig, depth: int) -> nn.Sequential:
     blocks = [MambaBlock(config) for _ in range(depth)]
+    if config.post_norm == "residual":  # the last block's PostNorm ends the stack
+        return nn.Sequential(*blocks, nn.Identity())
     return nn.Sequential(*blocks, nn.RMSNorm(config.dim, eps=NORM_EPS))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sleepmami.psg import (
@@ -23,6 +19,7 @@ from sleepmami.psg import (
     segment_start_epochs,
 )
 from sleepmami.report import figures
+from sleepmami.report.page import data_uri, page
 
 MICRO_PANELS = {
     "loss/reconstruction": "reconstruction (eq. 1)",
@@ -64,15 +61,9 @@ class NightReport:
 
 def render(report: NightReport) -> str:
     """The page as HTML; nothing in it is loaded from elsewhere."""
-    environment = Environment(
-        loader=PackageLoader("sleepmami.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     night = report.night
-    return environment.get_template("night.html.j2").render(
+    return page(
+        "night.html.j2",
         report=report,
         night=night,
         minutes=night.num_epochs / 2,
@@ -112,13 +103,7 @@ def _pictures(report: NightReport) -> dict[str, str]:
         drawn["micro"] = figures.loss_curves(report.micro_history, MICRO_PANELS)
     if report.macro_history:
         drawn["macro"] = figures.loss_curves(report.macro_history, MACRO_PANELS)
-    return {name: _data_uri(figure) for name, figure in drawn.items()}
-
-
-def _data_uri(figure: Figure) -> str:
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=160)
-    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    return {name: data_uri(figure) for name, figure in drawn.items()}
 
 
 def continuous(night: Night, modality: Modality) -> NDArray[np.float32]:

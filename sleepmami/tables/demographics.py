@@ -1,8 +1,9 @@
 """Age, sex, BMI and follow-up of people, and their training statistics."""
 
 import dataclasses
+import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,31 +68,59 @@ def person_cells(demographics: Demographics | None) -> dict[str, Any]:  # Any: a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemographicStatistics:
-    """Mean and standard deviation of age (years) and BMI (kg/m^2) over the training set."""
+    """Mean and standard deviation of age (years) and BMI (kg/m^2) over the training set.
 
-    age_mean: float
-    age_std: float
-    bmi_mean: float
-    bmi_std: float
+    Both numbers of a value are None where the training set knows it of nobody and did not need it.
+    """
+
+    age_mean: float | None
+    age_std: float | None
+    bmi_mean: float | None
+    bmi_std: float | None
 
     @classmethod
-    def fit(cls, entries: Iterable[Demographics]) -> "DemographicStatistics":
+    def fit(
+        cls, entries: Iterable[Demographics], *, needed: Collection[str] = ("age", "bmi")
+    ) -> "DemographicStatistics":
         """Statistics of the known values; a value that never varies gets a deviation of 1.
 
         Args:
             entries: one per recording or per subject, as the caller gives them; each counts once.
+            needed: which of "age" and "bmi" must be there; others may be known of nobody.
 
         Raises:
-            TableError: no entry has an age, or none has a BMI.
+            TableError: no entry has an age, or none has a BMI, that is needed.
         """
         known = list(entries)
-        age_mean, age_std = _mean_and_std("age", [entry.age_years for entry in known])
-        bmi_mean, bmi_std = _mean_and_std("BMI", [entry.bmi for entry in known])
+        ages, bmis = [entry.age_years for entry in known], [entry.bmi for entry in known]
+        age_mean, age_std = _mean_and_std("age", ages, "age" in needed)
+        bmi_mean, bmi_std = _mean_and_std("BMI", bmis, "bmi" in needed)
         return cls(age_mean=age_mean, age_std=age_std, bmi_mean=bmi_mean, bmi_std=bmi_std)
 
+    def z_scores(
+        self, age_years: Sequence[float | None], bmi: Sequence[float | None]
+    ) -> tuple[list[float], list[float]]:
+        """Both in deviations from the training set's mean; NaN where unknown."""
+        return (
+            _z_scores(age_years, self.age_mean, self.age_std),
+            _z_scores(bmi, self.bmi_mean, self.bmi_std),
+        )
 
-def _mean_and_std(name: str, values: list[float | None]) -> tuple[float, float]:
+
+def _z_scores(
+    values: Sequence[float | None], mean: float | None, deviation: float | None
+) -> list[float]:
+    if mean is None or deviation is None:
+        return [math.nan] * len(values)
+    return [math.nan if value is None else (value - mean) / deviation for value in values]
+
+
+def _mean_and_std(
+    name: str, values: list[float | None], needed: bool
+) -> tuple[float, float] | tuple[None, None]:
     known = [value for value in values if value is not None]
+    if not known and not needed:
+        return None, None
     if not known:
         raise TableError(
             f"found no {name} among {len(values)} training entries; expected at least one"

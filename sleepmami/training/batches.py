@@ -8,7 +8,8 @@ E epochs of a segment (2);
 L epochs of the longest night, M modalities, D features of one modality's epoch.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sleepmami.config import Crop, Factor
 from sleepmami.errors import TrainingError
 from sleepmami.psg import (
     MODALITIES,
@@ -96,9 +98,9 @@ class MacroBatch(NamedTuple):
     micro_BLMD: Tensor  # float32
     modality_valid_BLM: Tensor  # bool
     length_B: Tensor  # int64, epochs
-    age_B: Tensor  # float32, z-scored over the training set
-    bmi_B: Tensor  # float32, z-scored over the training set
-    female_B: Tensor  # bool
+    age_B: Tensor  # float32, z-scored over the training set; NaN where unknown
+    bmi_B: Tensor  # float32, z-scored over the training set; NaN where unknown
+    female_B: Tensor  # float32, 1 or 0; NaN where unknown
 
     @property
     def num_rows(self) -> int:
@@ -224,43 +226,63 @@ def to_model_rate(stored_BT: Tensor, rate_hz: int, out: Tensor) -> Tensor:
 
 
 def macro_batch(
-    rows: Sequence[MicroNight], statistics: DemographicStatistics, max_epochs: int
+    rows: Sequence[MicroNight],
+    statistics: DemographicStatistics,
+    max_epochs: int,
+    *,
+    crop: Crop = "ends",
+    needed: Collection[Factor] = (),
 ) -> MacroBatch:
-    """Nights -> one padded batch; a longer night keeps its first `max_epochs` epochs.
+    """Nights -> one padded batch.
+
+    Args:
+        rows: the nights.
+        statistics: of the training set, for z-scores.
+        max_epochs: what one direction of the encoder reads at most.
+        crop: of a longer night, "start" keeps the first `max_epochs` epochs; "ends" all that is
+            within `max_epochs` of its start or of its end, for an encoder that is told
+            `max_epochs`.
+        needed: what must be known of each night; what is not is NaN.
 
     Raises:
-        TrainingError: a night without age, sex or BMI (Appendix C leaves such records out before
+        TrainingError: a night without something needed (Appendix C leaves such records out before
             batches are made), or an empty batch.
     """
     if not rows:
         raise TrainingError("a batch of nights is empty; expected at least one night")
     for row in rows:
-        _require_demographics(row)
-    lengths = [min(len(row.micro), max_epochs) for row in rows]
+        _require_demographics(row, needed)
+    kept = [_kept_epochs(len(row.micro), max_epochs, crop) for row in rows]
     num_modalities, dim = rows[0].micro.shape[1:]
-    micro = torch.zeros(len(rows), max(lengths), num_modalities, dim)
-    modality_valid = torch.zeros(len(rows), max(lengths), num_modalities, dtype=torch.bool)
-    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+    longest = max(map(len, kept))
+    micro = torch.zeros(len(rows), longest, num_modalities, dim)
+    modality_valid = torch.zeros(len(rows), longest, num_modalities, dtype=torch.bool)
+    for index, (row, epochs) in enumerate(zip(rows, kept, strict=True)):
         # the row's arrays are read-only views of Arrow memory, which torch.from_numpy warns about
-        micro[index, :length].numpy()[...] = row.micro[:length]
-        modality_valid[index, :length].numpy()[...] = row.modality_valid[:length]
-    age = torch.tensor([row.age_years for row in rows], dtype=torch.float32)
-    bmi = torch.tensor([row.bmi for row in rows], dtype=torch.float32)
+        micro[index, : len(epochs)].numpy()[...] = row.micro[epochs]
+        modality_valid[index, : len(epochs)].numpy()[...] = row.modality_valid[epochs]
+    age, bmi = statistics.z_scores([row.age_years for row in rows], [row.bmi for row in rows])
+    female = [math.nan if row.sex is None else float(row.sex == "female") for row in rows]
     return MacroBatch(
         micro_BLMD=micro,
         modality_valid_BLM=modality_valid,
-        length_B=torch.tensor(lengths),
-        age_B=(age - statistics.age_mean) / statistics.age_std,
-        bmi_B=(bmi - statistics.bmi_mean) / statistics.bmi_std,
-        female_B=torch.tensor([row.sex == "female" for row in rows]),
+        length_B=torch.tensor([len(epochs) for epochs in kept]),
+        age_B=torch.tensor(age, dtype=torch.float32),
+        bmi_B=torch.tensor(bmi, dtype=torch.float32),
+        female_B=torch.tensor(female, dtype=torch.float32),
     )
 
 
-def _require_demographics(row: MicroNight) -> None:
-    found = {"age_years": row.age_years, "sex": row.sex, "bmi": row.bmi}
-    missing = [name for name, value in found.items() if value is None]
+def _kept_epochs(length: int, max_epochs: int, crop: Crop) -> NDArray[np.int64]:
+    first, last = np.arange(min(length, max_epochs)), np.arange(max(length - max_epochs, 0), length)
+    return first if crop == "start" else np.union1d(first, last)
+
+
+def _require_demographics(row: MicroNight, needed: Collection[Factor]) -> None:
+    found = {"age": row.age_years, "sex": row.sex, "bmi": row.bmi}
+    missing = [name for name in needed if found[name] is None]
     if missing:
         raise TrainingError(
-            f"{row.recording_id}: found no {', '.join(missing)}; the Macro-Encoder trains on "
-            "recordings with age_years, sex and bmi"
+            f"{row.recording_id}: found no {', '.join(missing)}; expected what dgcl.factors "
+            f"compares: {', '.join(needed)}"
         )

@@ -144,6 +144,8 @@ def load_bundle(uri: str) -> Bundle:
     try:
         if manifest["format_version"] == PRIVATE_INPUT_VERSION:
             config["micro"]["model"].setdefault("shared_input", "private")
+        if has_macro:  # what it was before there was a choice
+            config["macro"].setdefault("crop", "start")
         bundle = Bundle(
             micro=from_dict(MicroPretrainConfig, config["micro"]),
             micro_state=_tensors(files[MICRO_FILE], storage.join(uri, MICRO_FILE)),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sleepmami.config import DGCLConfig, MacroPretrainConfig
 from sleepmami.errors import TrainingError
-from sleepmami.losses.dgcl import demographic_distance, dgcl
+from sleepmami.losses.dgcl import demographic_distance, dgcl, pairs_and_terms
 from sleepmami.models.macro_encoder import MacroEncoder, cycle_ends, states_at
 from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch
@@ -32,15 +32,18 @@ class MacroObjective(Objective):
         """Loss of one batch of nights; `loss/excess` is what is left above the lowest possible.
 
         Raises:
-            TrainingError: on every worker, when no cycle is complete in two nights.
+            TrainingError: on every worker, when no cycle is there in two nights.
         """
         config = self._config.dgcl
-        output = self.model(batch.micro_BLMD, batch.modality_valid_BLM, batch.length_B)
+        max_epochs = self._config.max_epochs
+        output = self.model(
+            batch.micro_BLMD, batch.modality_valid_BLM, batch.length_B, max_epochs=max_epochs
+        )
         # From max_epochs, not from this batch's longest night: all workers gather equal shapes.
         index_BC, present_BC = cycle_ends(
-            batch.length_B, self._config.max_epochs, config.cycle_epochs
+            batch.length_B, max_epochs, config.cycle_epochs, config.partial_cycle
         )
-        index_BC = index_BC.clamp(max=batch.micro_BLMD.shape[1] - 1)  # where absent, any will do
+        index_BC = index_BC.clamp(max=output.forward_BLD.shape[1] - 1)  # where absent, any will do
         states = [states_at(hidden_BLD, index_BC) for hidden_BLD in output]
         states_KCD = collectives.gather_rows(torch.cat(states, dim=-1))
         present_CK = collectives.gather_rows(present_BC).T
@@ -50,6 +53,7 @@ class MacroObjective(Objective):
             collectives.gather_rows(batch.bmi_B),
             collectives.gather_rows(batch.female_B),
             lambda_sex=config.lambda_sex,
+            factors=config.factors,
         )
         forward_CKD, backward_CKD = states_KCD.transpose(0, 1).chunk(2, dim=-1)
         forward_loss, backward_loss = (
@@ -61,6 +65,7 @@ class MacroObjective(Objective):
                 v=config.v,
                 include_self=config.include_self,
                 reduction=config.reduction,
+                similarity=config.similarity,
             )
             for z_CKD in (forward_CKD, backward_CKD)
         )
@@ -85,10 +90,7 @@ def dgcl_floor(distance_KK: Tensor, present_CK: Tensor, config: DGCLConfig) -> T
     entropy. The floor moves with v and lambda_sex, so losses of different settings compare only by
     what is above it. When k runs over i too, w is first renormalised over the j != i of eq. 6.
     """
-    others_KK = ~torch.eye(len(distance_KK), dtype=torch.bool, device=distance_KK.device)
-    pairs_CKK = present_CK.unsqueeze(2) & present_CK.unsqueeze(1) & others_KK
-    itself_CKK = present_CK.unsqueeze(2) & ~others_KK
-    terms_CKK = pairs_CKK | itself_CKK if config.include_self else pairs_CKK
+    pairs_CKK, terms_CKK = pairs_and_terms(distance_KK, present_CK, config.include_self)
     raw_CKK = torch.where(terms_CKK, (-distance_KK.double() / config.v).exp(), 0.0)
     weight_CKK = raw_CKK / raw_CKK.sum(2, keepdim=True).clamp_min(1e-300)
     weight_CKK = weight_CKK.masked_fill(~pairs_CKK, 0.0)

@@ -4,7 +4,8 @@
 similar sequence lengths within each batch."
 
 Recordings are sorted by length and cut into buckets of a few batches; inside a bucket each stratum
-(age tertile x BMI tertile x sex) is dealt evenly to the batches. Two recordings of one subject
+(age tertile x BMI tertile x sex, where unknown is a class of its own) is dealt evenly to the
+batches, whichever of them the loss compares. Two recordings of one subject
 never share a batch: they would be a pair of distance zero. numpy only, and without state: batches
 depend on the arguments alone, so every worker and every restart draws the same ones.
 """
@@ -21,7 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from sleepmami.errors import TrainingError
 
 Indices = NDArray[np.int64]
-NUM_STRATA = 18
+CLASSES = 4  # of age and of BMI: tertiles, and unknown
+NUM_STRATA = 3 * CLASSES * CLASSES  # female, male, unknown
 
 
 def stratified_batches(
@@ -43,23 +45,23 @@ def stratified_batches(
 
     Args:
         lengths: epochs of each recording, best after the cap of `max_epochs`.
-        age: in any unit; only the tertiles matter.
+        age: in any unit, only the tertiles matter; NaN where unknown.
         bmi: as `age`.
-        female: bool.
+        female: bool, or 1 and 0 with NaN where unknown.
         batch_subjects: recordings of one batch, each of another subject.
         seed: of the whole training.
         pass_index: which pass; another one gives other batches.
         subject_ids: subject of each recording; None if all are of different subjects.
 
     Raises:
-        TrainingError: fewer subjects than one batch needs, or an unknown age or BMI.
+        TrainingError: fewer subjects than one batch needs.
     """
     length = np.asarray(lengths, dtype=np.int64)
     subject = _codes(range(len(length)) if subject_ids is None else subject_ids)
     num_subjects = len(set(subject))
     if num_subjects < batch_subjects:
         raise TrainingError(
-            f"{num_subjects} subjects with age, BMI and sex in {len(length)} recordings; one batch "
+            f"{num_subjects} subjects to compare in {len(length)} recordings; one batch "
             f"needs batch_subjects={batch_subjects} different ones"
         )
     stratum = strata(age, bmi, female)
@@ -73,28 +75,27 @@ def stratified_batches(
 
 
 def strata(age: ArrayLike, bmi: ArrayLike, female: ArrayLike) -> Indices:
-    """Age tertile x BMI tertile x sex of each recording, as 0..17.
-
-    Raises:
-        TrainingError: an age or BMI is not finite.
-    """
-    code = np.asarray(female, dtype=bool).astype(np.int64)
-    for name, values in (("age", age), ("BMI", bmi)):
-        value = np.asarray(values, dtype=np.float64)
-        unknown = int((~np.isfinite(value)).sum())
-        if unknown:
-            raise TrainingError(
-                f"{unknown} of {len(value)} recordings have no {name}; expected them to be "
-                "excluded before (Appendix C)"
-            )
-        code = 3 * code + np.searchsorted(np.quantile(value, [1 / 3, 2 / 3]), value)
+    """Sex x age tertile x BMI tertile of each recording, as 0..47; unknown is the last class."""
+    sex = np.asarray(female, dtype=np.float64)
+    code = np.where(np.isnan(sex), 2, sex).astype(np.int64)
+    for values in (age, bmi):
+        code = CLASSES * code + _tertiles(np.asarray(values, dtype=np.float64))
     return code
+
+
+def _tertiles(value: NDArray[np.float64]) -> Indices:
+    known = np.isfinite(value)
+    tertile = np.full(len(value), CLASSES - 1)
+    if known.any():
+        edges = np.quantile(value[known], [1 / 3, 2 / 3])
+        tertile[known] = np.searchsorted(edges, value[known])
+    return tertile
 
 
 def _margins(stratum: int) -> tuple[int, int, int, int]:
     """One number each for a stratum, its sex, its age tertile and its BMI tertile."""
-    sex, age, bmi = stratum // 9, stratum // 3 % 3, stratum % 3
-    return stratum, NUM_STRATA + sex, NUM_STRATA + 2 + age, NUM_STRATA + 5 + bmi
+    sex, age, bmi = stratum // CLASSES**2, stratum // CLASSES % CLASSES, stratum % CLASSES
+    return stratum, NUM_STRATA + sex, NUM_STRATA + 3 + age, NUM_STRATA + 3 + CLASSES + bmi
 
 
 def _codes(subject_ids: Sequence[Hashable]) -> list[int]:

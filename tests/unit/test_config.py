@@ -8,6 +8,7 @@ from sleepmami.config import EngineConfig, MacroPretrainConfig, MicroPretrainCon
 from sleepmami.config_edit import from_dict, parse_assignments, replace_at, to_dict
 from sleepmami.errors import ConfigError
 from sleepmami.presets import Preset, paper, preset, tiny
+from sleepmami.tables.demographics import DemographicStatistics
 
 
 @pytest.mark.parametrize("name", ["paper", "tiny"])
@@ -97,6 +98,46 @@ def test_training_settings_without_effect_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         replace_at(MicroPretrainConfig(), changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dgcl.factors": []}, "one or more of"),
+        ({"dgcl.factors": ["age", "age"]}, "each once"),
+        ({"dgcl.factors": ["height"]}, r"dgcl\.factors must be one of"),
+        ({"dgcl.factors": ["age"], "dgcl.lambda_sex": 2.0}, "no effect without sex"),
+        ({"dgcl.factors": ["sex"], "dgcl.lambda_sex": 0.0}, "nothing to compare"),
+        ({"dgcl.factors": ["bmi"], "dgcl.missing": "available"}, "no effect with one factor"),
+        ({"dgcl.partial_cycle": "last", "dgcl.cycle_epochs": 1}, "leaves no rest"),
+        ({"crop": "middle"}, "crop must be one of"),
+        ({"model.input": "sum"}, r"model\.input must be one of"),
+        ({"model.dim": 0}, r"model\.dim must be >= 1"),
+    ],
+)
+def test_macro_settings_that_contradict_each_other_are_refused(
+    changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace_at(MacroPretrainConfig(), changes)
+
+
+@pytest.mark.parametrize("factors", [["age"], ["sex"], ["bmi"], ["age", "sex", "bmi"]])
+def test_the_rows_of_table_12_are_settings(factors: list[str]) -> None:
+    config = replace_at(MacroPretrainConfig(), {"dgcl.factors": factors})
+    assert config.dgcl.factors == tuple(factors)
+    assert from_dict(MacroPretrainConfig, to_dict(config)) == config
+
+
+def test_a_partial_cycle_makes_half_a_cycle_long_enough() -> None:
+    dgcl = MacroPretrainConfig().dgcl
+    assert dgcl.shortest_night == 180
+    assert dataclasses.replace(dgcl, partial_cycle="last").shortest_night == 90
+
+
+def test_a_number_that_may_be_unknown_survives_json() -> None:
+    statistics = DemographicStatistics(age_mean=50.0, age_std=9.0, bmi_mean=None, bmi_std=None)
+    assert from_dict(DemographicStatistics, to_dict(statistics)) == statistics
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def test_macro_pretraining_is_table_9() -> None:
     assert optimizer.warmup_fraction > 0  # "Cosine annealing with warmup"
     dgcl = config.dgcl
     assert (dgcl.rho, dgcl.v, dgcl.lambda_sex, dgcl.cycle_epochs) == (0.1, 0.5, 1.0, 180)
+    assert dgcl.factors == ("age", "sex", "bmi")  # section 3.2; Table 12, row 5
+    assert dgcl.missing == "exclude"  # Appendix C
 
 
 def test_units_are_those_of_table_9() -> None:

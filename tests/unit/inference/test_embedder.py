@@ -6,6 +6,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from sleepmami.config import PartialCycle
+from sleepmami.config_edit import replace_at
 from sleepmami.errors import CheckpointError, ConfigError, RecordingError
 from sleepmami.inference.embedder import Embedder, channels_used
 from sleepmami.inference.second_look import from_second_epoch
@@ -13,6 +15,7 @@ from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.psg import MODALITIES, Modality, Night, segment_start_epochs
 from sleepmami.signals.channels import plan_channels
 from sleepmami.signals.edf import EdfChannel
+from sleepmami.tables.cycle_vectors import cycle_vectors, night_vector
 from sleepmami.training.batches import night_batch
 from sleepmami.training.checkpoint import Bundle
 from tests.unit.inference.conftest import MakeNight
@@ -304,3 +307,25 @@ def test_weights_of_another_config_are_refused(bundle: Bundle) -> None:
 def test_windows_per_batch_must_be_positive(bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match="windows_per_batch"):
         Embedder(bundle, windows_per_batch=0)
+
+
+@pytest.mark.parametrize(
+    ("cycle_epochs", "partial_cycle", "num_cycles"),
+    [(3, "drop", 2), (3, "last", 2), (4, "drop", 1), (4, "last", 2), (180, "last", 0)],
+)
+def test_cycles_and_night_are_those_of_the_stored_macro_vectors(
+    bundle: Bundle,
+    make_night: MakeNight,
+    cycle_epochs: int,
+    partial_cycle: PartialCycle,
+    num_cycles: int,
+) -> None:
+    """Of 7 epochs, cycles of 3 leave a rest of 1, too short; of 4 a rest of 3."""
+    dgcl = {"dgcl.cycle_epochs": cycle_epochs, "dgcl.partial_cycle": partial_cycle}
+    model = dataclasses.replace(bundle, macro=replace_at(bundle.macro, dgcl))
+    answer = Embedder(model, windows_per_batch=3).night(make_night(7))
+    assert len(answer.cycles) == num_cycles
+    cycles = cycle_vectors(answer.macro, cycle_epochs=cycle_epochs, partial_cycle=partial_cycle)
+    night = night_vector(answer.macro, cycle_epochs=cycle_epochs, partial_cycle=partial_cycle)
+    np.testing.assert_array_equal(answer.cycles, cycles)
+    np.testing.assert_allclose(answer.night, night, atol=1e-6)

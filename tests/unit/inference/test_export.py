@@ -23,6 +23,7 @@ def embedding() -> NightEmbedding:
     return NightEmbedding(
         micro=rng.standard_normal((3, 12)).astype(np.float32),
         macro=rng.standard_normal((3, 4)).astype(np.float32),
+        cycles=rng.standard_normal((2, 4)).astype(np.float32),
         night=rng.standard_normal(4).astype(np.float32),
         epoch_valid=np.array([True, False, True]),
         modality_valid=rng.random((3, 6)) > 0.5,
@@ -40,8 +41,8 @@ def read(kind: str, data: bytes) -> pa.Table:
 
 def test_npz_gives_back_every_array_without_pickle(embedding: NightEmbedding) -> None:
     archive = np.load(io.BytesIO(to_npz_bytes(embedding)), allow_pickle=False)
-    assert set(archive) == {*NAMES, "night", "info"}
-    for name in (*NAMES, "night"):
+    assert set(archive) == {*NAMES, "cycles", "night", "info"}
+    for name in (*NAMES, "cycles", "night"):
         assert np.array_equal(archive[name], getattr(embedding, name))
         assert archive[name].dtype == getattr(embedding, name).dtype
     assert json.loads(str(archive["info"])) == embedding.info
@@ -64,5 +65,7 @@ def test_the_night_vector_and_info_travel_as_metadata(embedding: NightEmbedding,
     metadata = read(kind, write(embedding)).schema.metadata
     night = np.frombuffer(base64.b64decode(metadata[b"sleepmami.night"]), "<f4")
     assert np.array_equal(night, embedding.night)
+    cycles = np.frombuffer(base64.b64decode(metadata[b"sleepmami.cycles"]), "<f4")
+    assert np.array_equal(cycles.reshape(-1, len(night)), embedding.cycles)
     assert json.loads(metadata[b"sleepmami.info"]) == embedding.info
     assert json.loads(metadata[b"sleepmami.modalities"])[0] == "EEG"

@@ -158,6 +158,22 @@ def test_alike_subjects_are_pulled_together_and_unlike_pushed_apart() -> None:
     assert after[1] < before[1]
 
 
+def test_each_pair_is_pulled_as_its_weight_exceeds_its_probability() -> None:
+    # d loss / d similarity_ij = p_ij - w_ij for every anchor: the sign says together or apart.
+    z, distance, _ = batch(cycles=1, subjects=6)
+    unit = F.normalize(z, dim=2)
+    cosine = (unit @ unit.mT)[0]
+    weight = (-distance / 0.5).fill_diagonal_(-math.inf).softmax(1)
+    p = (cosine / 0.1).fill_diagonal_(-math.inf).softmax(1)
+    expected = ((p - weight) @ unit[0] + (p - weight).T @ unit[0]) / 0.1  # d loss / d unit vectors
+    tangent = expected - (expected * unit[0]).sum(1, keepdim=True) * unit[0]
+    z.requires_grad_()
+    dgcl(z, distance, everyone(z), **DEFAULTS | {"reduction": "sum"}).backward()
+    assert z.grad is not None
+    found = z.grad[0] * z.detach()[0].norm(dim=1, keepdim=True)  # undo what normalising divides by
+    torch.testing.assert_close(found, tangent, rtol=1e-10, atol=1e-10)
+
+
 def test_huge_similarities_do_not_overflow() -> None:
     z, distance, present = batch(cycles=2, subjects=6)
     z = z.float().requires_grad_()

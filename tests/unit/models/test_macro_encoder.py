@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sleepmami.config import MacroEncoderConfig
+from sleepmami.config_edit import replace_at
 from sleepmami.models.macro_encoder import MacroEncoder, cycle_ends, reverse_nights, states_at
 
 SMALL = MacroEncoderConfig(dim=16, forward_depth=2, backward_depth=2, state_dim=4)
@@ -173,6 +174,106 @@ def test_cycles_end_at_180c_minus_1_in_nights_long_enough() -> None:
     assert index.tolist() == [[179, 359, 539, 719, 899, 1079]] * 4
     assert present.sum(1).tolist() == [0, 1, 2, 6]
     assert present[2].tolist() == [True, True, False, False, False, False]
+
+
+def test_a_rest_of_half_a_cycle_may_end_at_the_last_epoch() -> None:
+    index, present = cycle_ends(torch.tensor([4, 5, 10, 14, 15, 23, 40]), 25, 10, "last")
+    assert present.sum(1).tolist() == [0, 1, 1, 1, 2, 2, 3]  # of a longer night, 25 epochs count
+    assert index[1, 0].item() == 4
+    assert index[4].tolist() == [9, 14, 24]
+    assert index[5, :2].tolist() == [9, 19]
+    assert index[6].tolist() == [9, 19, 24]
+
+
+def test_cycles_of_the_longest_night_of_a_batch_are_those_of_max_epochs() -> None:
+    # Workers gather equal shapes though their longest nights differ.
+    for partial_cycle in ("drop", "last"):
+        shapes = [cycle_ends(torch.tensor([n]), 1080, 180, partial_cycle)[0].shape for n in (90, 2000)]  # fmt: skip
+        assert shapes == [(1, 6), (1, 6)]
+
+
+def test_each_direction_reads_at_most_max_epochs_from_its_own_end(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(50, 23)
+    whole = encoder(micro, valid, length)
+    capped = encoder(micro, valid, length, max_epochs=30)
+    assert capped.forward_BLD.shape[1] == capped.backward_BLD.shape[1] == 30
+    for part, of in zip(capped, whole, strict=True):
+        assert torch.allclose(part, of[:, :30], rtol=0, atol=1e-6)
+    micro[0, :20] = 9.0  # more than 30 epochs before the end
+    again = encoder(micro, valid, length, max_epochs=30)
+    assert torch.equal(again.backward_BLD[0], capped.backward_BLD[0])
+    assert not torch.equal(again.forward_BLD[0], capped.forward_BLD[0])
+
+
+def test_a_gap_in_the_middle_of_a_long_night_is_read_by_nobody(encoder: MacroEncoder) -> None:
+    # What macro_batch with crop="ends" hands over of a night of 50 epochs, both ends of 10.
+    micro, valid, length = nights(50)
+    whole = encoder(micro, valid, length, max_epochs=10)
+    ends = torch.cat([torch.arange(10), torch.arange(40, 50)])
+    kept = encoder(micro[:, ends], valid[:, ends], torch.tensor([20]), max_epochs=10)
+    assert torch.allclose(kept.forward_BLD, whole.forward_BLD, rtol=0, atol=1e-6)
+    assert torch.allclose(kept.backward_BLD, whole.backward_BLD, rtol=0, atol=1e-6)
+
+
+def variant(**changes: str) -> MacroEncoder:
+    torch.manual_seed(0)
+    return MacroEncoder(replace_at(SMALL, changes), micro_dim=8)
+
+
+def test_a_mean_over_modalities_is_that_of_the_known_ones() -> None:
+    encoder = variant(input="mean")
+    micro, valid, length = nights(30)
+    valid[0, 5] = False
+    micro[~valid] = torch.nan
+    given = micro.nanmean(2, keepdim=True)
+    given[0, 5] = encoder.missing_MD
+    hidden = encoder.projection(given[:, :, 0])
+    expected = encoder.forward_stack(hidden)
+    assert torch.allclose(encoder(micro, valid, length).forward_BLD, expected, rtol=0, atol=1e-6)
+    assert encoder.projection.in_features == 8
+    assert encoder.missing_MD.shape == (1, 8)
+
+
+def test_padding_means_nothing_to_a_mean_over_modalities() -> None:
+    encoder = variant(input="mean")
+    micro, valid, length = nights(20, 12)
+    before = encoder.embed(micro, valid, length)
+    micro[1, 12:], valid[1, 12:] = torch.nan, True
+    after = encoder.embed(micro, valid, length)
+    assert torch.equal(before[0][1, :12], after[0][1, :12])
+    assert torch.equal(before[1], after[1])
+
+
+def test_the_norm_of_the_residual_sum_makes_every_state_of_unit_size() -> None:
+    encoder = variant(post_norm="residual")
+    micro, valid, length = nights(20)
+    block = encoder.forward_stack[0]
+    hidden = torch.randn(1, 20, 16, generator=torch.Generator().manual_seed(3))
+    expected = block.post_norm(hidden + block.mamba(block.pre_norm(hidden)))
+    assert torch.equal(block(hidden), expected)
+    states = encoder(micro, valid, length).forward_BLD
+    assert torch.allclose(states.square().mean(2), torch.ones(1, 20), atol=1e-4)
+    names = set(dict(encoder.forward_stack.named_parameters()))
+    assert not any(name.startswith(f"{SMALL.forward_depth}.") for name in names)  # no norm more
+
+
+def test_cycle_vectors_are_the_states_that_dgcl_compares(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(25, 9)
+    output = encoder(micro, valid, length)
+    vectors = encoder.night_vectors(micro, valid, length, cycle_epochs=10)
+    assert vectors.cycle_BCD.shape == (2, 2, 32)
+    assert vectors.present_BC.tolist() == [[True, True], [False, False]]
+    expected = torch.cat([output.forward_BLD[0, 19], output.backward_BLD[0, 19]])
+    assert torch.equal(vectors.cycle_BCD[0, 1], expected)
+    assert torch.allclose(vectors.night_BD[0], vectors.cycle_BCD[0].mean(0))
+
+
+def test_with_partial_cycles_the_night_vector_counts_the_last_state(encoder: MacroEncoder) -> None:
+    micro, valid, length = nights(25)
+    vectors = encoder.night_vectors(micro, valid, length, cycle_epochs=10, partial_cycle="last")
+    output = encoder(micro, valid, length)
+    expected = output.forward_BLD[0, [9, 19, 24]].mean(0)
+    assert torch.allclose(vectors.night_BD[0, :16], expected)
 
 
 def test_a_batch_shorter_than_a_cycle_has_none() -> None:

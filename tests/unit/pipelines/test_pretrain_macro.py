@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.pretrain_macro import Subjects, night_steps
+from pipelines.pretrain_macro import Subjects, _train_subjects, is_comparable, night_steps
 from sleepmami.config import DGCLConfig, EngineConfig, MacroPretrainConfig
+from sleepmami.config_edit import replace_at
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import DemographicStatistics
 from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch
-from tests.corpora import write_micro_nights
+from tests.corpora import write_corpus, write_micro_nights
 
 NUM_NIGHTS = 10  # three batches of four subjects a pass
 STATISTICS = DemographicStatistics(age_mean=40.0, age_std=10.0, bmi_mean=25.0, bmi_std=5.0)
@@ -77,7 +78,45 @@ def test_a_pass_visits_every_night_and_the_next_one_in_another_order(nights: str
     assert not np.array_equal(ages[0], ages[3])
 
 
-def test_nights_are_cut_at_max_epochs(nights: str) -> None:
+def test_nights_are_cut_at_max_epochs(nights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = torch.cat([batch.length_B for batch in steps(nights, 0, 3)])
+    assert lengths.max() == 22  # both ends of 16 epochs, together all of the longest night
+    monkeypatch.setitem(globals(), "SETTINGS", replace_at(SETTINGS, {"crop": "start"}))
     lengths = torch.cat([batch.length_B for batch in steps(nights, 0, 3)])
     assert lengths.max() == 16
     assert lengths.min() == 13
+
+
+@pytest.mark.parametrize(
+    ("changes", "unknown", "expected"),
+    [
+        ({}, "bmi", False),
+        ({}, "sex", False),
+        ({"dgcl.factors": ["age", "sex"]}, "bmi", True),  # nobody is excluded for a BMI
+        ({"dgcl.factors": ["age", "sex"]}, "sex", False),
+        ({"dgcl.factors": ["bmi"]}, "age_years", True),
+        ({"dgcl.missing": "available"}, "bmi", True),
+        ({"dgcl.missing": "available"}, "sex", True),
+        ({"dgcl.missing": "available", "dgcl.factors": ["age", "sex"]}, "age_years", False),
+    ],
+)
+def test_a_night_takes_part_if_eq_5_can_compare_it(
+    changes: dict[str, object], unknown: str, expected: bool
+) -> None:
+    row = {"age_years": 50.0, "sex": "male", "bmi": 25.0} | {unknown: None}
+    assert is_comparable(row, replace_at(SETTINGS, changes).dgcl) is expected
+
+
+def test_nights_without_a_bmi_train_where_bmi_is_no_factor(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", num_train=6, num_test=1, num_epochs=4)
+    (tmp_path / "run").mkdir()
+    uri = write_micro_nights(
+        tmp_path / "run", num_nights=7, dim=3, model_id="made-up", without_bmi=(0, 3)
+    )
+    kept = {}
+    for factors in (["age", "sex", "bmi"], ["age", "sex"]):
+        config = replace_at(SETTINGS, {"dgcl.factors": factors})
+        found = _train_subjects(corpus, uri, lance_io.version(uri), "made-up", config)
+        kept[len(factors)] = (found.row, found.bmi)
+    assert kept[3] == ([1, 2, 4, 5], [21.0, 22.0, 24.0, 25.0])
+    assert kept[2] == ([0, 1, 2, 3, 4, 5], [None, 21.0, 22.0, None, 24.0, 25.0])

@@ -15,6 +15,7 @@ def embedding() -> NightEmbedding:
     return NightEmbedding(
         micro=rng.standard_normal((3, 12)).astype(np.float32),
         macro=rng.standard_normal((3, 4)).astype(np.float32),
+        cycles=rng.standard_normal((2, 4)).astype(np.float32),
         night=rng.standard_normal(4).astype(np.float32),
         epoch_valid=np.array([True, True, True]),
         modality_valid=modality_valid,

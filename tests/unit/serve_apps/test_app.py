@@ -122,6 +122,7 @@ def test_the_answer_has_the_type_asked_for(encoder: FakeEncoder, accept: str) ->
 def test_encoding_float_answers_numbers(encoder: FakeEncoder, embedding: NightEmbedding) -> None:
     answer = post(encoder, url="?encoding=float").json()
     assert answer["night"]["data"] == embedding.night.tolist()
+    assert answer["cycles"]["data"] == embedding.cycles.tolist()
 
 
 # -------------------------------------------------------------------------------------- errors

@@ -35,6 +35,14 @@ def test_statistics_of_nobody_are_refused() -> None:
         DemographicStatistics.fit([Demographics(age_years=50.0)])
 
 
+def test_what_nobody_needs_may_be_known_of_nobody() -> None:
+    statistics = DemographicStatistics.fit([Demographics(age_years=50.0)], needed=("age", "sex"))
+    assert (statistics.bmi_mean, statistics.bmi_std) == (None, None)
+    age, bmi = statistics.z_scores([51.0, None], [20.0, None])
+    assert age[0] == 1.0
+    assert [math.isnan(value) for value in (age[1], *bmi)] == [True] * 3
+
+
 def test_cells_of_a_person() -> None:
     person = Demographics(
         subject_id="s",

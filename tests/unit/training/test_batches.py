@@ -6,6 +6,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from sleepmami.config import FACTORS, Factor
 from sleepmami.errors import TrainingError
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ, Modality, Night
 from sleepmami.tables import lance_io
@@ -234,11 +235,22 @@ def test_nights_are_padded_with_nothing_to_the_longest() -> None:
     assert batch.modality_valid_BLM[0].any(-1).tolist() == [True, True, True, False, False]
 
 
-def test_a_longer_night_keeps_its_first_epochs() -> None:
+def test_a_longer_night_may_keep_its_first_epochs_alone() -> None:
     long = micro_night(5)
-    batch = macro_batch([long, micro_night(3)], STATISTICS, max_epochs=4)
+    batch = macro_batch([long, micro_night(3)], STATISTICS, max_epochs=4, crop="start")
     assert batch.length_B.tolist() == [4, 3]
     np.testing.assert_array_equal(batch.micro_BLMD[0], long.micro[:4].astype(np.float32))
+
+
+def test_a_longer_night_keeps_what_is_near_either_end_each_epoch_once() -> None:
+    for length in (4, 6, 8, 11):
+        long = micro_night(length)
+        batch = macro_batch([long], STATISTICS, max_epochs=4)
+        kept = min(length, 8)
+        assert batch.length_B.tolist() == [kept]
+        expected = long.micro if length <= 8 else np.concatenate([long.micro[:4], long.micro[-4:]])
+        np.testing.assert_array_equal(batch.micro_BLMD[0], expected.astype(np.float32))
+        assert batch.modality_valid_BLM.shape == (1, kept, 6)
 
 
 def test_age_and_bmi_are_in_training_set_deviations() -> None:
@@ -250,10 +262,33 @@ def test_age_and_bmi_are_in_training_set_deviations() -> None:
     assert (batch.num_rows, batch.row_name) == (2, "nights")
 
 
-@pytest.mark.parametrize("name", ["age_years", "sex", "bmi"])
-def test_a_night_without_demographics_is_named(name: str) -> None:
-    with pytest.raises(TrainingError, match=f"night-3: found no {name}"):
-        macro_batch([micro_night(3, **{name: None})], STATISTICS, max_epochs=10)
+FACTOR_COLUMNS: list[tuple[Factor, str]] = [("age", "age_years"), ("sex", "sex"), ("bmi", "bmi")]
+
+
+@pytest.mark.parametrize(("name", "column"), FACTOR_COLUMNS)
+def test_a_night_without_a_needed_factor_is_named(name: Factor, column: str) -> None:
+    night = micro_night(3, **{column: None})
+    with pytest.raises(TrainingError, match=f"night-3: found no {name}; expected .*: {name}"):
+        macro_batch([night], STATISTICS, max_epochs=10, needed=(name,))
+    with pytest.raises(TrainingError, match=f"found no {name}; expected .*: age, sex, bmi"):
+        macro_batch([night], STATISTICS, max_epochs=10, needed=FACTORS)
+    others = [other for other, _ in FACTOR_COLUMNS if other != name]
+    assert macro_batch([night], STATISTICS, max_epochs=10, needed=others).num_rows == 1
+
+
+def test_what_is_unknown_is_nan_and_nothing_else_is() -> None:
+    nights = [micro_night(3, age_years=None, bmi=None), micro_night(3, sex=None)]
+    batch = macro_batch(nights, STATISTICS, max_epochs=10)
+    assert batch.age_B.isnan().tolist() == [True, False]
+    assert batch.bmi_B.isnan().tolist() == [True, False]
+    assert batch.female_B.isnan().tolist() == [False, True]
+
+
+def test_a_value_that_the_training_set_knows_of_nobody_is_unknown() -> None:
+    statistics = DemographicStatistics(age_mean=50.0, age_std=10.0, bmi_mean=None, bmi_std=None)
+    batch = macro_batch([micro_night(3)], statistics, max_epochs=10, needed=("age", "sex"))
+    assert batch.age_B.tolist() == [2.0]
+    assert batch.bmi_B.isnan().all()
 
 
 def test_an_empty_batch_is_refused() -> None:

@@ -57,6 +57,24 @@ def test_a_bundle_without_macro_comes_back_without(tmp_path: Path) -> None:
     assert loaded.demographics is None
 
 
+def test_a_bundle_from_before_there_was_a_choice_of_crop_read_the_start(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    save_bundle(folder, bundle())
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["macro"].pop("crop") == "ends"
+    data = json.dumps(config).encode()
+    (tmp_path / "config.json").write_bytes(data)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["files"]["config.json"] = {
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    macro = load_bundle(folder).macro
+    assert macro is not None
+    assert macro.crop == "start"
+
+
 def test_the_manifest_says_what_sha256sum_says(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     assert sorted(manifest["files"]) == ["config.json", "macro.safetensors", "micro.safetensors"]

@@ -45,7 +45,7 @@ def test_sums_means_and_verdicts_are_the_same_on_both_workers(seen: Seen) -> Non
         assert worker["gather"]["all_true"] == [True, False]
 
 
-@pytest.mark.parametrize("which", ["micro", "macro"])
+@pytest.mark.parametrize("which", two_workers.STAGES)
 def test_two_workers_have_the_gradient_of_one_with_all_rows(seen: Seen, which: str) -> None:
     alone = two_workers.train(which)
     assert len(alone["gradients"]) > 10
@@ -59,7 +59,18 @@ def test_two_workers_have_the_gradient_of_one_with_all_rows(seen: Seen, which: s
         )
 
 
-@pytest.mark.parametrize("which", ["micro", "macro"])
+@pytest.mark.parametrize("which", ["macro", "macro_strange"])
+def test_each_worker_has_the_loss_of_all_nights(seen: Seen, which: str) -> None:
+    # The loss itself, not a share of it: K of eq. 4 is the global batch on every worker.
+    alone = two_workers.train(which)
+    for worker in seen:
+        assert worker[which]["loss"] == pytest.approx(alone["loss"], rel=0, abs=1e-6)
+        assert worker[which]["metrics"]["loss/floor"].item() == pytest.approx(
+            alone["metrics"]["loss/floor"].item(), abs=1e-6
+        )
+
+
+@pytest.mark.parametrize("which", two_workers.STAGES)
 def test_both_workers_end_with_the_same_weights(seen: Seen, which: str) -> None:
     for name, weight in seen[0][which]["weights"].items():
         assert torch.equal(weight, seen[1][which]["weights"][name])

@@ -11,8 +11,9 @@ from sleepmami.config import (
     MacroPretrainConfig,
     OptimizerConfig,
 )
+from sleepmami.config_edit import replace_at
 from sleepmami.errors import TrainingError
-from sleepmami.losses.dgcl import dgcl
+from sleepmami.losses.dgcl import demographic_distance, dgcl
 from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.training.batches import MacroBatch
 from sleepmami.training.engine import build_engine
@@ -42,7 +43,7 @@ def nights(lengths: list[int], padded_to: int | None = None, padding: float = 0.
         length_B=torch.tensor(lengths),
         age_B=torch.linspace(-1, 1, num),
         bmi_B=torch.linspace(0, 1, num) ** 2,
-        female_B=torch.arange(num) % 2 == 0,
+        female_B=(torch.arange(num) % 2 == 0).float(),
     )
 
 
@@ -87,6 +88,47 @@ def test_fewer_than_two_complete_cycles_stop_with_numbers() -> None:
         TrainingError, match="step 3: found 1 of 2 nights with a complete cycle of 4"
     ):
         macro_objective()(nights([3, 4]), step=3)
+
+
+def test_a_long_nights_middle_changes_no_loss() -> None:
+    whole = nights([30, 12, 12, 9])  # max_epochs is 12
+    expected, _ = macro_objective()(whole, step=0)
+    whole.micro_BLMD[0, 12:18] = 7.0
+    assert macro_objective()(whole, step=0)[0].item() == expected.item()
+    whole.micro_BLMD[0, 18:] = 7.0
+    assert macro_objective()(whole, step=0)[0].item() != expected.item()
+
+
+def test_factors_decide_what_the_floor_is_made_of() -> None:
+    batch = nights([12, 9, 8, 12])
+    alike = batch._replace(bmi_B=torch.full((4,), torch.nan))
+    for factors in (("age", "sex"), ("sex",)):
+        config = replace_at(MACRO, {"dgcl.factors": list(factors)})
+        metrics = [macro_objective(config)(b, step=0)[1] for b in (batch, alike)]
+        assert metrics[0]["loss/floor"] == metrics[1]["loss/floor"]
+        assert metrics[0]["loss/total"] == metrics[1]["loss/total"]
+        assert metrics[0]["loss/floor"].isfinite()
+
+
+def test_a_night_with_unknown_values_moves_the_loss_and_keeps_it_finite() -> None:
+    config = replace_at(MACRO, {"dgcl.missing": "available"})
+    batch = nights([12, 9, 8, 12])
+    batch.age_B[1], batch.bmi_B[2], batch.female_B[3] = (torch.nan,) * 3
+    loss, metrics = macro_objective(config)(batch, step=0)
+    assert loss.isfinite()
+    assert metrics["loss/excess"] > 0
+    # Nights 1 and 2 know only BMI and only age: no pair, so the floor is of fewer weights.
+    distance_KK = demographic_distance(batch.age_B, batch.bmi_B, batch.female_B, lambda_sex=1.0)
+    assert distance_KK.isinf().nonzero().tolist() == [[1, 2], [2, 1]]
+
+
+def test_a_partial_cycle_counts_where_asked_for() -> None:
+    config = replace_at(MACRO, {"dgcl.partial_cycle": "last", "dgcl.reduction": "sum"})
+    dropped = replace_at(MACRO, {"dgcl.reduction": "sum"})
+    whole, partial = nights([8, 8, 8]), nights([10, 10, 10])
+    losses = [macro_objective(c)(b, step=0)[0] for c in (config, dropped) for b in (whole, partial)]
+    assert losses[0].item() == losses[2].item()
+    assert losses[1] > losses[3]  # a third cycle in the sum
 
 
 def test_training_brings_the_loss_towards_its_floor() -> None:

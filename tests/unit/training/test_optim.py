@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sleepmami.config import OptimizerConfig
+from sleepmami.config import MacroEncoderConfig, OptimizerConfig
+from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.training.optim import build_optimizer, learning_rate, parameter_groups
 
 
@@ -32,6 +33,19 @@ def test_only_weights_and_tokens_decay() -> None:
     assert names(module, decayed["params"]) == {"weight", "mask_token"}
     assert undecayed["weight_decay"] == 0.0
     assert names(module, undecayed["params"]) == {"bias", "out_bias", "norm.0.weight", "A_log"}
+
+
+def test_no_ssm_parameter_of_the_macro_encoder_decays() -> None:
+    config = MacroEncoderConfig(dim=8, forward_depth=1, backward_depth=1, state_dim=4)
+    model = MacroEncoder(config, micro_dim=4)
+    decayed, undecayed = (names(model, g["params"]) for g in parameter_groups(model, 0.05))
+    ssm = {f"{side}_stack.0.mamba.{name}" for side in ("forward", "backward") for name in ("A_log", "D", "dt_proj.bias")}  # fmt: skip
+    assert ssm <= undecayed
+    assert {name for name in undecayed - ssm if "norm" not in name and "bias" not in name} == {
+        "forward_stack.1.weight",  # the stacks' own norms
+        "backward_stack.1.weight",
+    }
+    assert {"projection.weight", "forward_stack.0.mamba.in_proj.weight"} <= decayed
 
 
 def test_a_step_with_zero_gradient_shrinks_weights_and_nothing_else() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sleepmami.errors import TrainingError
+from sleepmami.training.batch_balance import pass_balance
 from sleepmami.training.stratified import strata, stratified_batches
 
 
@@ -110,7 +111,13 @@ def test_strata_are_dealt_evenly_where_they_can_be() -> None:
 def test_strata_are_tertiles_by_sex() -> None:
     age = [20, 30, 40, 50, 60, 70]
     code = strata(age, [22.0] * 6, [False, True] * 3)
-    assert code.tolist() == [0, 9, 3, 12, 6, 15]
+    assert code.tolist() == [0, 16, 4, 20, 8, 24]
+
+
+def test_unknown_values_are_a_class_of_their_own_and_move_no_tertile() -> None:
+    age = [20, 30, 40, 50, 60, 70, np.nan]
+    code = strata(age, [np.nan] * 7, [False, True, False, True, False, True, np.nan])
+    assert code.tolist() == [3, 19, 7, 23, 11, 27, 47]
 
 
 def test_too_few_subjects_are_refused_with_the_numbers() -> None:
@@ -118,8 +125,35 @@ def test_too_few_subjects_are_refused_with_the_numbers() -> None:
         draw(9, 8, subject_ids=[*range(7), 0, 1])
 
 
-def test_unknown_demographics_are_refused_with_the_numbers() -> None:
-    data = cohort(10)
-    data["bmi"][[2, 5]] = np.nan
-    with pytest.raises(TrainingError, match="2 of 10 recordings have no BMI"):
-        stratified_batches(**data, batch_subjects=4, seed=0, pass_index=0)
+def test_nights_without_a_bmi_are_dealt_evenly_too() -> None:
+    data = cohort(400)
+    data["bmi"][:100] = np.nan
+    batches = stratified_batches(**data, batch_subjects=40, seed=0, pass_index=0)
+    unknown = [int(np.isnan(data["bmi"][b]).sum()) for b in batches]
+    assert sum(unknown) == 100
+    assert min(unknown) >= 8
+    assert max(unknown) <= 12
+
+
+def test_the_balance_of_two_batches_by_hand() -> None:
+    # Lengths 2 and 4 in each batch: of 8 places, 2 are padding. Three of four are women: 3/4 of
+    # all, all of the first batch and half of the second.
+    batches = [np.array([0, 1]), np.array([2, 3])]
+    balance = pass_balance(
+        batches, [2, 4, 2, 4], age=[1.0] * 4, bmi=[1.0] * 4, female=[True, True, True, False]
+    )
+    assert (balance.num_batches, balance.padding) == (2, 0.25)
+    assert (balance.sex, balance.age, balance.bmi) == (0.25, 0.0, 0.0)
+    assert (balance.twice, balance.left_out) == (0, 0)
+
+
+def test_the_balance_counts_repeats_and_what_is_left_out() -> None:
+    batches = [np.array([0, 1]), np.array([1, 2])]
+    balance = pass_balance(batches, [9] * 4, [1.0] * 4, [1.0] * 4, [True] * 4)
+    assert (balance.padding, balance.twice, balance.left_out) == (0.0, 1, 1)
+
+
+def test_padding_of_a_pass_is_far_below_chance() -> None:
+    balance = pass_balance(draw(1600, 40), **cohort(1600))
+    assert balance.padding < 0.3 * balance.padding_by_chance
+    assert max(balance.sex, balance.age, balance.bmi) < 0.15

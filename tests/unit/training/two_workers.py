@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,23 @@ from sleepmami.models.masking import Masks
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.presets import tiny
 from sleepmami.training import collectives
-from sleepmami.training.batches import MacroBatch, SegmentBatch
-from sleepmami.training.engine import Engine, build_engine
+from sleepmami.training.batches import SegmentBatch
+from sleepmami.training.engine import Batch, Engine, Objective, build_engine
 from sleepmami.training.loop import Schedule, run
 from sleepmami.training.macro_objective import MacroObjective
 from sleepmami.training.micro_validation import validate_micro
 from sleepmami.training.objectives import MicroObjective
 from tests.unit.training.toy import ToyBatch, ToyObjective, toy_batch, toy_steps
+from tests.unit.training.worker_rows import (
+    ROWS,
+    night_rows,
+    segment_rows,
+    share,
+    strange_night_rows,
+)
 
-ROWS = 4  # of the global batch
 PLAIN = EngineConfig(kind="plain", zero_stage=0)
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup_fraction=0.0)
-
-
-def share(rows: Tensor, dim: int = 0) -> Tensor:
-    """This worker's part of the global rows."""
-    return rows.chunk(collectives.num_workers(), dim)[collectives.rank()]
 
 
 class FixedMasks(MicroObjective):
@@ -54,37 +55,10 @@ class FixedMasks(MicroObjective):
         return Masks(hidden_SBP[:, own], visible_SBV[:, own])
 
 
-def segment_rows(seed: int) -> SegmentBatch:
-    """Four segments; most of what is missing is missing in the first two."""
-    generator = torch.Generator().manual_seed(seed)
-    valid_SBE = torch.ones(6, ROWS, 2, dtype=torch.bool)
-    valid_SBE[4:, 0] = False
-    valid_SBE[2:, 1] = False
-    valid_SBE[0, :3, 1] = False  # half of a segment
-    valid_SBE[5, 3] = False
-    signal_SBT = torch.randn(6, ROWS, 6000, generator=generator)
-    signal_SBT *= valid_SBE.repeat_interleave(3000, dim=-1)
-    return SegmentBatch(share(signal_SBT, 1), share(valid_SBE, 1))
-
-
 def lanes(batch: SegmentBatch, accumulation: int) -> list[SegmentBatch]:
     """A worker's rows as its micro batches."""
     parts = zip(*(part.chunk(accumulation, 1) for part in batch), strict=True)
     return [SegmentBatch(*part) for part in parts]
-
-
-def night_rows(seed: int) -> MacroBatch:
-    """Four nights of one to three cycles of four epochs, the longer ones last."""
-    generator = torch.Generator().manual_seed(seed)
-    length_B = torch.tensor([5, 8, 9, 12])
-    return MacroBatch(
-        micro_BLMD=share(torch.randn(ROWS, 12, 6, 8, generator=generator)),
-        modality_valid_BLM=share(torch.rand(ROWS, 12, 6, generator=generator) < 0.8),
-        length_B=share(length_B),
-        age_B=share(torch.randn(ROWS, generator=generator)),
-        bmi_B=share(torch.randn(ROWS, generator=generator)),
-        female_B=share(torch.tensor([True, False, True, True])),
-    )
 
 
 def micro_objective(**changes: Any) -> MicroObjective:
@@ -160,18 +134,29 @@ def train_and_restart(engine: Engine, resumed: Engine, folder: Path) -> None:
         each.train_step([segment_rows(2)])
 
 
-def macro_objective() -> MacroObjective:
+MACRO_DGCL = DGCLConfig(cycle_epochs=4)
+STRANGE_DGCL = DGCLConfig(cycle_epochs=4, missing="available", partial_cycle="last")
+
+
+def macro_objective(dgcl: DGCLConfig = MACRO_DGCL) -> MacroObjective:
     torch.manual_seed(0)
     model = MacroEncoderConfig(dim=8, forward_depth=1, backward_depth=1, state_dim=4)
-    config = MacroPretrainConfig(model=model, dgcl=DGCLConfig(cycle_epochs=4), max_epochs=12)
+    config = MacroPretrainConfig(model=model, dgcl=dgcl, max_epochs=12)
     return MacroObjective(MacroEncoder(model, 8), config)
+
+
+STAGES: dict[str, tuple[Callable[[], Objective], Callable[[int], Batch]]] = {
+    "micro": (micro_objective, segment_rows),
+    "macro": (macro_objective, night_rows),
+    "macro_strange": (partial(macro_objective, STRANGE_DGCL), strange_night_rows),
+}
 
 
 def train(which: str, num_steps: int = 2) -> dict[str, Any]:
     """Gradients of the first step, metrics of the last (means over workers) and the weights."""
-    micro = which == "micro"
-    objective = micro_objective() if micro else macro_objective()
-    batches = [segment_rows(step) if micro else night_rows(step) for step in range(num_steps)]
+    make_objective, rows = STAGES[which]
+    objective = make_objective()
+    batches = [rows(step) for step in range(num_steps)]
     loss, _ = objective(batches[0], 0, collectives.rank())
     loss.backward()
     gradients = {
@@ -184,7 +169,12 @@ def train(which: str, num_steps: int = 2) -> dict[str, Any]:
     for batch in batches:
         metrics = engine.train_step([batch])
     means = {name: collectives.mean_over_workers(value) for name, value in metrics.items()}
-    return {"gradients": gradients, "metrics": means, "weights": objective.state_dict()}
+    return {
+        "loss": loss.item(),
+        "gradients": gradients,
+        "metrics": means,
+        "weights": objective.state_dict(),
+    }
 
 
 def gather() -> dict[str, Any]:
@@ -258,8 +248,7 @@ def work(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     seen = {
         "gather": gather(),
-        "micro": train("micro"),
-        "macro": train("macro"),
+        **{which: train(which) for which in STAGES},
         "poisoned": poisoned_run(),
         "uneven": uneven_run(),
         "accumulated": {count: accumulated(micro_objective(), count) for count in (1, 2)},

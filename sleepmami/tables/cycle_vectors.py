@@ -1,0 +1,55 @@
+"""The vectors of a night's 90-minute cycles, and of the night, out of its epochs' macro vectors.
+
+For whoever has a row of night_embeddings.lance or a file of `embed file`, without torch. The
+Embedder gives the same numbers; docs/macro.md says what they mean.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sleepmami.config import PartialCycle, half_cycle
+from sleepmami.psg import CYCLE_EPOCHS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def cycle_vectors(
+    macro: NDArray[np.float32],
+    *,
+    cycle_epochs: int = CYCLE_EPOCHS,
+    partial_cycle: PartialCycle = "drop",
+) -> NDArray[np.float32]:
+    """The states that DGCL compares [C, 2 x dim], one row per cycle.
+
+    The first half of row c is the forward state at the end of the c-th cycle from the start of the
+    night, the second half the backward state after reading the c-th cycle from its end.
+
+    Args:
+        macro: [L, 2 x dim], in the order of time.
+        cycle_epochs: `dgcl.cycle_epochs` of the model.
+        partial_cycle: `dgcl.partial_cycle` of the model.
+    """
+    length, width = macro.shape
+    least = half_cycle(cycle_epochs) if partial_cycle == "last" else cycle_epochs
+    num_cycles = (length + cycle_epochs - least) // cycle_epochs
+    end = np.minimum(np.arange(1, num_cycles + 1) * cycle_epochs, length)
+    forward, backward = macro[end - 1, : width // 2], macro[length - end, width // 2 :]
+    return np.concatenate([forward, backward], axis=1)
+
+
+def night_vector(
+    macro: NDArray[np.float32],
+    *,
+    cycle_epochs: int = CYCLE_EPOCHS,
+    partial_cycle: PartialCycle = "drop",
+) -> NDArray[np.float32]:
+    """The mean of the cycles [2 x dim]; without any, the last state of each direction."""
+    cycles = cycle_vectors(macro, cycle_epochs=cycle_epochs, partial_cycle=partial_cycle)
+    half = macro.shape[1] // 2
+    if len(cycles):
+        return np.asarray(cycles.mean(axis=0))
+    return np.concatenate([macro[-1, :half], macro[0, half:]])
