@@ -58,11 +58,13 @@ def available() -> bool:
     return _library() is not None
 
 
-def call(name: str, dtype: torch.dtype, tensors: Sequence[Tensor], *sizes: int | float) -> None:
+def call(
+    name: str, dtype: torch.dtype, tensors: Sequence[Tensor | None], *sizes: int | float
+) -> None:
     """Run kernel `name` on the memory of `tensors`, which must be laid out as it expects."""
     library = _library()
     assert library is not None, "ask usable() first"
-    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+    pointers = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
     numbers = [
         ctypes.c_float(size) if isinstance(size, float) else ctypes.c_ssize_t(size)
         for size in sizes
