@@ -7,6 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 static inline float bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
 static inline uint32_t word(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
@@ -37,6 +40,28 @@ static inline float exponential(float x) {
 }
 
 static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+enum { CHUNK = 512 }; /* numbers made in cache before they are put where they belong */
+
+/* memcpy, but not by way of the cache, where processor and place allow it: a large result is gone
+ * from there before anyone reads it, and fetching lines to overwrite them costs as much as writing */
+static inline void put_past_cache(void *to, const void *from, size_t bytes) {
+#ifdef __AVX512F__
+    if (((uintptr_t)to | bytes) % 64 == 0) {
+        for (size_t i = 0; i < bytes; i += 64)
+            _mm512_stream_si512((__m512i *)((char *)to + i),
+                                _mm512_loadu_si512((const char *)from + i));
+        return;
+    }
+#endif
+    memcpy(to, from, bytes);
+}
+
+static inline void end_puts(void) { /* before another core reads what went past the cache */
+#ifdef __AVX512F__
+    _mm_sfence();
+#endif
+}
 
 #define KERNELS(NAME, T)                                                                          \
     /* y = x / rms(x) * scale; every `rows_per_scale` rows share one scale */                     \
@@ -84,29 +109,43 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
                                                                                                   \
     /* y = silu(gate) * up of rows [gate, up] */                                                  \
     void swiglu_forward_##NAME(const T *restrict h, T *restrict y, ptrdiff_t rows,                \
-                               ptrdiff_t width) {                                                 \
-        for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
-            const T *gate = h + 2 * i * width, *up = gate + width;                                \
-            T *yi = y + i * width;                                                                \
-            _Pragma("omp simd") for (ptrdiff_t j = 0; j < width; j++) {                           \
-                float a = load_##NAME(gate[j]);                                                   \
-                yi[j] = store_##NAME(a * sigmoid(a) * load_##NAME(up[j]));                        \
+                               ptrdiff_t width, ptrdiff_t past_cache) {                           \
+        T made[CHUNK];                                                                            \
+        for (ptrdiff_t i = 0; i < rows; i++)                                                      \
+            for (ptrdiff_t from = 0; from < width; from += CHUNK) {                               \
+                ptrdiff_t size = width - from < CHUNK ? width - from : CHUNK;                     \
+                const T *gate = h + 2 * i * width + from, *up = gate + width;                     \
+                T *yi = y + i * width + from, *to = past_cache ? made : yi;                       \
+                _Pragma("omp simd") for (ptrdiff_t j = 0; j < size; j++) {                        \
+                    float a = load_##NAME(gate[j]);                                               \
+                    to[j] = store_##NAME(a * sigmoid(a) * load_##NAME(up[j]));                    \
+                }                                                                                 \
+                if (past_cache) put_past_cache(yi, made, sizeof(T) * size);                       \
             }                                                                                     \
-        }                                                                                         \
+        end_puts();                                                                               \
     }                                                                                             \
                                                                                                   \
     void swiglu_backward_##NAME(const T *restrict g, const T *restrict h, T *restrict gh,         \
-                                ptrdiff_t rows, ptrdiff_t width) {                                \
-        for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
-            const T *gate = h + 2 * i * width, *up = gate + width, *gi = g + i * width;           \
-            T *ggate = gh + 2 * i * width, *gup = ggate + width;                                  \
-            _Pragma("omp simd") for (ptrdiff_t j = 0; j < width; j++) {                           \
-                float a = load_##NAME(gate[j]), gj = load_##NAME(gi[j]);                          \
-                float s = sigmoid(a), t = a * s;                                                  \
-                gup[j] = store_##NAME(gj * t);                                                    \
-                ggate[j] = store_##NAME(gj * load_##NAME(up[j]) * (s + t - t * s));               \
+                                ptrdiff_t rows, ptrdiff_t width, ptrdiff_t past_cache) {          \
+        T made[2][CHUNK];                                                                         \
+        for (ptrdiff_t i = 0; i < rows; i++)                                                      \
+            for (ptrdiff_t from = 0; from < width; from += CHUNK) {                               \
+                ptrdiff_t size = width - from < CHUNK ? width - from : CHUNK;                     \
+                const T *gi = g + i * width + from;                                               \
+                const T *gate = h + 2 * i * width + from, *up = gate + width;                     \
+                T *to = gh + 2 * i * width + from;                                                \
+                T *ggate = past_cache ? made[0] : to, *gup = past_cache ? made[1] : to + width;   \
+                _Pragma("omp simd") for (ptrdiff_t j = 0; j < size; j++) {                        \
+                    float a = load_##NAME(gate[j]), gj = load_##NAME(gi[j]);                      \
+                    float s = sigmoid(a), t = a * s;                                              \
+                    gup[j] = store_##NAME(gj * t);                                                \
+                    ggate[j] = store_##NAME(gj * load_##NAME(up[j]) * (s + t - t * s));           \
+                }                                                                                 \
+                if (!past_cache) continue;                                                        \
+                put_past_cache(to, made[0], sizeof(T) * size);                                    \
+                put_past_cache(to + width, made[1], sizeof(T) * size);                            \
             }                                                                                     \
-        }                                                                                         \
+        end_puts();                                                                               \
     }                                                                                             \
                                                                                                   \
     static inline __attribute__((always_inline)) void rotate_head_##NAME(                         \

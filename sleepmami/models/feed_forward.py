@@ -43,7 +43,7 @@ def feed_forward(
         size = rows.stop - rows.start
         gate_up, hidden = gate_up_AH[:size], hidden_AF[:size]
         torch.mm(x_AD[rows], gate_up_GHD[group].mT, out=gate_up)
-        cpu_kernels.call("swiglu_forward", x_AD.dtype, (gate_up, hidden), size, width)
+        cpu_kernels.call("swiglu_forward", x_AD.dtype, (gate_up, hidden), size, width, False)
         torch.mm(hidden, down_GDF[group].mT, out=out_AD[rows])
     return out_AD
 

@@ -20,6 +20,8 @@ from torch.nn import functional
 
 from sleepmami.models import cpu_kernels
 
+CACHE_BYTES = 16 * 2**20  # a core reads twice as fast up to here as beyond
+
 # Any below: torch's context is an object of its own making, and its decorators have no types.
 
 
@@ -98,7 +100,7 @@ class _SwiGLU(torch.autograd.Function):
         gate_up_XF = gate_up_XF.contiguous()
         width = gate_up_XF.shape[-1] // 2
         out_XF = gate_up_XF.new_empty(*gate_up_XF.shape[:-1], width)
-        sizes = (out_XF.numel() // width, width)
+        sizes = (out_XF.numel() // width, width, _leaves_cache(out_XF))
         cpu_kernels.call("swiglu_forward", out_XF.dtype, (gate_up_XF, out_XF), *sizes)
         ctx.save_for_backward(gate_up_XF)
         return out_XF
@@ -110,10 +112,15 @@ class _SwiGLU(torch.autograd.Function):
         gradient_XF = gradient_XF.contiguous()
         result_XF = torch.empty_like(gate_up_XF)
         width = gradient_XF.shape[-1]
-        sizes = (gradient_XF.numel() // width, width)
+        sizes = (gradient_XF.numel() // width, width, _leaves_cache(result_XF))
         tensors = (gradient_XF, gate_up_XF, result_XF)
         cpu_kernels.call("swiglu_backward", gradient_XF.dtype, tensors, *sizes)
         return result_XF
+
+
+def _leaves_cache(out: Tensor) -> bool:
+    """Whether a result is gone from the cache before it is read, so that it need not go there."""
+    return out.nbytes >= CACHE_BYTES
 
 
 def rotate(x_XTHC: Tensor, cos_TC: Tensor, sin_TC: Tensor) -> Tensor:

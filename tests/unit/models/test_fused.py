@@ -175,3 +175,17 @@ def test_rotation_takes_heads_before_tokens_as_attentions_gradients_come() -> No
     )
     for found, expected in pairs:
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1024, 384, 50])  # whole chunks, a part of one, no whole vector
+def test_a_gate_past_the_cache_gives_the_same(
+    dtype: torch.dtype, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    gate_up = torch.randn(3, 7, 2 * width).to(dtype)
+    by_way_of_cache = agree(fused.swiglu, fused.plain_swiglu, gate_up)
+    monkeypatch.setattr(fused, "CACHE_BYTES", 0)
+    past_it = agree(fused.swiglu, fused.plain_swiglu, gate_up)
+    for (found, _), (expected, _) in zip(past_it, by_way_of_cache, strict=True):
+        assert torch.equal(found, expected)
