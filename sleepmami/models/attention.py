@@ -189,11 +189,11 @@ class SelfAttentionBlock(nn.Module):
 
     def forward(self, x_STD: Tensor, modality_S: Tensor, angles: Rotary) -> Tensor:
         """[S, ..., T, D] -> [S, ..., T, D]."""
-        normed = self.attention_norm(x_STD, modality_S)
-        x_STD = x_STD + self.attention(normed, normed, modality_S, angles)
-        normed = self.feed_forward_norm(x_STD, modality_S)
-        x_STD = x_STD + self.feed_forward(normed, modality_S)
-        return x_STD
+        x_STD, normed = self.attention_norm.beside(x_STD, None, modality_S)
+        heard = self.attention(normed, normed, modality_S, angles)
+        x_STD, normed = self.feed_forward_norm.beside(x_STD, heard, modality_S)
+        out_STD: Tensor = self.feed_forward(normed, modality_S, x_STD)
+        return out_STD
 
 
 class CrossAttentionBlock(nn.Module):
@@ -212,8 +212,8 @@ class CrossAttentionBlock(nn.Module):
     ) -> Tensor:
         """[S, ..., T, D] twice -> [S, ..., T, D]; x is the residual stream."""
         memory = self.memory_norm(memory_STD, modality_S)
-        normed = self.attention_norm(x_STD, modality_S)
-        x_STD = x_STD + self.attention(normed, memory, modality_S, angles)
-        normed = self.feed_forward_norm(x_STD, modality_S)
-        x_STD = x_STD + self.feed_forward(normed, modality_S)
-        return x_STD
+        x_STD, normed = self.attention_norm.beside(x_STD, None, modality_S)
+        heard = self.attention(normed, memory, modality_S, angles)
+        x_STD, normed = self.feed_forward_norm.beside(x_STD, heard, modality_S)
+        out_STD: Tensor = self.feed_forward(normed, modality_S, x_STD)
+        return out_STD

@@ -64,12 +64,19 @@ static inline void end_puts(void) { /* before another core reads what went past 
 }
 
 #define KERNELS(NAME, T)                                                                          \
-    /* y = x / rms(x) * scale; every `rows_per_scale` rows share one scale */                     \
-    void rms_forward_##NAME(const T *restrict x, const float *restrict scale, T *restrict y,      \
+    /* y = x / rms(x) * scale; every `rows_per_scale` rows share one scale. Unless delta is NULL, \
+     * x + delta goes to `total` and is what is divided. */                                       \
+    void rms_forward_##NAME(const T *restrict x, const T *restrict delta,                         \
+                            const float *restrict scale, T *restrict total, T *restrict y,        \
                             float *restrict inverse, ptrdiff_t rows, ptrdiff_t dim,               \
                             ptrdiff_t rows_per_scale, float eps) {                                \
         for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
             const T *xi = x + i * dim;                                                            \
+            if (delta) {                                                                          \
+                _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++) total[i * dim + j] =      \
+                    store_##NAME(load_##NAME(xi[j]) + load_##NAME(delta[i * dim + j]));           \
+                xi = total + i * dim;                                                             \
+            }                                                                                     \
             const float *s = scale + i / rows_per_scale * dim;                                    \
             T *yi = y + i * dim;                                                                  \
             float sum = 0.0f;                                                                     \
@@ -84,8 +91,8 @@ static inline void end_puts(void) { /* before another core reads what went past 
         }                                                                                         \
     }                                                                                             \
                                                                                                   \
-    /* gx, and gscale added to what is there */                                                   \
-    void rms_backward_##NAME(const T *restrict g, const T *restrict x,                            \
+    /* gx, to which `more` is added unless NULL, and gscale added to what is there */             \
+    void rms_backward_##NAME(const T *restrict g, const T *restrict more, const T *restrict x,    \
                              const float *restrict scale, const float *restrict inverse,          \
                              T *restrict gx, float *restrict gscale, ptrdiff_t rows,              \
                              ptrdiff_t dim, ptrdiff_t rows_per_scale) {                           \
@@ -101,8 +108,16 @@ static inline void end_puts(void) { /* before another core reads what went past 
                 gs[j] += t * r;                                                                   \
             }                                                                                     \
             float c = dot * r * r / (float)dim;                                                   \
+            if (!more) {                                                                          \
+                _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++)                           \
+                    gxi[j] = store_##NAME(                                                        \
+                        r * (load_##NAME(gi[j]) * s[j] - c * load_##NAME(xi[j])));                \
+                continue;                                                                         \
+            }                                                                                     \
+            const T *mi = more + i * dim;                                                         \
             _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++)                               \
                 gxi[j] = store_##NAME(                                                            \
+                    load_##NAME(mi[j]) +                                                          \
                     r * (load_##NAME(gi[j]) * s[j] - c * load_##NAME(xi[j])));                    \
         }                                                                                         \
     }                                                                                             \
@@ -185,14 +200,15 @@ static inline void end_puts(void) { /* before another core reads what went past 
         }                                                                                         \
     }                                                                                             \
                                                                                                   \
-    /* y[n] = sum over j of gate[n, j] x[place[n, j]] */                                          \
-    void combine_forward_##NAME(const T *restrict x, const float *restrict gate,                  \
-                                const int64_t *restrict place, T *restrict y, ptrdiff_t tokens,   \
-                                ptrdiff_t times, ptrdiff_t dim) {                                 \
+    /* y[n] = sum over j of gate[n, j] x[place[n, j]], added to base[n] unless that is NULL */    \
+    void combine_forward_##NAME(const T *restrict base, const T *restrict x,                      \
+                                const float *restrict gate, const int64_t *restrict place,        \
+                                T *restrict y, ptrdiff_t tokens, ptrdiff_t times,                 \
+                                ptrdiff_t dim) {                                                  \
         for (ptrdiff_t n = 0; n < tokens; n++) {                                                  \
             T *yn = y + n * dim;                                                                  \
             _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++) {                             \
-                float sum = 0.0f;                                                                 \
+                float sum = base ? load_##NAME(base[n * dim + j]) : 0.0f;                         \
                 for (ptrdiff_t k = 0; k < times; k++)                                             \
                     sum += gate[n * times + k] * load_##NAME(x[place[n * times + k] * dim + j]);  \
                 yn[j] = store_##NAME(sum);                                                        \
@@ -551,16 +567,16 @@ static scratch divide(float *memory, ptrdiff_t tokens, ptrdiff_t wide, ptrdiff_t
         for (ptrdiff_t b = 0; b < sequences; b++) {                                               \
             for (ptrdiff_t i = 0; i < length; i++)                                                \
                 m.hidden[i] =                                                                     \
-                    i < tokens && (!seen || seen[b * tokens + i]) ? 0.0f : -INFINITY;                          \
+                    i < tokens && (!seen || seen[b * tokens + i]) ? 0.0f : -INFINITY;             \
             for (ptrdiff_t h = 0; h < heads; h++) {                                               \
-                ptrdiff_t at = b * tokens * dim + h * width, angle = b * tokens % num_angles;                  \
+                ptrdiff_t at = b * tokens * dim + h * width, angle = b * tokens % num_angles;     \
                 ptrdiff_t key = 2 * at - h * width, value = key + dim;                            \
                 take_##NAME(q + at, dim, c, s, angle, num_angles, m.query, wide, n, half, scale); \
                 take_##NAME(kv + key, 2 * dim, c, s, angle, num_angles, m.key, wide, n, half, 1); \
                 take_##NAME(kv + value, 2 * dim, 0, 0, 0, 1, m.value, wide, n, half, 1.0f);       \
                 transpose(m.key, m.key_T, length, wide);                                \
                 multiply((matrix){m.query, wide, 1}, m.key_T, m.score, n, width, length);         \
-                softmax(m.score, m.hidden, n, length);                                              \
+                softmax(m.score, m.hidden, n, length);                                            \
                 if (!g) {                                                                         \
                     multiply((matrix){m.score, length, 1}, m.value, m.out, n, n, wide);           \
                     put_##NAME(m.out, wide, 0, 0, 0, 1, out + at, dim, n, half, 1.0f);            \
