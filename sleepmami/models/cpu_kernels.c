@@ -303,7 +303,7 @@ KERNELS(bf16, uint16_t)
 /* Attention, one head of one sequence at a time: its rows, turned, in float32 and side by side, and
  * all that becomes of them stay in cache. Tokens and widths are padded with zeros to whole BLOCKs.
  */
-enum { BLOCK = 16 };
+enum { BLOCK = 16, LINE = 64 }; /* numbers; bytes of a line of cache */
 #if defined(__AVX512F__)
 #define LANES_ARE_16 1
 enum { LANES = 16 };
@@ -511,19 +511,22 @@ static scratch divide(float *memory, ptrdiff_t tokens, ptrdiff_t wide, ptrdiff_t
 }
 
 #define ATTENTION(NAME, T)                                                                        \
-    /* rows of one head, turned by sign * angle where there is one, times scale */                \
+    /* rows of one head, turned by its angle where there is one, times scale; those of the same   \
+     * head `ahead` rows on are called into the cache */                                          \
     static void take_##NAME(const T *restrict x, ptrdiff_t step, const float *restrict c,         \
-                            const float *restrict s, ptrdiff_t angle, ptrdiff_t num_angles,       \
+                            const float *restrict s, ptrdiff_t angle, ptrdiff_t angles,           \
                             float *restrict y, ptrdiff_t wide, ptrdiff_t tokens, ptrdiff_t half,  \
-                            float scale) {                                                        \
+                            float scale, ptrdiff_t ahead) {                                       \
         for (ptrdiff_t i = 0; i < tokens; i++, x += step, y += wide) {                            \
+            for (ptrdiff_t j = 0; j < 2 * half; j += LINE / sizeof(T))                            \
+                __builtin_prefetch(x + ahead * step + j);                                         \
             if (!c) {                                                                             \
                 _Pragma("omp simd") for (ptrdiff_t j = 0; j < 2 * half; j++)                      \
                     y[j] = load_##NAME(x[j]) * scale;                                             \
                 continue;                                                                         \
             }                                                                                     \
             const float *ci = c + angle * half, *si = s + angle * half;                           \
-            angle = angle + 1 == num_angles ? 0 : angle + 1;                                      \
+            angle = angle + 1 == angles ? 0 : angle + 1;                                          \
             _Pragma("omp simd") for (ptrdiff_t j = 0; j < half; j++) {                            \
                 float first = load_##NAME(x[j]), second = load_##NAME(x[half + j]);               \
                 y[j] = scale * (first * ci[j] - second * si[j]);                                  \
@@ -534,17 +537,19 @@ static scratch divide(float *memory, ptrdiff_t tokens, ptrdiff_t wide, ptrdiff_t
                                                                                                   \
     /* the way back: rows of one head, turned by -angle where there is one */                     \
     static void put_##NAME(const float *restrict x, ptrdiff_t wide, const float *restrict c,      \
-                           const float *restrict s, ptrdiff_t angle, ptrdiff_t num_angles,        \
+                           const float *restrict s, ptrdiff_t angle, ptrdiff_t angles,            \
                            T *restrict y, ptrdiff_t step, ptrdiff_t tokens, ptrdiff_t half,       \
-                           float scale) {                                                         \
+                           float scale, ptrdiff_t ahead) {                                        \
         for (ptrdiff_t i = 0; i < tokens; i++, x += wide, y += step) {                            \
+            for (ptrdiff_t j = 0; j < 2 * half; j += LINE / sizeof(T))                            \
+                __builtin_prefetch(y + ahead * step + j, 1);                                      \
             if (!c) {                                                                             \
                 _Pragma("omp simd") for (ptrdiff_t j = 0; j < 2 * half; j++)                      \
                     y[j] = store_##NAME(x[j] * scale);                                            \
                 continue;                                                                         \
             }                                                                                     \
             const float *ci = c + angle * half, *si = s + angle * half;                           \
-            angle = angle + 1 == num_angles ? 0 : angle + 1;                                      \
+            angle = angle + 1 == angles ? 0 : angle + 1;                                          \
             _Pragma("omp simd") for (ptrdiff_t j = 0; j < half; j++) {                            \
                 y[j] = store_##NAME(scale * (x[j] * ci[j] + x[half + j] * si[j]));                \
                 y[half + j] = store_##NAME(scale * (x[half + j] * ci[j] - x[j] * si[j]));         \
@@ -559,40 +564,41 @@ static scratch divide(float *memory, ptrdiff_t tokens, ptrdiff_t wide, ptrdiff_t
                           const float *restrict s, const uint8_t *restrict seen,                  \
                           const T *restrict g, T *restrict out, T *restrict gq, T *restrict gkv,  \
                           float *restrict memory, ptrdiff_t sequences, ptrdiff_t tokens,          \
-                          ptrdiff_t heads, ptrdiff_t half, ptrdiff_t num_angles) {                \
+                          ptrdiff_t heads, ptrdiff_t half, ptrdiff_t angles) {                    \
         ptrdiff_t width = 2 * half, dim = heads * width, wide = whole_blocks(width);              \
         ptrdiff_t length = whole_blocks(tokens), n = tokens;                                      \
         float scale = 1.0f / sqrtf((float)width);                                                 \
         scratch m = divide(memory, tokens, wide, length);                                         \
         for (ptrdiff_t b = 0; b < sequences; b++) {                                               \
+            ptrdiff_t next = b + 1 < sequences ? tokens : 0;                                      \
             for (ptrdiff_t i = 0; i < length; i++)                                                \
                 m.hidden[i] =                                                                     \
                     i < tokens && (!seen || seen[b * tokens + i]) ? 0.0f : -INFINITY;             \
             for (ptrdiff_t h = 0; h < heads; h++) {                                               \
-                ptrdiff_t at = b * tokens * dim + h * width, angle = b * tokens % num_angles;     \
+                ptrdiff_t at = b * tokens * dim + h * width, angle = b * tokens % angles;         \
                 ptrdiff_t key = 2 * at - h * width, value = key + dim;                            \
-                take_##NAME(q + at, dim, c, s, angle, num_angles, m.query, wide, n, half, scale); \
-                take_##NAME(kv + key, 2 * dim, c, s, angle, num_angles, m.key, wide, n, half, 1); \
-                take_##NAME(kv + value, 2 * dim, 0, 0, 0, 1, m.value, wide, n, half, 1.0f);       \
-                transpose(m.key, m.key_T, length, wide);                                \
+                take_##NAME(q + at, dim, c, s, angle, angles, m.query, wide, n, half, scale, next);\
+                take_##NAME(kv + key, 2 * dim, c, s, angle, angles, m.key, wide, n, half, 1, next);\
+                take_##NAME(kv + value, 2 * dim, 0, 0, 0, 1, m.value, wide, n, half, 1.0f, next); \
+                transpose(m.key, m.key_T, length, wide);                                          \
                 multiply((matrix){m.query, wide, 1}, m.key_T, m.score, n, width, length);         \
                 softmax(m.score, m.hidden, n, length);                                            \
                 if (!g) {                                                                         \
                     multiply((matrix){m.score, length, 1}, m.value, m.out, n, n, wide);           \
-                    put_##NAME(m.out, wide, 0, 0, 0, 1, out + at, dim, n, half, 1.0f);            \
+                    put_##NAME(m.out, wide, 0, 0, 0, 1, out + at, dim, n, half, 1.0f, next);      \
                     continue;                                                                     \
                 }                                                                                 \
-                transpose(m.value, m.value_T, length, wide);                            \
-                take_##NAME(g + at, dim, 0, 0, 0, 1, m.value, wide, n, half, 1.0f);               \
+                transpose(m.value, m.value_T, length, wide);                                      \
+                take_##NAME(g + at, dim, 0, 0, 0, 1, m.value, wide, n, half, 1.0f, next);         \
                 multiply((matrix){m.score, 1, length}, m.value, m.out, n, n, wide);               \
-                put_##NAME(m.out, wide, 0, 0, 0, 1, gkv + value, 2 * dim, n, half, 1.0f);         \
+                put_##NAME(m.out, wide, 0, 0, 0, 1, gkv + value, 2 * dim, n, half, 1.0f, next);   \
                 multiply((matrix){m.value, wide, 1}, m.value_T, m.score_gradient, n, width,       \
                          length);                                                                 \
                 softmax_backward(m.score, m.score_gradient, n, length);                           \
                 multiply((matrix){m.score_gradient, length, 1}, m.key, m.out, n, n, wide);        \
-                put_##NAME(m.out, wide, c, s, angle, num_angles, gq + at, dim, n, half, scale);   \
+                put_##NAME(m.out, wide, c, s, angle, angles, gq + at, dim, n, half, scale, next); \
                 multiply((matrix){m.score_gradient, 1, length}, m.query, m.out, n, n, wide);      \
-                put_##NAME(m.out, wide, c, s, angle, num_angles, gkv + key, 2 * dim, n, half, 1); \
+                put_##NAME(m.out, wide, c, s, angle, angles, gkv + key, 2 * dim, n, half, 1, next);\
             }                                                                                     \
         }                                                                                         \
     }
