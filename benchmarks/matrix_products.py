@@ -85,6 +85,10 @@ class ProductRecorder(TorchDispatchMode):
             self._add_attention(*args[:3])
         elif func in ATTENTION_BACKWARD:
             self._add_attention_gradient(*args[1:4])
+        elif func is torch.ops.sleepmami.short_attention.default:
+            self._add_attention(*heads_apart(args[0], args[1], args[-1]))
+        elif func is torch.ops.sleepmami.short_attention_backward.default:
+            self._add_attention_gradient(*heads_apart(args[1], args[2], args[-1]))
         with self:  # what is made of other operators, as linear is in inference, is taken apart
             whole = func.decompose(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {})) if whole is NotImplemented else whole
@@ -121,6 +125,14 @@ class ProductRecorder(TorchDispatchMode):
         self._add(output_NTC, value_NKC.mT)
         self._add(weight_NTK, key_NKC)
         self._add(weight_NTK.mT, query_NTC)
+
+
+def heads_apart(query: Tensor, key_value: Tensor, num_heads: int) -> tuple[Tensor, ...]:
+    """[N, T, D] and [N, T, 2 D] of short_attention.py as query, key and value [N, H, T, C]."""
+    key, value = key_value.chunk(2, dim=-1)
+    return tuple(
+        x.unflatten(-1, (num_heads, -1)).transpose(1, 2).contiguous() for x in (query, key, value)
+    )
 
 
 def record(work: Callable[[], object]) -> Counter[Product]:

@@ -3,10 +3,10 @@
 Shapes: S streams (or any leading dimensions), N flattened leading dimensions, T queries,
 K keys, H heads, C width of one head, D = H * C.
 
-Three kernels compute the same attention: torch's scaled_dot_product_attention; for CUDA half
-precision without a mask, the flash_attn package (section 3.4); and plain products to train on a
-CPU. No machine with CUDA
-was at hand: the flash_attn path has not been run; only the function that chooses it is tested.
+Four ways compute the same attention: torch's scaled_dot_product_attention; for CUDA half
+precision without a mask, the flash_attn package (section 3.4); on one CPU thread the C kernel of
+short_attention.py; and plain products to train on a CPU without it. No machine with CUDA was at
+hand: the flash_attn path has not been run; only the function that chooses it is tested.
 
 Choices where the paper is silent: no bias, no dropout, no normalisation of queries and keys;
 rotary base 10 000 with the rotate-half pairing; positions are integers in the unit of the level
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sleepmami.models import fused
+from sleepmami.models import fused, short_attention
 from sleepmami.models.layers import Linear, RMSNorm, SwiGLU
 
 ROTARY_BASE = 10_000.0
@@ -93,7 +93,7 @@ def attend(
 def attend_by_products(
     query_NTHC: Tensor, key_NKHC: Tensor, value_NKHC: Tensor, key_mask_NK: Tensor | None
 ) -> Tensor:
-    """`attend` as two batched products: how a CPU trains.
+    """`attend` as two batched products: how a CPU trains where short_attention.py does not serve.
 
     torch's kernel for CPUs computes the weights again on the way back and fills three gradients
     with zeros first: for our short sequences a fifth slower in float32, three times in bfloat16.
@@ -146,20 +146,35 @@ class Attention(nn.Module):
             angles: rotary angles of the positions.
             key_mask_NK: see `attend`; N is the product of the leading dimensions.
         """
-        query = self.query(x_STD, modality_S).unflatten(-1, (self.num_heads, -1))
-        key_value = self.key_value(memory_SKD, modality_S).unflatten(-1, (2, self.num_heads, -1))
-        key, value = key_value.unbind(-3)
+        query_STD = self.query(x_STD, modality_S)
+        key_value_SKE = self.key_value(memory_SKD, modality_S)
+        flat = query_STD.flatten(0, -3), key_value_SKE.flatten(0, -3)
+        if short_attention.usable(*flat, angles.cos, self.num_heads):
+            out = short_attention.attend_turned(*flat, *angles, key_mask_NK, self.num_heads)
+        else:
+            out = self._attend(query_STD, key_value_SKE, angles, key_mask_NK)
+        projected: Tensor = self.out(out.reshape(x_STD.shape), modality_S)
+        return projected
+
+    def _attend(
+        self,
+        query_STD: Tensor,
+        key_value_SKE: Tensor,
+        angles: Rotary,
+        key_mask_NK: Tensor | None,
+    ) -> Tensor:
+        """Where the C kernel is not for: on a GPU, in double precision, on several threads."""
+        query = torch.unflatten(query_STD, -1, (self.num_heads, -1))
+        key, value = torch.unflatten(key_value_SKE, -1, (2, self.num_heads, -1)).unbind(-3)
         # By mode, not by gradients: the contrast's first pass, which has none, must compute what
         # the second does (cached_contrast.py), or one worker that accumulates is not two.
-        by_products = self.training and x_STD.is_cpu
-        out_NTHC = (attend_by_products if by_products else attend)(
+        by_products = self.training and query.is_cpu
+        return (attend_by_products if by_products else attend)(
             rotate(query, angles).flatten(0, -4),
             rotate(key, angles).flatten(0, -4),
             value.flatten(0, -4),
             key_mask_NK,
         )
-        out: Tensor = self.out(out_NTHC.reshape(x_STD.shape), modality_S)
-        return out
 
 
 class SelfAttentionBlock(nn.Module):
@@ -174,11 +189,11 @@ class SelfAttentionBlock(nn.Module):
 
     def forward(self, x_STD: Tensor, modality_S: Tensor, angles: Rotary) -> Tensor:
         """[S, ..., T, D] -> [S, ..., T, D]."""
-        normed = self.attention_norm(x_STD, modality_S)
-        x_STD = x_STD + self.attention(normed, normed, modality_S, angles)
-        normed = self.feed_forward_norm(x_STD, modality_S)
-        x_STD = x_STD + self.feed_forward(normed, modality_S)
-        return x_STD
+        x_STD, normed = self.attention_norm.beside(x_STD, None, modality_S)
+        heard = self.attention(normed, normed, modality_S, angles)
+        x_STD, normed = self.feed_forward_norm.beside(x_STD, heard, modality_S)
+        out_STD: Tensor = self.feed_forward(normed, modality_S, x_STD)
+        return out_STD
 
 
 class CrossAttentionBlock(nn.Module):
@@ -197,8 +212,8 @@ class CrossAttentionBlock(nn.Module):
     ) -> Tensor:
         """[S, ..., T, D] twice -> [S, ..., T, D]; x is the residual stream."""
         memory = self.memory_norm(memory_STD, modality_S)
-        normed = self.attention_norm(x_STD, modality_S)
-        x_STD = x_STD + self.attention(normed, memory, modality_S, angles)
-        normed = self.feed_forward_norm(x_STD, modality_S)
-        x_STD = x_STD + self.feed_forward(normed, modality_S)
-        return x_STD
+        x_STD, normed = self.attention_norm.beside(x_STD, None, modality_S)
+        heard = self.attention(normed, memory, modality_S, angles)
+        x_STD, normed = self.feed_forward_norm.beside(x_STD, heard, modality_S)
+        out_STD: Tensor = self.feed_forward(normed, modality_S, x_STD)
+        return out_STD

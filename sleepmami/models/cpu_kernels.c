@@ -3,48 +3,22 @@
  * Compiled once per type of number (T = float, or bf16 as uint16_t); arithmetic is float32.
  * Rows lie one after another unless a stride says otherwise.
  */
-#include <math.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-static inline float bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
-static inline uint32_t word(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
-
-static inline float load_f32(float x) { return x; }
-static inline float store_f32(float x) { return x; }
-static inline float load_bf16(uint16_t x) { return bits((uint32_t)x << 16); }
-static inline uint16_t store_bf16(float x) { /* nearest, ties to even; a NaN stays one */
-    uint32_t u = word(x);
-    uint16_t rounded = (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
-    return x == x ? rounded : (uint16_t)0x7fc0;
-}
-
-/* e^x to 2e-7: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2]; a NaN stays one. */
-static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float n = __builtin_rintf(x * 1.44269504f);
-    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    return p * bits((uint32_t)((int32_t)n + 127) << 23);
-}
-
-static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+#include "floats.h"
 
 #define KERNELS(NAME, T)                                                                          \
-    /* y = x / rms(x) * scale; every `rows_per_scale` rows share one scale */                     \
-    void rms_forward_##NAME(const T *restrict x, const float *restrict scale, T *restrict y,      \
+    /* y = x / rms(x) * scale; every `rows_per_scale` rows share one scale. Unless delta is NULL, \
+     * x + delta goes to `total` and is what is divided. */                                       \
+    void rms_forward_##NAME(const T *restrict x, const T *restrict delta,                         \
+                            const float *restrict scale, T *restrict total, T *restrict y,        \
                             float *restrict inverse, ptrdiff_t rows, ptrdiff_t dim,               \
                             ptrdiff_t rows_per_scale, float eps) {                                \
         for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
             const T *xi = x + i * dim;                                                            \
+            if (delta) {                                                                          \
+                _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++) total[i * dim + j] =      \
+                    store_##NAME(load_##NAME(xi[j]) + load_##NAME(delta[i * dim + j]));           \
+                xi = total + i * dim;                                                             \
+            }                                                                                     \
             const float *s = scale + i / rows_per_scale * dim;                                    \
             T *yi = y + i * dim;                                                                  \
             float sum = 0.0f;                                                                     \
@@ -59,8 +33,8 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
         }                                                                                         \
     }                                                                                             \
                                                                                                   \
-    /* gx, and gscale added to what is there */                                                   \
-    void rms_backward_##NAME(const T *restrict g, const T *restrict x,                            \
+    /* gx, to which `more` is added unless NULL, and gscale added to what is there */             \
+    void rms_backward_##NAME(const T *restrict g, const T *restrict more, const T *restrict x,    \
                              const float *restrict scale, const float *restrict inverse,          \
                              T *restrict gx, float *restrict gscale, ptrdiff_t rows,              \
                              ptrdiff_t dim, ptrdiff_t rows_per_scale) {                           \
@@ -76,37 +50,59 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
                 gs[j] += t * r;                                                                   \
             }                                                                                     \
             float c = dot * r * r / (float)dim;                                                   \
+            if (!more) {                                                                          \
+                _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++)                           \
+                    gxi[j] = store_##NAME(                                                        \
+                        r * (load_##NAME(gi[j]) * s[j] - c * load_##NAME(xi[j])));                \
+                continue;                                                                         \
+            }                                                                                     \
+            const T *mi = more + i * dim;                                                         \
             _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++)                               \
                 gxi[j] = store_##NAME(                                                            \
+                    load_##NAME(mi[j]) +                                                          \
                     r * (load_##NAME(gi[j]) * s[j] - c * load_##NAME(xi[j])));                    \
         }                                                                                         \
     }                                                                                             \
                                                                                                   \
     /* y = silu(gate) * up of rows [gate, up] */                                                  \
     void swiglu_forward_##NAME(const T *restrict h, T *restrict y, ptrdiff_t rows,                \
-                               ptrdiff_t width) {                                                 \
-        for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
-            const T *gate = h + 2 * i * width, *up = gate + width;                                \
-            T *yi = y + i * width;                                                                \
-            _Pragma("omp simd") for (ptrdiff_t j = 0; j < width; j++) {                           \
-                float a = load_##NAME(gate[j]);                                                   \
-                yi[j] = store_##NAME(a * sigmoid(a) * load_##NAME(up[j]));                        \
+                               ptrdiff_t width, ptrdiff_t past_cache) {                           \
+        T made[CHUNK];                                                                            \
+        for (ptrdiff_t i = 0; i < rows; i++)                                                      \
+            for (ptrdiff_t from = 0; from < width; from += CHUNK) {                               \
+                ptrdiff_t size = width - from < CHUNK ? width - from : CHUNK;                     \
+                const T *gate = h + 2 * i * width + from, *up = gate + width;                     \
+                T *yi = y + i * width + from, *to = past_cache ? made : yi;                       \
+                _Pragma("omp simd") for (ptrdiff_t j = 0; j < size; j++) {                        \
+                    float a = load_##NAME(gate[j]);                                               \
+                    to[j] = store_##NAME(a * sigmoid(a) * load_##NAME(up[j]));                    \
+                }                                                                                 \
+                if (past_cache) put_past_cache(yi, made, sizeof(T) * size);                       \
             }                                                                                     \
-        }                                                                                         \
+        end_puts();                                                                               \
     }                                                                                             \
                                                                                                   \
     void swiglu_backward_##NAME(const T *restrict g, const T *restrict h, T *restrict gh,         \
-                                ptrdiff_t rows, ptrdiff_t width) {                                \
-        for (ptrdiff_t i = 0; i < rows; i++) {                                                    \
-            const T *gate = h + 2 * i * width, *up = gate + width, *gi = g + i * width;           \
-            T *ggate = gh + 2 * i * width, *gup = ggate + width;                                  \
-            _Pragma("omp simd") for (ptrdiff_t j = 0; j < width; j++) {                           \
-                float a = load_##NAME(gate[j]), gj = load_##NAME(gi[j]);                          \
-                float s = sigmoid(a), t = a * s;                                                  \
-                gup[j] = store_##NAME(gj * t);                                                    \
-                ggate[j] = store_##NAME(gj * load_##NAME(up[j]) * (s + t - t * s));               \
+                                ptrdiff_t rows, ptrdiff_t width, ptrdiff_t past_cache) {          \
+        T made[2][CHUNK];                                                                         \
+        for (ptrdiff_t i = 0; i < rows; i++)                                                      \
+            for (ptrdiff_t from = 0; from < width; from += CHUNK) {                               \
+                ptrdiff_t size = width - from < CHUNK ? width - from : CHUNK;                     \
+                const T *gi = g + i * width + from;                                               \
+                const T *gate = h + 2 * i * width + from, *up = gate + width;                     \
+                T *to = gh + 2 * i * width + from;                                                \
+                T *ggate = past_cache ? made[0] : to, *gup = past_cache ? made[1] : to + width;   \
+                _Pragma("omp simd") for (ptrdiff_t j = 0; j < size; j++) {                        \
+                    float a = load_##NAME(gate[j]), gj = load_##NAME(gi[j]);                      \
+                    float s = sigmoid(a), t = a * s;                                              \
+                    gup[j] = store_##NAME(gj * t);                                                \
+                    ggate[j] = store_##NAME(gj * load_##NAME(up[j]) * (s + t - t * s));           \
+                }                                                                                 \
+                if (!past_cache) continue;                                                        \
+                put_past_cache(to, made[0], sizeof(T) * size);                                    \
+                put_past_cache(to + width, made[1], sizeof(T) * size);                            \
             }                                                                                     \
-        }                                                                                         \
+        end_puts();                                                                               \
     }                                                                                             \
                                                                                                   \
     static inline __attribute__((always_inline)) void rotate_head_##NAME(                         \
@@ -146,14 +142,15 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
         }                                                                                         \
     }                                                                                             \
                                                                                                   \
-    /* y[n] = sum over j of gate[n, j] x[place[n, j]] */                                          \
-    void combine_forward_##NAME(const T *restrict x, const float *restrict gate,                  \
-                                const int64_t *restrict place, T *restrict y, ptrdiff_t tokens,   \
-                                ptrdiff_t times, ptrdiff_t dim) {                                 \
+    /* y[n] = sum over j of gate[n, j] x[place[n, j]], added to base[n] unless that is NULL */    \
+    void combine_forward_##NAME(const T *restrict base, const T *restrict x,                      \
+                                const float *restrict gate, const int64_t *restrict place,        \
+                                T *restrict y, ptrdiff_t tokens, ptrdiff_t times,                 \
+                                ptrdiff_t dim) {                                                  \
         for (ptrdiff_t n = 0; n < tokens; n++) {                                                  \
             T *yn = y + n * dim;                                                                  \
             _Pragma("omp simd") for (ptrdiff_t j = 0; j < dim; j++) {                             \
-                float sum = 0.0f;                                                                 \
+                float sum = base ? load_##NAME(base[n * dim + j]) : 0.0f;                         \
                 for (ptrdiff_t k = 0; k < times; k++)                                             \
                     sum += gate[n * times + k] * load_##NAME(x[place[n * times + k] * dim + j]);  \
                 yn[j] = store_##NAME(sum);                                                        \

@@ -1,7 +1,8 @@
-"""How the C kernels in cpu_kernels.c are called; fused.py has their twins in plain torch.
+"""How the C kernels in cpu_kernels.c and short_attention.c are called.
 
-They serve one thread, as workers run; with more, torch's own operators share the work between
-threads. compiled_c.py says where they come from.
+fused.py and attention.py have their twins in plain torch. They serve one thread, as workers run;
+with more, torch's own operators share the work between threads. compiled_c.py says where they come
+from.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from sleepmami.models import compiled_c
 
+SOURCES = ("cpu_kernels.c", "short_attention.c")
 TYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -44,20 +46,22 @@ def rows_side_by_side(tensor_BLX: Tensor) -> Tensor:
 
 def available() -> bool:
     """Whether the kernels are compiled; says once why they are not."""
-    return _library() is not None
+    return all(compiled_c.load(source) is not None for source in SOURCES)
 
 
-def call(name: str, dtype: torch.dtype, tensors: Sequence[Tensor], *sizes: int | float) -> None:
+def call(
+    name: str,
+    dtype: torch.dtype,
+    tensors: Sequence[Tensor | None],
+    *sizes: int | float,
+    source: str = SOURCES[0],
+) -> None:
     """Run kernel `name` on the memory of `tensors`, which must be laid out as it expects."""
-    library = _library()
+    library = compiled_c.load(source)
     assert library is not None, "ask usable() first"
-    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+    pointers = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
     numbers = [
         ctypes.c_float(size) if isinstance(size, float) else ctypes.c_ssize_t(size)
         for size in sizes
     ]
     getattr(library, f"{name}_{TYPES[dtype]}")(*pointers, *numbers)
-
-
-def _library() -> ctypes.CDLL | None:
-    return compiled_c.load("cpu_kernels.c")

@@ -26,7 +26,11 @@ def usable(x: Tensor) -> bool:
 
 
 def feed_forward(
-    x_AD: Tensor, gate_up_GHD: Tensor, down_GDF: Tensor, ends: Sequence[int]
+    x_AD: Tensor,
+    gate_up_GHD: Tensor,
+    down_GDF: Tensor,
+    ends: Sequence[int],
+    base_AD: Tensor | None = None,
 ) -> Tensor:
     """silu(gate) * up of each row, mapped down, by its group's weights: [A, D] -> [A, D].
 
@@ -35,6 +39,7 @@ def feed_forward(
         gate_up_GHD: gate above up, in the type of x.
         down_GDF: the way back.
         ends: one past each group's last row.
+        base_AD: what the result is added to, in the type of x; None is nothing.
     """
     out_AD = torch.empty_like(x_AD, memory_format=torch.contiguous_format)
     size, width = min(BLOCK_ROWS, len(x_AD)), down_GDF.shape[2]
@@ -43,20 +48,26 @@ def feed_forward(
         size = rows.stop - rows.start
         gate_up, hidden = gate_up_AH[:size], hidden_AF[:size]
         torch.mm(x_AD[rows], gate_up_GHD[group].mT, out=gate_up)
-        cpu_kernels.call("swiglu_forward", x_AD.dtype, (gate_up, hidden), size, width)
-        torch.mm(hidden, down_GDF[group].mT, out=out_AD[rows])
+        cpu_kernels.call("swiglu_forward", x_AD.dtype, (gate_up, hidden), size, width, False)
+        out = torch.mm(hidden, down_GDF[group].mT, out=out_AD[rows])
+        if base_AD is not None:
+            out += base_AD[rows]  # while it is in cache
     return out_AD
 
 
 def plain_feed_forward(
-    x_AD: Tensor, gate_up_GHD: Tensor, down_GDF: Tensor, ends: Sequence[int]
+    x_AD: Tensor,
+    gate_up_GHD: Tensor,
+    down_GDF: Tensor,
+    ends: Sequence[int],
+    base_AD: Tensor | None = None,
 ) -> Tensor:
     """`feed_forward` in torch's operators."""
     outs = []
     for group, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
         hidden_AF = plain_swiglu(x_AD[start:end] @ gate_up_GHD[group].mT)
         outs.append(hidden_AF @ down_GDF[group].mT)
-    return torch.cat(outs)
+    return torch.cat(outs) if base_AD is None else base_AD + torch.cat(outs)
 
 
 def _blocks(ends: Sequence[int]) -> Iterator[tuple[int, slice]]:

@@ -20,6 +20,8 @@ from torch.nn import functional
 
 from sleepmami.models import cpu_kernels
 
+CACHE_BYTES = 16 * 2**20  # a core reads twice as fast up to here as beyond
+
 # Any below: torch's context is an object of its own making, and its decorators have no types.
 
 
@@ -31,10 +33,35 @@ def rms_norm(x_SXD: Tensor, scale_SD: Tensor, eps: float) -> Tensor:
         scale_SD: [S, D], or [D] for all streams.
         eps: added to the mean square.
     """
+    return add_norm(x_SXD, None, scale_SD, eps)[1]
+
+
+def add_norm(
+    x_SXD: Tensor, delta_SXD: Tensor | None, scale_SD: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """A residual stream x + delta, and its `rms_norm`, which the next layer reads.
+
+    Args:
+        x_SXD: [S, ..., D].
+        delta_SXD: the same; None adds nothing.
+        scale_SD: see `rms_norm`.
+        eps: the same.
+    """
+    if delta_SXD is not None and delta_SXD.dtype != x_SXD.dtype:
+        x_SXD, delta_SXD = x_SXD + delta_SXD, None
     if cpu_kernels.usable(x_SXD):
-        normed: Tensor = _RMSNorm.apply(x_SXD, scale_SD, eps)  # type: ignore[no-untyped-call]
-        return normed
-    return plain_rms_norm(x_SXD, scale_SD, eps)
+        pair: tuple[Tensor, Tensor] = _AddNorm.apply(x_SXD, delta_SXD, scale_SD, eps)  # type: ignore[no-untyped-call]
+        return pair
+    return plain_add_norm(x_SXD, delta_SXD, scale_SD, eps)
+
+
+def plain_add_norm(
+    x_SXD: Tensor, delta_SXD: Tensor | None, scale_SD: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """`add_norm` in torch's operators."""
+    if delta_SXD is not None:
+        x_SXD = x_SXD + delta_SXD
+    return x_SXD, plain_rms_norm(x_SXD, scale_SD, eps)
 
 
 def plain_rms_norm(x_SXD: Tensor, scale_SD: Tensor, eps: float) -> Tensor:
@@ -46,28 +73,41 @@ def plain_rms_norm(x_SXD: Tensor, scale_SD: Tensor, eps: float) -> Tensor:
     return (normed_SXD * scale_SD).to(x_SXD.dtype)
 
 
-class _RMSNorm(torch.autograd.Function):
+class _AddNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_SXD: Tensor, scale_SD: Tensor, eps: float) -> Tensor:
-        x_SXD = x_SXD.contiguous()
+    def forward(
+        ctx: Any, x_SXD: Tensor, delta_SXD: Tensor | None, scale_SD: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        total_SXD = x_SXD = x_SXD.contiguous()
+        if delta_SXD is not None:
+            delta_SXD, total_SXD = delta_SXD.contiguous(), torch.empty_like(x_SXD)
         wide_SD = scale_SD.float().contiguous()
         out_SXD = torch.empty_like(x_SXD)
         inverse_SX = x_SXD.new_empty(x_SXD.shape[:-1], dtype=torch.float32)
-        tensors = (x_SXD, wide_SD, out_SXD, inverse_SX)
+        tensors = (x_SXD, delta_SXD, wide_SD, total_SXD, out_SXD, inverse_SX)
         cpu_kernels.call("rms_forward", x_SXD.dtype, tensors, *_rows(x_SXD, wide_SD), eps)
-        ctx.save_for_backward(x_SXD, wide_SD, inverse_SX)
-        ctx.scale_dtype = scale_SD.dtype
-        return out_SXD
+        ctx.save_for_backward(total_SXD, wide_SD, inverse_SX)
+        ctx.scale_dtype, ctx.adds = scale_SD.dtype, delta_SXD is not None
+        ctx.set_materialize_grads(False)  # no zeros for a total that nobody reads
+        return total_SXD.view_as(total_SXD), out_SXD
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_SXD: Tensor) -> tuple[Tensor, Tensor, None]:
-        x_SXD, wide_SD, inverse_SX = ctx.saved_tensors
+    def backward(
+        ctx: Any, grad_total_SXD: Tensor | None, gradient_SXD: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        total_SXD, wide_SD, inverse_SX = ctx.saved_tensors
+        if gradient_SXD is None:
+            return grad_total_SXD, grad_total_SXD if ctx.adds else None, None, None
         gradient_SXD = gradient_SXD.contiguous()
-        grad_x_SXD, grad_scale_SD = torch.empty_like(x_SXD), torch.zeros_like(wide_SD)
-        tensors = (gradient_SXD, x_SXD, wide_SD, inverse_SX, grad_x_SXD, grad_scale_SD)
-        cpu_kernels.call("rms_backward", x_SXD.dtype, tensors, *_rows(x_SXD, wide_SD))
-        return grad_x_SXD, grad_scale_SD.to(ctx.scale_dtype), None
+        if grad_total_SXD is not None:
+            grad_total_SXD = grad_total_SXD.contiguous()
+        grad_x_SXD, grad_scale_SD = torch.empty_like(total_SXD), torch.zeros_like(wide_SD)
+        inputs = (gradient_SXD, grad_total_SXD, total_SXD, wide_SD, inverse_SX)
+        tensors = (*inputs, grad_x_SXD, grad_scale_SD)
+        cpu_kernels.call("rms_backward", total_SXD.dtype, tensors, *_rows(total_SXD, wide_SD))
+        grad_delta_SXD = grad_x_SXD if ctx.adds else None
+        return grad_x_SXD, grad_delta_SXD, grad_scale_SD.to(ctx.scale_dtype), None
 
 
 def _rows(x_SXD: Tensor, scale_SD: Tensor) -> tuple[int, int, int]:
@@ -98,7 +138,7 @@ class _SwiGLU(torch.autograd.Function):
         gate_up_XF = gate_up_XF.contiguous()
         width = gate_up_XF.shape[-1] // 2
         out_XF = gate_up_XF.new_empty(*gate_up_XF.shape[:-1], width)
-        sizes = (out_XF.numel() // width, width)
+        sizes = (out_XF.numel() // width, width, _leaves_cache(out_XF))
         cpu_kernels.call("swiglu_forward", out_XF.dtype, (gate_up_XF, out_XF), *sizes)
         ctx.save_for_backward(gate_up_XF)
         return out_XF
@@ -110,10 +150,15 @@ class _SwiGLU(torch.autograd.Function):
         gradient_XF = gradient_XF.contiguous()
         result_XF = torch.empty_like(gate_up_XF)
         width = gradient_XF.shape[-1]
-        sizes = (gradient_XF.numel() // width, width)
+        sizes = (gradient_XF.numel() // width, width, _leaves_cache(result_XF))
         tensors = (gradient_XF, gate_up_XF, result_XF)
         cpu_kernels.call("swiglu_backward", gradient_XF.dtype, tensors, *sizes)
         return result_XF
+
+
+def _leaves_cache(out: Tensor) -> bool:
+    """Whether a result is gone from the cache before it is read, so that it need not go there."""
+    return out.nbytes >= CACHE_BYTES
 
 
 def rotate(x_XTHC: Tensor, cos_TC: Tensor, sin_TC: Tensor) -> Tensor:
@@ -193,47 +238,59 @@ def _even_steps(x_XTHC: Tensor) -> tuple[int, int, int] | None:
     return step, token_step, head_step
 
 
-def combine(x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor) -> Tensor:
-    """Each token's experts' outputs, weighted and added: [N, D] in the type of x.
+def combine(
+    x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor, base_ND: Tensor | None = None
+) -> Tensor:
+    """Each token's experts' outputs, weighted and added to `base`: [N, D].
 
     Args:
         x_AD: outputs, in any order.
         gate_Nk: float32 weights.
         place_Nk: int64 row of each output in x; every row once.
+        base_ND: what the sum is added to; None is nothing.
     """
+    if base_ND is not None and base_ND.dtype != x_AD.dtype:
+        return base_ND + combine(x_AD, gate_Nk, place_Nk)
     if cpu_kernels.usable(x_AD):
-        mixed_ND: Tensor = _Combine.apply(x_AD, gate_Nk, place_Nk)  # type: ignore[no-untyped-call]
+        mixed_ND: Tensor = _Combine.apply(x_AD, gate_Nk, place_Nk, base_ND)  # type: ignore[no-untyped-call]
         return mixed_ND
-    return plain_combine(x_AD, gate_Nk, place_Nk)
+    return plain_combine(x_AD, gate_Nk, place_Nk, base_ND)
 
 
-def plain_combine(x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor) -> Tensor:
+def plain_combine(
+    x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor, base_ND: Tensor | None = None
+) -> Tensor:
     """`combine` in torch's operators."""
     place_A = place_Nk.flatten()
     x_NkD = take(x_AD, place_A, place_A.argsort(), 1).view(*place_Nk.shape, -1)
     weighted_NkD = x_NkD * gate_Nk[..., None].to(x_AD.dtype)
-    return weighted_NkD.sum(1)
+    return weighted_NkD.sum(1) if base_ND is None else base_ND + weighted_NkD.sum(1)
 
 
 class _Combine(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x_AD: Tensor, gate_Nk: Tensor, place_Nk: Tensor, base_ND: Tensor | None
+    ) -> Tensor:
         x_AD, gate_Nk, place_Nk = x_AD.contiguous(), gate_Nk.contiguous(), place_Nk.contiguous()
         out_ND = x_AD.new_empty(len(place_Nk), x_AD.shape[1])
         sizes = (*place_Nk.shape, x_AD.shape[1])
-        cpu_kernels.call("combine_forward", x_AD.dtype, (x_AD, gate_Nk, place_Nk, out_ND), *sizes)
+        base_ND = None if base_ND is None else base_ND.contiguous()
+        tensors = (base_ND, x_AD, gate_Nk, place_Nk, out_ND)
+        cpu_kernels.call("combine_forward", x_AD.dtype, tensors, *sizes)
         ctx.save_for_backward(x_AD, gate_Nk, place_Nk)
+        ctx.adds = base_ND is not None
         return out_ND
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Tensor, Tensor, None, Tensor | None]:
         x_AD, gate_Nk, place_Nk = ctx.saved_tensors
         grad_x_AD, grad_gate_Nk = torch.empty_like(x_AD), torch.empty_like(gate_Nk)
         tensors = (gradient_ND.contiguous(), x_AD, gate_Nk, place_Nk, grad_x_AD, grad_gate_Nk)
         sizes = (*place_Nk.shape, x_AD.shape[1])
         cpu_kernels.call("combine_backward", x_AD.dtype, tensors, *sizes)
-        return grad_x_AD, grad_gate_Nk, None
+        return grad_x_AD, grad_gate_Nk, None, gradient_ND if ctx.adds else None
 
 
 def take(x_ND: Tensor, index_A: Tensor, places_A: Tensor, times: int) -> Tensor:

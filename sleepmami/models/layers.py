@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from sleepmami.models import feed_forward
-from sleepmami.models.fused import rms_norm, swiglu
+from sleepmami.models.fused import add_norm, swiglu
 
 INIT_STD = 0.02  # truncated normal, as in ViT and MAE; the paper names no initialisation
 NORM_EPS = 1e-6
@@ -107,10 +107,16 @@ class RMSNorm(nn.Module):
 
     def forward(self, x_SXD: Tensor, modality_S: Tensor) -> Tensor:
         """[S, ..., D] -> the same shape and dtype."""
+        return self.beside(x_SXD, None, modality_S)[1]
+
+    def beside(
+        self, x_SXD: Tensor, delta_SXD: Tensor | None, modality_S: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream x + delta, and what a layer reads of it: both [S, ..., D]."""
         scale: Tensor = self.weight
         if scale.ndim == 2:
             scale = per_stream(scale, modality_S)
-        return rms_norm(x_SXD, scale, NORM_EPS)
+        return add_norm(x_SXD, delta_SXD, scale, NORM_EPS)
 
 
 class SwiGLU(nn.Module):
@@ -122,23 +128,26 @@ class SwiGLU(nn.Module):
         self.gate_up = Linear(dim, 2 * hidden, num_modalities=num_modalities)
         self.down = Linear(hidden, dim, num_modalities=num_modalities)
 
-    def forward(self, x_SXD: Tensor, modality_S: Tensor) -> Tensor:
-        """[S, ..., D] -> [S, ..., D]."""
-        if feed_forward.usable(x_SXD):
-            return self._by_blocks(x_SXD, modality_S)
+    def forward(self, x_SXD: Tensor, modality_S: Tensor, base_SXD: Tensor | None = None) -> Tensor:
+        """[S, ..., D] -> [S, ..., D], added to `base` where there is one."""
+        adds_alike = base_SXD is None or base_SXD.dtype == product_dtype(x_SXD)
+        if feed_forward.usable(x_SXD) and adds_alike:
+            return self._by_blocks(x_SXD, modality_S, base_SXD)
         down: Tensor = self.down(swiglu(self.gate_up(x_SXD, modality_S)), modality_S)
-        return down
+        return down if base_SXD is None else base_SXD + down
 
-    def _by_blocks(self, x_SXD: Tensor, modality_S: Tensor) -> Tensor:
+    def _by_blocks(self, x_SXD: Tensor, modality_S: Tensor, base_SXD: Tensor | None) -> Tensor:
         dtype = product_dtype(x_SXD)
         gate_up_GHD, down_GDF = (
             (weight[None] if weight.ndim == 2 else per_stream(weight, modality_S)).to(dtype)
             for weight in (self.gate_up.weight, self.down.weight)
         )
         flat_AD = x_SXD.flatten(0, -2).to(dtype)
+        base_AD = None if base_SXD is None else base_SXD.flatten(0, -2)
         num_groups = len(gate_up_GHD)
         ends = [len(flat_AD) * (group + 1) // num_groups for group in range(num_groups)]
-        return feed_forward.feed_forward(flat_AD, gate_up_GHD, down_GDF, ends).view(x_SXD.shape)
+        out_AD = feed_forward.feed_forward(flat_AD, gate_up_GHD, down_GDF, ends, base_AD)
+        return out_AD.view(x_SXD.shape)
 
 
 def swiglu_width(dim: int) -> int:

@@ -65,12 +65,15 @@ class MixtureOfExperts(nn.Module):
             nn.init.trunc_normal_(weight, std=INIT_STD)
         self.register_buffer("balance_bias", torch.zeros(num_experts))
 
-    def forward(self, x_ND: Tensor, counted_N: Tensor) -> tuple[Tensor, ExpertLoad]:
+    def forward(
+        self, x_ND: Tensor, counted_N: Tensor, base_ND: Tensor | None = None
+    ) -> tuple[Tensor, ExpertLoad]:
         """Mix the outputs of each token's experts.
 
         Args:
             x_ND: tokens.
             counted_N: False for tokens of streams that are not there: computed, but not counted.
+            base_ND: what they are added to; None is nothing.
 
         Returns:
             The mixed tokens [N, D], and the load of the experts by counted tokens.
@@ -83,12 +86,13 @@ class MixtureOfExperts(nn.Module):
         ends_E = chosen_NkE.sum((0, 1)).cumsum(0).to(torch.int32)
         place_A = order_A.argsort()  # of each assignment among the sorted ones
         sorted_AD = take(x_ND, order_A // self.num_active, place_A, self.num_active)
-        mixed_ND = combine(self._experts(sorted_AD, ends_E), gate_Nk, place_A.view_as(expert_Nk))
+        outputs_AD = self._experts(sorted_AD, ends_E)
+        mixed_ND = combine(outputs_AD, gate_Nk, place_A.view_as(expert_Nk), base_ND)
         load = ExpertLoad(
             (chosen_NkE & counted_N[:, None, None]).sum((0, 1)),
             (logit_NE.softmax(-1) * counted_N[:, None]).sum(0) / counted_N.sum().clamp_min(1),
         )
-        return mixed_ND.to(x_ND.dtype), load
+        return mixed_ND.to((x_ND if base_ND is None else base_ND).dtype), load
 
     def route(self, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Experts and gates of each token, [N, k], and logits [N, E]; float32 at any precision."""
@@ -140,8 +144,10 @@ class MoEBlock(nn.Module):
         key_mask_BT: Tensor | None,
     ) -> tuple[Tensor, ExpertLoad]:
         """Tokens [..., T, D] -> the same shape, and the load of `MixtureOfExperts`."""
-        normed = self.attention_norm(x_BTD, modality_S)
-        x_BTD = x_BTD + self.attention(normed, normed, modality_S, angles, key_mask_BT)
-        normed = self.experts_norm(x_BTD, modality_S)
-        mixed_ND, load = self.experts(normed.flatten(0, -2), counted_BT.flatten())
-        return x_BTD + mixed_ND.view_as(x_BTD), load
+        x_BTD, normed = self.attention_norm.beside(x_BTD, None, modality_S)
+        heard = self.attention(normed, normed, modality_S, angles, key_mask_BT)
+        x_BTD, normed = self.experts_norm.beside(x_BTD, heard, modality_S)
+        mixed_ND, load = self.experts(
+            normed.flatten(0, -2), counted_BT.flatten(), x_BTD.flatten(0, -2)
+        )
+        return mixed_ND.view_as(x_BTD), load

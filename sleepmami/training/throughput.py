@@ -44,6 +44,7 @@ def step_flops(engine: Engine, batch: Batch) -> float:
     counted: dict[Any, Callable[..., int]] = {  # Any: torch's operators have no public type
         torch.ops.aten._grouped_mm: _grouped_flops,
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+        torch.ops.sleepmami.short_attention: _attention_flops,
     }
     batch = batch.to(engine.device)
     with engine.evaluating(), FlopCounterMode(display=False, custom_mapping=counted) as counter:

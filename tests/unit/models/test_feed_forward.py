@@ -27,10 +27,11 @@ def test_blocks_equal_the_plain_twin(
         (0.5 * torch.randn(shape, generator=generator)).to(dtype)
         for shape in ((23, 16), (3, 48, 16), (3, 16, 24))
     ]
-    found = feed_forward.feed_forward(*inputs, ends)
-    expected = feed_forward.plain_feed_forward(*inputs, ends)
     tolerance = 1e-5 if dtype == torch.float32 else 0.03  # as in test_fused.py
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    for base_AD in (None, inputs[0].flip(0)):
+        found = feed_forward.feed_forward(*inputs, ends, base_AD)
+        expected = feed_forward.plain_feed_forward(*inputs, ends, base_AD)
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("num_modalities", [None, 3])

@@ -57,6 +57,42 @@ def test_rms_norm_and_its_gradients(dtype: torch.dtype, stacked: bool, dim: int)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("added", [True, False])
+def test_a_residual_sum_beside_its_norm_and_their_gradients(
+    dtype: torch.dtype, stacked: bool, added: bool
+) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 3, 5, 30).to(dtype) for _ in range(1 + added)]
+    scale = torch.randn(2, 30) if stacked else torch.randn(30)
+
+    def read_both(pair: tuple[Tensor, Tensor]) -> Tensor:
+        return 2 * pair[0] + pair[1].sin()
+
+    pairs = agree(
+        lambda s, x, delta=None: read_both(fused.add_norm(x, delta, s, 1e-6)),
+        lambda s, x, delta=None: read_both(fused.plain_add_norm(x, delta, s, 1e-6)),
+        scale,
+        *inputs,
+    )
+    rtol, atol = TOLERANCE[dtype]
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=rtol, atol=8 * atol)
+
+
+def test_a_residual_sum_whose_norm_nobody_reads_is_a_sum() -> None:
+    torch.manual_seed(0)
+    pairs = agree(
+        lambda x, delta: fused.add_norm(x, delta, torch.ones(30), 1e-6)[0],
+        torch.add,
+        torch.randn(2, 5, 30),
+        torch.randn(2, 5, 30),
+    )
+    for found, expected in pairs:
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_swiglu_and_its_gradient(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     gate_up = (4 * torch.randn(3, 7, 2 * 50)).to(dtype)
@@ -139,15 +175,17 @@ def test_the_same_input_gives_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_sum_over_experts_and_its_gradients(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("added", [True, False])
+def test_the_sum_over_experts_and_its_gradients(dtype: torch.dtype, added: bool) -> None:
     torch.manual_seed(0)
     place_Nk = torch.randperm(14).view(7, 2)
     rtol, atol = TOLERANCE[dtype]
     pairs = agree(
-        lambda x, gate: fused.combine(x, gate, place_Nk),
-        lambda x, gate: fused.plain_combine(x, gate, place_Nk),
+        lambda x, gate, *base: fused.combine(x, gate, place_Nk, *base),
+        lambda x, gate, *base: fused.plain_combine(x, gate, place_Nk, *base),
         torch.randn(14, 30).to(dtype),
         torch.rand(7, 2),
+        *[torch.randn(7, 30).to(dtype)] * added,
     )
     for found, expected in pairs:
         torch.testing.assert_close(found, expected, rtol=rtol, atol=4 * atol)
@@ -175,3 +213,17 @@ def test_rotation_takes_heads_before_tokens_as_attentions_gradients_come() -> No
     )
     for found, expected in pairs:
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1024, 384, 50])  # whole chunks, a part of one, no whole vector
+def test_a_gate_past_the_cache_gives_the_same(
+    dtype: torch.dtype, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    gate_up = torch.randn(3, 7, 2 * width).to(dtype)
+    by_way_of_cache = agree(fused.swiglu, fused.plain_swiglu, gate_up)
+    monkeypatch.setattr(fused, "CACHE_BYTES", 0)
+    past_it = agree(fused.swiglu, fused.plain_swiglu, gate_up)
+    for (found, _), (expected, _) in zip(past_it, by_way_of_cache, strict=True):
+        assert torch.equal(found, expected)
