@@ -1,7 +1,7 @@
-"""Which nights validate the Macro-Encoder, and how workers get them: one a subject, always the same.
+"""Which nights validate the Macro-Encoder, and how workers get them.
 
-Probes are fitted on nights of the train split and scored on those of the validation split; the
-test split is not touched.
+One night a subject, the same each time. Probes are fitted on nights of the train split and scored
+on those of the validation split; the test split is not touched.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MIN_CONTRAST = 3  # with two subjects the softmax of eq. 4 has one term
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOut:
-    """What a validation reads: nights to probe, and rows of the table for each held-out contrast."""
+    """What a validation reads: nights to probe, and the table's rows of each held-out contrast."""
 
     probe: ProbeNights
     contrasts: list[list[int]]
@@ -66,7 +66,7 @@ def held_out_nights(
 
 
 def _one_night_each(subjects: Subjects, most: int) -> list[int]:
-    """The first night of at most so many subjects with a known age and sex, in the table's order."""
+    """The first night of at most so many subjects of known age and sex, in the table's order."""
     first: dict[str, int] = {}
     for place, name in enumerate(subjects.subject_id):
         if _known(subjects.age_years[place]) and subjects.female[place] is not None:

@@ -218,7 +218,7 @@ def train_worker(config: dict[str, Any]) -> None:
 
 
 def train_nights(config: dict[str, Any], train: Callable[..., Engine]) -> Engine:
-    """Train as `worker_config` says; `train` is `ray_train.train` without its queue, or its like."""
+    """Train as `worker_config` says; `train` is `ray_train.train` with its queue, or its like."""
     settings = from_dict(MacroPretrainConfig, config["macro"])
     statistics = DemographicStatistics(**config["statistics"])
     subjects = Subjects(**config["subjects"])

@@ -118,6 +118,7 @@ def fit(
     name: str,
     metrics: str,
     readers: int = 0,
+    told: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
     """Run `worker` on every training worker, and follow its progress until all are done.
 
@@ -137,6 +138,7 @@ def fit(
         metrics: JSON lines to keep, one per report; brought up to date at every checkpoint and
             when the training ends, however it ends.
         readers: CPUs to be left for the tasks that read what the workers train on.
+        told: has each row of metrics, too, in the caller's thread.
 
     Raises:
         ConfigError: a tracker's package or address is missing, or the cluster is too small for the
@@ -169,7 +171,7 @@ def fit(
     failure: list[Exception] = []
     thread = threading.Thread(target=_fit, args=(trainer, failure), daemon=True)
     thread.start()
-    _follow(queue, thread, title, total_steps, History(metrics), trackers)
+    _follow(queue, thread, title, total_steps, History(metrics), trackers, told)
     queue.shutdown()
     if failure:
         raise root_cause(failure[0], f"{run}: {name}", workers.max_failures) from failure[0]
@@ -228,6 +230,7 @@ def _follow(
     total_steps: int,
     history: History,
     trackers: Trackers,
+    told: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
     """Show and keep what arrives in the queue until the thread ends and nothing is left."""
     done, last = 0, 0
@@ -245,6 +248,8 @@ def _follow(
                     history.write()
                 if is_new:  # trackers cannot take a row back, and may take minutes to fail
                     trackers.log(step, metrics)
+                if told:
+                    told(metrics)
                 if step <= last:
                     console.print(f"{title}: a worker died; restarted before step {step}")
                 advance(max(step, done) - done, dashboard_line(metrics))

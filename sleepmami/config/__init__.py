@@ -17,6 +17,7 @@ from sleepmami.config.micro import (
     MicroPretrainConfig,
     SharedView,
 )
+from sleepmami.config.sweep import SweepConfig
 from sleepmami.config.training import (
     VALIDATE_ROWS,
     EngineConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "SharedView",
     "SimulateConfig",
     "SplitConfig",
+    "SweepConfig",
     "Tracker",
     "WorkersConfig",
 ]

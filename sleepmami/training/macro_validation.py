@@ -12,7 +12,8 @@ holds a tenth of the people in a small cohort: enough to score with, too few to 
 - `validation/stage_macro_f1`: five stages, from epoch vectors; absent where nights are not scored.
 - `validation/dgcl_excess`: the loss of eq. 6 above its lowest possible value, on validation nights.
 
-Shapes: N nights, P epochs taken of each, D width of a vector (both directions), B nights of a batch.
+Shapes: N nights, P epochs taken of each, D width of a vector (both directions), B nights of a
+batch.
 """
 
 import contextlib
@@ -60,7 +61,8 @@ class ProbeNights:
     num_fit: int
 
     def __post_init__(self) -> None:
-        for split, part in (("train", slice(self.num_fit)), ("validation", slice(self.num_fit, None))):  # fmt: skip
+        sides = {"train": slice(self.num_fit), "validation": slice(self.num_fit, None)}
+        for split, part in sides.items():
             _require_people(split, self.age_years[part], self.female[part])
 
 
@@ -104,7 +106,10 @@ def validate_macro(
     with engine.evaluating():
         vectors = _embed(engine, objective, nights, read, statistics, max_epochs, cycle_epochs)
         scores = _probe(nights, *vectors)
-        excess = [float(objective(b.to(engine.device), engine.step)[1]["loss/excess"]) for b in contrasts()]  # fmt: skip
+        excess = []
+        for batch in contrasts():
+            _, metrics = objective(batch.to(engine.device), engine.step)
+            excess.append(float(metrics["loss/excess"]))
     scores["validation/dgcl_excess"] = float(np.mean(excess))
     # Vectors are the same on all workers; the last bits of a product may not be on two processors.
     of_first = torch.tensor(list(scores.values()), dtype=torch.float64, device=engine.device)
@@ -178,7 +183,7 @@ def _embed(
                 batch.micro_BLMD,
                 batch.modality_valid_BLM,
                 batch.length_B,
-                cycle_epochs=cycle_epochs,  # fmt: skip
+                cycle_epochs=cycle_epochs,
             )
             night_ND[chosen] = vector_BD.float().cpu()
             for index, row, macro_LD in zip(chosen.tolist(), rows, macro_BLD, strict=True):

@@ -1,4 +1,4 @@
-"""Linear probes on frozen vectors, in closed form: what do embeddings hold, said the same each time?
+"""Linear probes on frozen vectors, in closed form: what do embeddings hold, the same each time?
 
 Ridge regression, also onto classes; the penalty is the one of the least leave-one-out error on what
 is fitted. No iteration, no chance, float64: the same bits from the same vectors.

@@ -32,7 +32,7 @@ def silent_objective() -> MacroObjective:
 def test_vectors_that_know_age_sex_and_stage_score() -> None:
     found = macro_validated(macro_objective())
     assert found.keys() == {f"validation/{name}" for name in NAMES}
-    assert found["validation/age_r2"] > 0.5
+    assert found["validation/age_r2"] > 0.3
     assert found["validation/sex_auroc"] > 0.75
     assert found["validation/stage_macro_f1"] > 0.5
     age_r2, sex_auroc = found["validation/age_r2"], found["validation/sex_auroc"]
