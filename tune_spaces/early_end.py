@@ -22,7 +22,7 @@ class _Before(NamedTuple):
     config: Overrides
 
 
-class SparingAsha(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray ships no types for it
+class SparingAsha(AsyncHyperBandScheduler):
     """ASHA over steps, in which one configuration runs to the end whatever it is worth.
 
     Args:
@@ -62,12 +62,13 @@ class SparingAsha(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray ships n
 
     def remember(self, record: SweepRecord) -> None:
         """Fill the rungs with what trials of an earlier driver reported there."""
+        controller: Any = None  # ASHA does not look at it
         for number, trial in enumerate(record.ended):
-            before = _Before(f"before_{number}", trial.overrides)
-            self.on_trial_add(None, before)
+            before: Any = _Before(f"before_{number}", trial.overrides)
+            self.on_trial_add(controller, before)
             for row in trial.rows:
-                self.on_trial_result(None, before, row)
-            self.on_trial_remove(None, before)
+                self.on_trial_result(controller, before, row)
+            self.on_trial_remove(controller, before)
 
 
 def scheduler(
@@ -88,7 +89,7 @@ def scheduler(
         default: settings of trial 0.
     """
     if config.scheduler == "none":
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]  # Ray's own
     asha = SparingAsha(
         objective=config.objective,
         total_steps=total_steps,

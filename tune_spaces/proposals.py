@@ -22,7 +22,7 @@ from tune_spaces.spaces import (
 )
 
 
-class Listed(Searcher):  # type: ignore[misc]  # Ray ships no types for it
+class Listed(Searcher):
     """Proposes the points of a list, and then says that it is done."""
 
     def __init__(self, points: list[Overrides], objective: str) -> None:

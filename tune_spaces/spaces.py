@@ -32,7 +32,8 @@ class Range:
         """The value at a share, 0..1, of the way from `low` to `high`."""
         if not self.log:
             return self.low + share * (self.high - self.low)
-        return float(math.exp(math.log(self.low) + share * math.log(self.high / self.low)))
+        value = self.low * math.exp(share * math.log(self.high / self.low))
+        return min(max(value, self.low), self.high)  # rounding leads a bit beyond
 
     def grid(self, levels: int) -> list[Any]:
         """So many values, bounds included, at even distances."""

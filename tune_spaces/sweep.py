@@ -17,6 +17,7 @@ from pipelines.ray_session import require_cluster
 from pipelines.run_folder import remember_run, require_same_run
 from sleepmami import storage
 from sleepmami.config import SweepConfig
+from sleepmami.config_edit import to_dict
 from sleepmami.errors import SleepMaMiError
 from tune_spaces.early_end import scheduler
 from tune_spaces.proposals import fixed_points, searcher
@@ -100,8 +101,6 @@ def run_sweep(sweep: Sweep, config: SweepConfig) -> SweepRecord:
 
 
 def _plain(config: SweepConfig, sweep: Sweep) -> dict[str, Any]:
-    from sleepmami.config_edit import to_dict
-
     values = to_dict(config)
     values.pop("trials_per_gpu")  # how many at once decides nothing
     return {

@@ -79,7 +79,8 @@ def ridge_classes(fit_NF: Floats, label_N: Ints, test_TF: Floats, num_classes: i
     there_K = share_K > 0
     target_NK = hot_NK[:, there_K] / np.sqrt(share_K[there_K])
     chosen = ridge(fit_NF, target_NK, test_TF).argmax(1)
-    return np.flatnonzero(there_K)[chosen]
+    classes: Ints = np.flatnonzero(there_K)[chosen]
+    return classes
 
 
 def r_squared(true_T: Floats, predicted_T: Floats) -> float:
