@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 WIDTH_IN = 9.0
 DEFAULT_COLOUR = "#D55E00"
 STOPPED_COLOUR = "#999999"
+WHOLE_COLOUR = "#0072B2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,16 +124,23 @@ def slices(axes: Sequence[SweptAxis], trials: Sequence[SweptTrial], score_name: 
         elif axis.log:
             panel.set_xscale("log")
             panel.set_xlim(axis.low * 0.9, axis.high * 1.1)
+            panel.set_xticks(axis.ticks(), [_short(value) for value in axis.ticks()])
+            panel.set_xticks([], minor=True)
         panel.set_xlabel(axis.name)
         panel.grid(alpha=0.25)
     panels[0].set_ylabel(score_name)
+    kinds = {"default": (DEFAULT_COLOUR, "*"), "to the end": (WHOLE_COLOUR, "o")}
+    for label, (colour, marker) in kinds.items():
+        panels[-1].plot([], [], marker, color=colour, label=label)
+    panels[-1].plot([], [], "o", color=STOPPED_COLOUR, markerfacecolor="none", label="ended early")
+    figure.legend(loc="outside upper center", frameon=False, fontsize=8, ncols=3)
     return figure
 
 
 def _colour(trial: SweptTrial) -> str:
     if trial.is_default:
         return DEFAULT_COLOUR
-    return "#0072B2" if trial.whole else STOPPED_COLOUR
+    return WHOLE_COLOUR if trial.whole else STOPPED_COLOUR
 
 
 def _bounds(scores: Sequence[float]) -> tuple[float, float]:

@@ -29,9 +29,9 @@ def test_a_line_goes_through_each_setting_to_its_score() -> None:
 def test_a_slice_holds_each_trial_at_its_value_and_score() -> None:
     figure = slices(AXES, TRIALS, "score")
     for panel, expected in zip(figure.axes, ([0.1, 0.01, 1.0], [0, 2, 1]), strict=True):
-        places = [line.get_xdata()[0] for line in panel.lines]
+        places = [line.get_xdata()[0] for line in panel.lines[:3]]
         assert places == expected
-        assert [line.get_ydata()[0] for line in panel.lines] == [0.2, 0.6, 0.4]
+        assert [line.get_ydata()[0] for line in panel.lines[:3]] == [0.2, 0.6, 0.4]
 
 
 def test_scores_that_are_all_the_same_can_be_drawn() -> None:
