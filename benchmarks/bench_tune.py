@@ -37,7 +37,7 @@ from sleepmami.config import (
     SweepConfig,
     WorkersConfig,
 )
-from sleepmami.config_edit import flatten, replace_at, to_dict
+from sleepmami.config_edit import flatten, to_dict
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.training.checkpoint import Bundle, save_bundle
 from tune_spaces.record import SweepRecord

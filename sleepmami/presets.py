@@ -5,6 +5,7 @@ A file names one of them and what it changes in it: what `sleepmami tune` writes
 
 import json
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from sleepmami import storage
 from sleepmami.config import (
@@ -97,7 +98,24 @@ def preset(name: str) -> Preset:
     )
 
 
+def preset_name(name: str) -> str:
+    """The name that a preset file builds on; a name as it is. Errors as for `preset`."""
+    if name.endswith(".json"):
+        return str(_read_preset_file(name)["preset"])
+    preset(name)
+    return name
+
+
 def _preset_of_file(uri: str) -> Preset:
+    values = _read_preset_file(uri)
+    stage, base = values["stage"], PRESETS[values["preset"]]()
+    try:
+        return replace(base, **{stage: replace_at(getattr(base, stage), values["overrides"])})
+    except ConfigError as error:
+        raise ConfigError(f"{uri}: {error}") from error
+
+
+def _read_preset_file(uri: str) -> dict[str, Any]:  # Any: JSON values
     """`{"preset": NAME, "stage": "macro", "overrides": {"dgcl.rho": 0.2}}`; "about" is free."""
     if not storage.exists(uri):
         raise ConfigError(f"--preset {uri}: found no such file; presets are {sorted(PRESETS)}")
@@ -117,8 +135,4 @@ def _preset_of_file(uri: str) -> Preset:
             f"{uri}: found stage {stage!r} with {type(overrides).__name__}, expected one of "
             f"{stages} with a group of settings"
         )
-    preset = PRESETS[base]()
-    try:
-        return replace(preset, **{stage: replace_at(getattr(preset, stage), overrides)})
-    except ConfigError as error:
-        raise ConfigError(f"{uri}: {error}") from error
+    return dict(values)

@@ -13,7 +13,7 @@ from sleepmami import storage
 from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig, SweepConfig
 from sleepmami.config_edit import flatten, replace_at, to_dict
 from sleepmami.errors import ConfigError
-from sleepmami.presets import preset
+from sleepmami.presets import preset, preset_name
 from sleepmami.tables import lance_io
 from sleepmami.training.checkpoint import load_bundle
 from sleepmami.training.loop import Schedule
@@ -35,7 +35,7 @@ def tune_dgcl(
     sweep: str,
     config: MacroPretrainConfig,
     settings: SweepConfig,
-    preset_name: str,
+    preset_given: str,
 ) -> str:
     """Search rho, v and lambda_sex on RUN/micro_nights.lance; returns the URI of best.json.
 
@@ -47,7 +47,7 @@ def tune_dgcl(
         sweep: folder or URI of what the sweep leaves.
         config: to start from, and trial 0.
         settings: of the sweep.
-        preset_name: that `config` was made from.
+        preset_given: name or file that `config` was made from.
 
     Raises:
         ConfigError: SWEEP holds another sweep, or the objective is a loss.
@@ -87,12 +87,12 @@ def tune_dgcl(
         "fitted_subjects": probe["num_fit"],
         "scored_subjects": len(probe["row"]) - probe["num_fit"],
     }
-    base = _difference(preset(preset_name).macro, config)
-    return _run(swept, settings, "macro", preset_name, base, people, config.loop.seed)
+    base = _difference(preset(preset_name(preset_given)).macro, config)
+    return _run(swept, settings, "macro", preset_given, base, people, config.loop.seed)
 
 
 def tune_micro(
-    corpus: str, sweep: str, config: MicroPretrainConfig, settings: SweepConfig, preset_name: str
+    corpus: str, sweep: str, config: MicroPretrainConfig, settings: SweepConfig, preset_given: str
 ) -> str:
     """Search tau, lambda_cl and the masks; returns the URI of best.json.
 
@@ -133,9 +133,9 @@ def tune_micro(
         needs=needs,
         reuse=False,
     )
-    base = _difference(preset(preset_name).micro, config)
+    base = _difference(preset(preset_name(preset_given)).micro, config)
     scored = {"scored_segments": len(held_out)}
-    return _run(swept, settings, "micro", preset_name, base, scored, config.loop.seed)
+    return _run(swept, settings, "micro", preset_given, base, scored, config.loop.seed)
 
 
 def _checked(stage: str, settings: SweepConfig) -> SweepConfig:
@@ -160,7 +160,7 @@ def _run(
     swept: Sweep,
     settings: SweepConfig,
     stage: str,
-    preset_name: str,
+    preset_given: str,
     base: Overrides,
     scored: dict[str, int],
     seed: int,
@@ -179,7 +179,7 @@ def _run(
         swept.space,
         settings.objective,
         stage=stage,
-        preset=preset_name,
+        preset=preset_name(preset_given),
         base=base,
         about=about,
     )

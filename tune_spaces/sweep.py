@@ -166,6 +166,10 @@ class Recorder(ray.tune.Callback):
         self._objective, self._advance = objective, advance
         self._of: dict[str, TrialRecord] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune writes its callbacks down for a restore of its own, which is not used."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Give the trial its number."""
         if trial.trial_id not in self._of:

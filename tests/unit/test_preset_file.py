@@ -7,7 +7,7 @@ import pytest
 
 from sleepmami.config_edit import replace_at
 from sleepmami.errors import ConfigError
-from sleepmami.presets import preset, tiny
+from sleepmami.presets import preset, preset_name, tiny
 
 
 def written(folder: Path, **values: object) -> str:
@@ -21,6 +21,13 @@ def test_a_file_changes_its_settings_and_no_others(tmp_path: Path) -> None:
     found = preset(written(tmp_path, about={"trial": "trial_007"}))
     assert found.macro == replace_at(tiny().macro, {"dgcl.rho": 0.2})
     assert (found.micro, found.embed) == (tiny().micro, tiny().embed)
+
+
+def test_a_file_knows_the_name_it_builds_on(tmp_path: Path) -> None:
+    assert preset_name(written(tmp_path)) == "tiny"
+    assert preset_name("paper") == "paper"
+    with pytest.raises(ConfigError, match="unknown preset"):
+        preset_name("huge")
 
 
 def test_settings_that_hold_only_together_are_changed_together(tmp_path: Path) -> None:
