@@ -51,7 +51,7 @@ def fixed_points(space: Space, default: Overrides, config: SweepConfig) -> list[
 def searcher(
     space: Space, values: dict[str, Any], config: SweepConfig, record: SweepRecord
 ) -> Searcher:
-    """Proposes what is left to run: first trial 0 and interrupted trials, then new ones.
+    """Proposes what is left to run: first what was begun, then trial 0, then new ones.
 
     Args:
         space: to search.

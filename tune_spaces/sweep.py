@@ -28,6 +28,7 @@ from tune_spaces.spaces import Overrides, Space, default_point
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # a banner, whatever `verbose` says
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_RESULT_BUFFER_LENGTH": "0",
 }
@@ -76,7 +77,8 @@ def run_sweep(sweep: Sweep, config: SweepConfig) -> SweepRecord:
     settings = {**sweep.settings, "sweep": _plain(config, sweep)}
     require_same_run(sweep.folder, "sweep", settings)
     record = SweepRecord(sweep.folder)
-    points = fixed_points(sweep.space, default_point(sweep.space, sweep.values), config)
+    default = default_point(sweep.space, sweep.values)
+    points = fixed_points(sweep.space, default, config)
     total = len(points) or config.num_trials
     left = total - len(record.ended)
     if not left:
@@ -88,7 +90,10 @@ def run_sweep(sweep: Sweep, config: SweepConfig) -> SweepRecord:
     slots = _slots(sweep.needs)
     remember_run(sweep.folder, "sweep", settings)
     os.environ.update(TUNE_ENVIRONMENT)
-    if record.trials:
+    if not record.trials:
+        record.begin(default)  # trial 0, whichever of the first ones Tune starts first
+        record.write()
+    else:
         again = len(record.interrupted)
         console.print(
             f"{sweep.title}: {len(record.ended)} of {total} trials have ended, {again} begin again"
