@@ -80,7 +80,7 @@ def tune_dgcl(
         validate_every=start.loop.validate_every,
         actor=needs,
         needs=needs,
-        reuse=True,
+        spread=False,
     )
     probe = plan["held_out"]["probe"]
     people = {
@@ -131,7 +131,7 @@ def tune_micro(
         validate_every=start.loop.validate_every,
         actor={"CPU": WAITING_CPUS},
         needs=needs,
-        reuse=False,
+        spread=True,
     )
     base = _difference(preset(preset_name(preset_given)).micro, config)
     scored = {"scored_segments": len(held_out)}

@@ -13,12 +13,11 @@ import ray.tune
 from ray.exceptions import RayActorError
 
 from pipelines.progress import Advance, console, stage
-from pipelines.ray_session import require_cluster
 from pipelines.run_folder import remember_run, require_same_run
 from sleepmami import storage
 from sleepmami.config import SweepConfig
 from sleepmami.config_edit import to_dict
-from sleepmami.errors import SleepMaMiError
+from sleepmami.errors import ConfigError, SleepMaMiError
 from tune_spaces.early_end import scheduler
 from tune_spaces.proposals import fixed_points, searcher
 from tune_spaces.record import SweepRecord, TrialRecord
@@ -32,6 +31,9 @@ TUNE_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_RESULT_BUFFER_LENGTH": "0",
 }
+
+
+ROUNDING = 1e-6  # 0.3 // 0.1 is 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,8 @@ class Sweep:
         validate_every: steps between a trial's reports.
         actor: resources of a trial's own process.
         needs: resources of a trial with all that it starts.
-        reuse: whether a process may run one trial after another.
+        spread: whether a trial starts processes of its own, which may lie on several nodes; its
+            own process then ends with it, and them, in place of running the next trial.
     """
 
     title: str
@@ -62,7 +65,7 @@ class Sweep:
     validate_every: int
     actor: dict[str, float]
     needs: dict[str, float]
-    reuse: bool
+    spread: bool
 
 
 def run_sweep(sweep: Sweep, config: SweepConfig) -> SweepRecord:
@@ -84,10 +87,7 @@ def run_sweep(sweep: Sweep, config: SweepConfig) -> SweepRecord:
     if not left:
         console.print(f"{sweep.title}: all {total} trials of {sweep.folder} have ended")
         return record
-    lower = "workers.cpus_per_worker or num_workers"
-    gpus = sweep.needs.get("GPU", 0.0)
-    require_cluster(sweep.needs["CPU"], gpus, "a trial", settings=lower)
-    slots = _slots(sweep.needs)
+    slots = _slots(sweep)
     remember_run(sweep.folder, "sweep", settings)
     os.environ.update(TUNE_ENVIRONMENT)
     if not record.trials:
@@ -116,14 +116,25 @@ def _plain(config: SweepConfig, sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _slots(needs: dict[str, float]) -> int:
-    """How many trials the nodes of the cluster hold at once."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray's own
-    rounding = 1e-6
-    return sum(
-        min(int(node.get(kind, 0) / amount + rounding) for kind, amount in needs.items() if amount)
-        for node in nodes
+def _slots(sweep: Sweep) -> int:
+    """How many trials the cluster holds at once; ConfigError for none."""
+    needs = {kind: amount for kind, amount in sweep.needs.items() if amount}
+    if sweep.spread:
+        places = [ray.cluster_resources()]  # type: ignore[no-untyped-call]  # Ray's own
+    else:
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
+        places = [node["Resources"] for node in nodes if node["Alive"]]
+    slots = sum(
+        min(int(place.get(kind, 0) / amount + ROUNDING) for kind, amount in needs.items())
+        for place in places
     )
+    if not slots:
+        size = " and ".join(f"{amount:g} {kind}" for kind, amount in needs.items())
+        raise ConfigError(
+            f"{sweep.title}: found no room for a trial of {size}, expected some: lower "
+            "workers.cpus_per_worker or num_workers, or join a larger cluster"
+        )
+    return slots
 
 
 def _tune(
@@ -149,7 +160,7 @@ def _tune(
                 default=default,
             ),
             max_concurrent_trials=at_once,
-            reuse_actors=sweep.reuse,
+            reuse_actors=not sweep.spread,
         ),
         run_config=ray.tune.RunConfig(
             name=f"driver_{time.time_ns()}",  # a known name would continue Tune's own run

@@ -1,0 +1,83 @@
+"""Trials that are Ray Train runs of their own, and what is left of one that ASHA ends."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sleepmami.config import SweepConfig
+from sleepmami.config_edit import replace_at
+from sleepmami.presets import preset
+from tests.corpora import write_corpus
+from tests.integration.test_pretrain import MICRO
+from tune_spaces import stages
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+OBJECTIVE = "validation/contrast_accuracy_blocked"
+START = replace_at(
+    MICRO, {"loop.max_steps": 12, "loop.validate_every": 4, "loop.validate_rows": 16}
+)
+
+
+def hopeless_but_for_the_default(overrides: dict[str, Any], **given: Any) -> None:
+    """A Micro trial whose objective is told as -1 unless it is trial 0."""
+    import ray.tune
+
+    from pipelines.pretrain_micro import pretrain_micro
+    from sleepmami import storage
+    from sleepmami.config import MicroPretrainConfig
+    from sleepmami.config_edit import from_dict, replace_at
+    from tune_spaces.trials import run_name, validations_to
+
+    def report(metrics: dict[str, float]) -> None:
+        is_default = overrides["loss.tau"] == 0.07
+        ray.tune.report(metrics if is_default else {**metrics, OBJECTIVE: -1.0})
+
+    config = replace_at(from_dict(MicroPretrainConfig, given["micro"]), dict(overrides))
+    run = storage.join(given["sweep"], "runs", run_name(overrides))
+    pretrain_micro(given["corpus"], run, config, told=validations_to(report))
+
+
+def training_processes() -> list[str]:
+    """Ray names its processes by the actor that they are."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if command.startswith("ray::") and ("RayTrainWorker" in command or "Controller" in command):
+            found.append(command)
+    return [name for name in found if "ServeController" not in name]
+
+
+def test_trials_train_in_runs_of_their_own_and_one_that_is_ended_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_corpus(
+        tmp_path / "corpus", num_train=4, num_validation=5, num_test=0, num_epochs=8
+    )
+    monkeypatch.setattr(stages, "micro_trial", hopeless_but_for_the_default)
+    settings = SweepConfig(
+        objective="contrast_accuracy_blocked", num_trials=3, search="random", reduction_factor=2
+    )
+    sweep = tmp_path / "sweep"
+    stages.tune_micro(corpus, str(sweep), START, settings, "paper")
+
+    trials = json.loads((sweep / "trials.json").read_text())
+    assert [trial["number"] for trial in trials] == [0, 1, 2]
+    assert trials[0]["status"] == "finished"
+    assert [row["step"] for row in trials[0]["rows"]] == [4, 8, 12]
+    assert 0 <= trials[0]["rows"][-1][OBJECTIVE] <= 1
+    assert "stopped" in [trial["status"] for trial in trials]
+    deadline = time.monotonic() + 60
+    while training_processes() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert training_processes() == []
+
+    best = json.loads((sweep / "best.json").read_text())
+    assert best["about"]["trial"] == "trial_000"
+    assert preset(str(sweep / "best.json")).micro.model == START.model
