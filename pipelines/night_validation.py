@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from sleepmami.config import MacroPretrainConfig
 from sleepmami.errors import TrainingError
@@ -24,7 +25,12 @@ from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch, macro_batch
 from sleepmami.training.engine import Engine
 from sleepmami.training.macro_objective import MacroObjective
-from sleepmami.training.macro_validation import VALIDATION_SEED, ProbeNights, validate_macro
+from sleepmami.training.macro_validation import (
+    VALIDATION_SEED,
+    ProbeNights,
+    ReadNights,
+    validate_macro,
+)
 from sleepmami.training.stratified import stratified_batches
 
 if TYPE_CHECKING:
@@ -123,24 +129,25 @@ def night_validation(
         return None
     probe = ProbeNights(**held_out["probe"])
 
-    def read(rows: Sequence[int]) -> list[MicroNight]:
-        return read_micro_nights(lance_io.take_rows(nights_uri, list(rows), version=version))
+    def load(rows: list[int]) -> tuple[list[MicroNight], MacroBatch]:
+        nights = read_micro_nights(lance_io.take_rows(nights_uri, rows, version=version))
+        return nights, macro_batch(nights, statistics, settings.max_epochs)
+
+    def read(rows: Sequence[int]) -> ReadNights:
+        nights, batch = load(list(rows))
+        return ReadNights(batch, [night.hypnogram for night in nights])
+
+    def embed(batch: MacroBatch) -> tuple[Tensor, Tensor]:
+        return objective.model.embed(
+            batch.micro_BLMD,
+            batch.modality_valid_BLM,
+            batch.length_B,
+            cycle_epochs=settings.dgcl.cycle_epochs,
+        )
 
     def contrasts() -> Iterator[MacroBatch]:
         for rows in held_out["contrasts"]:
             share = np.array_split(rows, collectives.num_workers())[collectives.rank()]
-            yield macro_batch(read(share.tolist()), statistics, settings.max_epochs)
+            yield load(share.tolist())[1]
 
-    def validate(engine: Engine) -> dict[str, float]:
-        return validate_macro(
-            engine,
-            objective,
-            probe,
-            read,
-            contrasts,
-            statistics=statistics,
-            max_epochs=settings.max_epochs,
-            cycle_epochs=settings.dgcl.cycle_epochs,
-        )
-
-    return validate
+    return lambda engine: validate_macro(engine, objective, probe, read, embed, contrasts)

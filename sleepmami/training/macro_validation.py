@@ -19,6 +19,7 @@ batch.
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,10 +28,8 @@ from torch import Tensor
 
 from sleepmami.errors import TrainingError
 from sleepmami.psg import Stage
-from sleepmami.tables.demographics import DemographicStatistics
-from sleepmami.tables.embedding_rows import MicroNight
 from sleepmami.training import collectives
-from sleepmami.training.batches import MacroBatch, macro_batch
+from sleepmami.training.batches import MacroBatch
 from sleepmami.training.engine import Engine
 from sleepmami.training.macro_objective import MacroObjective
 from sleepmami.training.prefetch import prefetched
@@ -44,7 +43,16 @@ STAGE_EPOCHS = 20_000  # of both sides together, at most
 EPOCHS_PER_NIGHT = 64
 NUM_STAGES = 5
 
-ReadNights = Callable[[Sequence[int]], list[MicroNight]]
+
+class ReadNights(NamedTuple):
+    """Some nights as the model reads them, and int8 stages of each; None where not scored."""
+
+    batch: MacroBatch
+    hypnograms: list[NDArray[np.int8] | None]
+
+
+Read = Callable[[Sequence[int]], ReadNights]  # rows of the table, in that order
+Embed = Callable[[MacroBatch], tuple[Tensor, Tensor]]  # -> macro_BLD, night_BD
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,12 +89,9 @@ def validate_macro(
     engine: Engine,
     objective: MacroObjective,
     nights: ProbeNights,
-    read: ReadNights,
+    read: Read,
+    embed: Embed,
     contrasts: Callable[[], Iterator[MacroBatch]],
-    *,
-    statistics: DemographicStatistics,
-    max_epochs: int,
-    cycle_epochs: int,
 ) -> dict[str, float]:
     """Scores of the probes and the held-out excess; the same numbers on every worker.
 
@@ -94,17 +99,15 @@ def validate_macro(
         engine: trains `objective`; left as it is found.
         objective: whose model makes the vectors.
         nights: to probe.
-        read: rows of the table -> nights, in that order.
+        read: rows of the table -> nights.
+        embed: nights on the engine's device -> vectors of epochs and nights, by `objective.model`.
         contrasts: this worker's share of each batch of validation nights, all of one size.
-        statistics: of the training set.
-        max_epochs: of a night, as in training.
-        cycle_epochs: length of a cycle.
 
     Raises:
         TrainingError: on every worker, when a score is not finite.
     """
     with engine.evaluating():
-        vectors = _embed(engine, objective, nights, read, statistics, max_epochs, cycle_epochs)
+        vectors = _embed(engine, objective, nights, read, embed)
         scores = _probe(nights, *vectors)
         excess = []
         for batch in contrasts():
@@ -157,10 +160,8 @@ def _embed(
     engine: Engine,
     objective: MacroObjective,
     nights: ProbeNights,
-    read: ReadNights,
-    statistics: DemographicStatistics,
-    max_epochs: int,
-    cycle_epochs: int,
+    read: Read,
+    embed: Embed,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Night vectors [N, D], vectors of some scored epochs [N, P, D], and their stages [N, P].
 
@@ -177,18 +178,14 @@ def _embed(
     epoch_NPD = torch.zeros(num_nights, num_epochs, dim)
     stage_NP = torch.zeros(num_nights, num_epochs, dtype=torch.int64)  # stage + 1, 0 is unknown
     with contextlib.closing(prefetched(_read_each(read, nights, mine))) as stored:
-        for chosen, rows in stored:
-            batch = macro_batch(rows, statistics, max_epochs).to(engine.device)
-            macro_BLD, vector_BD = objective.model.embed(
-                batch.micro_BLMD,
-                batch.modality_valid_BLM,
-                batch.length_B,
-                cycle_epochs=cycle_epochs,
-            )
+        for chosen, (batch, hypnograms) in stored:
+            macro_BLD, vector_BD = embed(batch.to(engine.device))
             night_ND[chosen] = vector_BD.float().cpu()
-            for index, row, macro_LD in zip(chosen.tolist(), rows, macro_BLD, strict=True):
-                taken, stages = _scored_epochs(row, max_epochs, num_epochs)
-                epoch_NPD[index, : len(taken)] = macro_LD[taken.to(engine.device)].float().cpu()
+            lengths = batch.length_B.tolist()
+            for row, index in enumerate(chosen.tolist()):
+                taken, stages = _scored_epochs(hypnograms[row], lengths[row], num_epochs)
+                vectors_PD = macro_BLD[row, taken.to(engine.device)]
+                epoch_NPD[index, : len(taken)] = vectors_PD.float().cpu()
                 stage_NP[index, : len(taken)] = stages + 1
     whole = (
         collectives.sum_over_workers(part.to(engine.device)).cpu()
@@ -199,16 +196,18 @@ def _embed(
 
 
 def _read_each(
-    read: ReadNights, nights: ProbeNights, batches: list[NDArray[np.int64]]
-) -> Iterator[tuple[NDArray[np.int64], list[MicroNight]]]:
+    read: Read, nights: ProbeNights, batches: list[NDArray[np.int64]]
+) -> Iterator[tuple[NDArray[np.int64], ReadNights]]:
     for chosen in batches:
         yield chosen, read([nights.row[index] for index in chosen])
 
 
-def _scored_epochs(row: MicroNight, max_epochs: int, num_epochs: int) -> tuple[Tensor, Tensor]:
-    """At most `num_epochs` scored epochs, evenly over the night, and their stages."""
-    stages = np.empty(0, np.int64) if row.hypnogram is None else row.hypnogram[:max_epochs]
-    scored = np.flatnonzero(np.asarray(stages) != Stage.UNKNOWN)
+def _scored_epochs(
+    hypnogram: NDArray[np.int8] | None, length: int, num_epochs: int
+) -> tuple[Tensor, Tensor]:
+    """At most `num_epochs` scored epochs, evenly over the first `length`, and their stages."""
+    stages = np.empty(0, np.int64) if hypnogram is None else hypnogram[:length].astype(np.int64)
+    scored = np.flatnonzero(stages != Stage.UNKNOWN)
     if len(scored) > num_epochs:
         scored = scored[np.linspace(0, len(scored) - 1, num_epochs).round().astype(np.int64)]
-    return torch.from_numpy(scored), torch.from_numpy(np.asarray(stages, np.int64)[scored])
+    return torch.from_numpy(scored), torch.from_numpy(stages[scored])

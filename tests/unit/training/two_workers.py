@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ from sleepmami.presets import tiny
 from sleepmami.tables.demographics import DemographicStatistics
 from sleepmami.tables.embedding_rows import MicroNight
 from sleepmami.training import collectives
-from sleepmami.training.batches import MacroBatch, SegmentBatch
+from sleepmami.training.batches import MacroBatch, SegmentBatch, macro_batch
 from sleepmami.training.engine import Engine, build_engine
 from sleepmami.training.loop import Schedule, run
 from sleepmami.training.macro_objective import MacroObjective
-from sleepmami.training.macro_validation import ProbeNights, validate_macro
+from sleepmami.training.macro_validation import ProbeNights, ReadNights, validate_macro
 from sleepmami.training.micro_validation import validate_micro
 from sleepmami.training.objectives import MicroObjective
 from tests.unit.training.toy import ToyBatch, ToyObjective, toy_batch, toy_steps
@@ -189,16 +189,17 @@ PROBE_STATISTICS = DemographicStatistics(age_mean=50.0, age_std=10.0, bmi_mean=2
 def macro_validated(objective: MacroObjective) -> dict[str, float]:
     """What a validation says of an objective's model."""
     engine = build_engine(objective, PLAIN, OPTIMIZER, 10, 1)
-    return validate_macro(
-        engine,
-        objective,
-        PROBED,
-        lambda rows: [probe_night(row) for row in rows],
-        lambda: iter([night_rows(0), night_rows(1)]),
-        statistics=PROBE_STATISTICS,
-        max_epochs=12,
-        cycle_epochs=4,
-    )
+
+    def read(rows: Sequence[int]) -> ReadNights:
+        nights = [probe_night(row) for row in rows]
+        batch = macro_batch(nights, PROBE_STATISTICS, 12)
+        return ReadNights(batch, [night.hypnogram for night in nights])
+
+    def embed(batch: MacroBatch) -> tuple[Tensor, Tensor]:
+        return objective.model.embed(*batch[:3], cycle_epochs=4)
+
+    contrasts = [night_rows(0), night_rows(1)]
+    return validate_macro(engine, objective, PROBED, read, embed, lambda: iter(contrasts))
 
 
 def balance_bias(engine: Engine) -> Tensor:
