@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 import ray.tune
+from ray import cloudpickle
 from ray.exceptions import RayActorError
 
 from pipelines.progress import Advance, console, stage
@@ -30,6 +33,7 @@ TUNE_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # a banner, whatever `verbose` says
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_RESULT_BUFFER_LENGTH": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # each is told in a line
 }
 
 
@@ -90,6 +94,7 @@ def run_sweep(sweep: Sweep, config: SweepConfig) -> SweepRecord:
     slots = _slots(sweep)
     remember_run(sweep.folder, "sweep", settings)
     os.environ.update(TUNE_ENVIRONMENT)
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # failures by Tune's names
     if not record.trials:
         record.begin(default)  # trial 0, whichever of the first ones Tune starts first
         record.write()
@@ -228,7 +233,9 @@ class Recorder(ray.tune.Callback):
 
 def _reason(trial: Any) -> str:
     """A line on why a trial of Tune's failed."""
-    error = trial.get_pickled_error()
+    # Tune's own `get_pickled_error` looks where this file is only copied to later
+    file = trial.pickled_error_file
+    error = cloudpickle.loads(Path(file).read_bytes()) if file else None
     if isinstance(error, RayActorError):
         return "its process died: killed, or out of memory"
     while error is not None and not isinstance(error, SleepMaMiError):
@@ -236,7 +243,7 @@ def _reason(trial: Any) -> str:
         if inner is None:
             break
         error = inner
-    text = str(error if error is not None else trial.get_error() or "no message")
+    text = str(error if error is not None else "no message")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     kind = "" if isinstance(error, SleepMaMiError) or error is None else f"{type(error).__name__}: "
     return kind + (lines[-1] if lines else "no message")

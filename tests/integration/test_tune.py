@@ -132,25 +132,6 @@ def test_trial_0_is_the_start_and_ran_to_the_end(resumed: list[dict[str, Any]]) 
     assert {trial["status"] for trial in resumed} <= {"finished", "stopped"}
 
 
-def test_a_trial_trains_as_pretrain_macro_does_with_two_workers_on_deepspeed(
-    folder: Path, resumed: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    os.makedirs(tmp_path / "copy")
-    for name in ("micro", "micro_nights.lance"):
-        (tmp_path / "copy" / name).symlink_to(folder / "run" / name)
-    pretrain_macro.pretrain_macro(str(folder / "corpus"), str(tmp_path / "copy"), START)
-    lines = (tmp_path / "copy" / "macro_metrics.jsonl").read_text().splitlines()
-    validated = [row for row in map(json.loads, lines) if "validation/probe" in row]
-    trial = resumed[0]["rows"]
-    assert [row["step"] for row in validated] == [row["step"] for row in trial]
-    for one, other in zip(validated, trial, strict=True):
-        assert other["loss/total"] == pytest.approx(one["loss/total"], abs=1e-3)
-        assert other["validation/dgcl_excess"] == pytest.approx(
-            one["validation/dgcl_excess"], abs=1e-3
-        )
-        assert other["validation/age_r2"] == pytest.approx(one["validation/age_r2"], abs=0.02)
-
-
 def test_what_it_leaves(folder: Path, resumed: list[dict[str, Any]]) -> None:
     with (folder / "sweep" / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -169,18 +150,25 @@ def test_what_it_leaves(folder: Path, resumed: list[dict[str, Any]]) -> None:
     assert not (folder / "sweep" / "ray").exists()
 
 
-def test_pretrain_macro_accepts_the_best_as_a_preset(
+def test_pretrain_macro_takes_the_best_as_a_preset_and_trains_as_its_trial_did(
     folder: Path, resumed: list[dict[str, Any]]
 ) -> None:
-    best = folder / "sweep" / "best.json"
-    config = preset(str(best)).macro
-    overrides = json.loads(best.read_text())["overrides"]
-    assert {name: value for name, value in flatten(to_dict(config)) if name in overrides} == (
-        overrides
-    )
+    """On two workers and DeepSpeed, where the trial had one process and plain torch."""
+    best = json.loads((folder / "sweep" / "best.json").read_text())
+    config = preset(str(folder / "sweep" / "best.json")).macro
+    assert {**dict(flatten(to_dict(config))), **best["overrides"]} == dict(flatten(to_dict(config)))
     assert config.model == START.model
-    pretrain_macro.pretrain_macro(str(folder / "corpus"), str(folder / "run"), config)
-    assert load_bundle(str(folder / "run")).macro == config
+    run = folder / "run"
+    pretrain_macro.pretrain_macro(str(folder / "corpus"), str(run), config)
+    assert load_bundle(str(run)).macro == config
+    lines = (run / "macro_metrics.jsonl").read_text().splitlines()
+    validated = [row for row in map(json.loads, lines) if "validation/probe" in row]
+    (trial,) = (t["rows"] for t in resumed if f"trial_{t['number']:03d}" == best["about"]["trial"])
+    assert [row["step"] for row in validated] == [row["step"] for row in trial]
+    for one, other in zip(validated, trial, strict=True):
+        for name in ("loss/total", "validation/dgcl_excess"):
+            assert other[name] == pytest.approx(one[name], abs=1e-3)
+        assert other["validation/age_r2"] == pytest.approx(one["validation/age_r2"], abs=0.02)
 
 
 def test_a_finished_sweep_is_left_as_it_is(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ def point(v: float) -> Overrides:
 class TuneTrial:
     """What Tune tells its callbacks of a trial."""
 
-    def __init__(self, name: str, overrides: Overrides, error: Exception | None = None) -> None:
-        self.trial_id, self.config, self._error = name, overrides, error
-
-    def get_pickled_error(self) -> Exception | None:
-        return self._error
+    def __init__(
+        self, folder: Path, name: str, overrides: Overrides, error: Exception | None
+    ) -> None:
+        self.trial_id, self.config, self.pickled_error_file = name, overrides, ""
+        if error:
+            self.pickled_error_file = str(folder / name)
+            (folder / name).write_bytes(pickle.dumps(error))
 
 
 def sweep(folder: Path, *trials: tuple[float, list[float], Exception | None]) -> SweepRecord:
@@ -38,7 +41,7 @@ def sweep(folder: Path, *trials: tuple[float, list[float], Exception | None]) ->
     notes: list[tuple[int, str]] = []
     recorder = Recorder(record, 30, OBJECTIVE, lambda n, note: notes.append((n, note)))
     for number, (v, values, error) in enumerate(trials):
-        trial = TuneTrial(f"t{number}", point(v), error)
+        trial = TuneTrial(folder, f"t{number}", point(v), error)
         recorder.on_trial_start(0, [], trial)
         for place, value in enumerate(values):
             result = {"step": 10 * (place + 1), OBJECTIVE: value, "loss/total": 2.0, "pid": 7}
