@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +27,8 @@ from sleepmami import storage
 from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig
 from sleepmami.config_edit import from_dict, replace_at, to_dict
 from tune_spaces.spaces import Overrides
+
+GRACE_S = 1.0  # between the end of a Micro trial and that of its process
 
 
 def in_one_process(config: MacroPretrainConfig) -> MacroPretrainConfig:
@@ -51,10 +55,18 @@ def dgcl_trial(overrides: Overrides, *, plan: dict[str, Any]) -> None:
 
 
 def micro_trial(overrides: Overrides, *, corpus: str, sweep: str, micro: dict[str, Any]) -> None:
-    """Train the Micro-Encoder with Ray Train workers of its own, in a RUN below SWEEP/runs."""
+    """Train the Micro-Encoder with Ray Train workers of its own, in a RUN below SWEEP/runs.
+
+    When Tune ends the trial, its process ends, and with their owner the controller and the workers
+    that it started: left alive they would keep their CPUs, and the next trial would wait for ever.
+    """
     config = replace_at(from_dict(MicroPretrainConfig, micro), dict(overrides))
     run = storage.join(sweep, "runs", run_name(overrides))
-    pretrain_micro(corpus, run, config, told=validations_to(ray.tune.report))
+    try:
+        pretrain_micro(corpus, run, config, told=validations_to(ray.tune.report))
+    except SystemExit:  # raised by Tune's report, in this thread; another one answers Tune
+        threading.Timer(GRACE_S, os._exit, [0]).start()
+        raise
 
 
 def run_name(overrides: Overrides) -> str:

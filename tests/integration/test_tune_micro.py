@@ -26,19 +26,12 @@ def hopeless_but_for_the_default(overrides: dict[str, Any], **given: Any) -> Non
     """A Micro trial whose objective is told as -1 unless it is trial 0."""
     import ray.tune
 
-    from pipelines.pretrain_micro import pretrain_micro
-    from sleepmami import storage
-    from sleepmami.config import MicroPretrainConfig
-    from sleepmami.config_edit import from_dict, replace_at
-    from tune_spaces.trials import run_name, validations_to
+    from tune_spaces.trials import micro_trial
 
-    def report(metrics: dict[str, float]) -> None:
-        is_default = overrides["loss.tau"] == 0.07
-        ray.tune.report(metrics if is_default else {**metrics, OBJECTIVE: -1.0})
-
-    config = replace_at(from_dict(MicroPretrainConfig, given["micro"]), dict(overrides))
-    run = storage.join(given["sweep"], "runs", run_name(overrides))
-    pretrain_micro(given["corpus"], run, config, told=validations_to(report))
+    report, is_default = ray.tune.report, overrides["loss.tau"] == 0.07
+    if not is_default:
+        ray.tune.report = lambda metrics: report({**metrics, OBJECTIVE: -1.0})
+    micro_trial(overrides, **given)
 
 
 def training_processes() -> list[str]:
