@@ -16,6 +16,7 @@ from pipelines.cli.options import (
 )
 from sleepmami.config import SweepConfig
 from sleepmami.config_edit import from_dict
+from sleepmami.errors import ConfigError
 from sleepmami.presets import preset
 
 DEFAULTS = SweepConfig(objective="")
@@ -60,6 +61,7 @@ def tune_dgcl(
     """Search rho, v and lambda_sex of eqs. 4-6 by held-out probes; writes SWEEP/best.json."""
     config = configured(preset(preset_name).macro, assignments, print_config)
     settings = _settings(
+        "dgcl",
         objective=objective,
         trials=trials,
         search=search,
@@ -97,6 +99,7 @@ def tune_micro(
     """Search tau, lambda_cl and the masks of section 3.1; writes SWEEP/best.json."""
     config = configured(preset(preset_name).micro, assignments, print_config)
     settings = _settings(
+        "micro",
         objective=objective,
         trials=trials,
         search=search,
@@ -112,9 +115,13 @@ def tune_micro(
         start(corpus, sweep, config, settings, preset_name)
 
 
-def _settings(trials: int | None, **values: Any) -> SweepConfig:  # Any: of its fields
+def _settings(stage: str, trials: int | None, **values: Any) -> SweepConfig:  # Any: its fields
+    """What was asked for; a loss as the objective is refused before Ray is started."""
+    from tune_spaces.spaces import require_objective
+
+    values["objective"] = require_objective(stage, values["objective"])
     if trials is not None:
         values["num_trials"] = trials
         if values["search"] == "grid":
-            raise typer.BadParameter("--trials has no effect with --search grid; leave it out")
+            raise ConfigError("--trials has no effect with --search grid; leave it out")
     return from_dict(SweepConfig, values)
