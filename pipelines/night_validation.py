@@ -129,12 +129,13 @@ def night_validation(
         return None
     probe = ProbeNights(**held_out["probe"])
 
-    def load(rows: list[int]) -> tuple[list[MicroNight], MacroBatch]:
-        nights = read_micro_nights(lance_io.take_rows(nights_uri, rows, version=version))
-        return nights, macro_batch(nights, statistics, settings.max_epochs)
+    def load(rows: Sequence[int]) -> list[MicroNight]:
+        return read_micro_nights(lance_io.take_rows(nights_uri, list(rows), version=version))
 
     def read(rows: Sequence[int]) -> ReadNights:
-        nights, batch = load(list(rows))
+        nights = load(rows)
+        longest = max(len(night.micro) for night in nights)  # whole nights, as embedding reads them
+        batch = macro_batch(nights, statistics, longest)
         return ReadNights(batch, [night.hypnogram for night in nights])
 
     def embed(batch: MacroBatch) -> tuple[Tensor, Tensor]:
@@ -148,6 +149,6 @@ def night_validation(
     def contrasts() -> Iterator[MacroBatch]:
         for rows in held_out["contrasts"]:
             share = np.array_split(rows, collectives.num_workers())[collectives.rank()]
-            yield load(share.tolist())[1]
+            yield macro_batch(load(share.tolist()), statistics, settings.max_epochs)
 
     return lambda engine: validate_macro(engine, objective, probe, read, embed, contrasts)
