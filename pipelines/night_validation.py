@@ -64,8 +64,8 @@ def held_out_nights(
     probe = ProbeNights(
         row=[split.row[n] for split, n in places],
         num_epochs=[split.num_epochs[n] for split, n in places],
-        age_years=[split.age_years[n] for split, n in places],
-        female=[split.female[n] for split, n in places],
+        age_years=np.array([split.age_years[n] for split, n in places], np.float64).tolist(),
+        female=np.array([split.female[n] for split, n in places], np.bool_).tolist(),
         num_fit=len(fit),
     )
     return HeldOut(probe=probe, contrasts=_contrasts(validation, score, config))
@@ -101,9 +101,9 @@ def _contrasts(
         )
     batches = stratified_batches(
         [min(validation.num_epochs[n], config.max_epochs) for n in chosen],
-        [validation.age_years[n] for n in chosen],
-        [validation.bmi[n] for n in chosen],
-        [validation.female[n] for n in chosen],
+        np.array([validation.age_years[n] for n in chosen], np.float64),
+        np.array([validation.bmi[n] for n in chosen], np.float64),
+        np.array([validation.female[n] for n in chosen], np.float64),
         size,
         VALIDATION_SEED,
         0,
