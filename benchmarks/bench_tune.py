@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -83,7 +84,7 @@ def micro_bundle() -> Bundle:
     )  # fmt: skip
 
 
-def start_cost(corpus: str, run: str, folder: str) -> dict[str, float]:
+def alone(corpus: str, run: str, folder: str) -> dict[str, float]:
     """Wall seconds of the default's training: on two Ray Train workers, all of it."""
     os.makedirs(folder)
     for name in ("micro", "micro_nights.lance"):
@@ -94,7 +95,7 @@ def start_cost(corpus: str, run: str, folder: str) -> dict[str, float]:
     return {"ray_train_two_workers_s": time.perf_counter() - began}
 
 
-def measure(num_trials: int) -> dict[str, Any]:
+def measure(num_trials: int, pictures: str) -> dict[str, Any]:
     """One sweep, and one training of the default on Ray Train to compare the start-up with."""
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as base, ray_session():
         corpus, run, sweep = (f"{base}/{name}" for name in ("corpus", "run", "sweep"))
@@ -107,11 +108,9 @@ def measure(num_trials: int) -> dict[str, Any]:
         sweep_s = time.perf_counter() - began
         record = SweepRecord(sweep)
         about = json.loads(Path(best).read_text())
-        for picture in ("parallel.png", "slices.png"):
-            keep = os.environ.get("BENCH_TUNE_PICTURES")
-            if keep:
-                (Path(keep) / picture).write_bytes(Path(f"{sweep}/{picture}").read_bytes())
-        cost = start_cost(corpus, run, f"{base}/alone")
+        for picture in ("parallel.png", "slices.png") if pictures else ():
+            shutil.copy(f"{sweep}/{picture}", pictures)
+        cost = alone(corpus, run, f"{base}/alone")
     total = about["about"]["steps"]
     steps = [trial.steps for trial in record.trials]
     return {
@@ -142,10 +141,11 @@ def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument("--pictures", default="", help="keep the sweep's pictures in this folder")
     parser.add_argument("--trials", type=int, default=24)
     options = parser.parse_args()
     result = {
-        **measure(options.trials),
+        **measure(options.trials, options.pictures),
         "machine": machine(),
         "git": git_state("../sleepmami", "../pipelines", "../tune_spaces", "."),
         "versions": {
