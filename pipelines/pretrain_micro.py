@@ -127,6 +127,7 @@ def train_worker(config: dict[str, Any]) -> None:
         schedule=schedule,
         batches=batches,
         queue=config["queue"],
+        ended=config["ended"],
         validate=_validation(objective, settings, config),
     )
     if collectives.rank() == 0:

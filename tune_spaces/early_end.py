@@ -56,8 +56,8 @@ class SparingAsha(AsyncHyperBandScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether the trial goes on."""
         action = str(super().on_trial_result(tune_controller, trial, result))
-        if result["step"] < self._total_steps and trial.config == self._spared:
-            return str(TrialScheduler.CONTINUE)
+        if result["step"] >= self._total_steps or trial.config == self._spared:
+            return str(TrialScheduler.CONTINUE)  # at its last step a trial ends by itself
         return action
 
     def remember(self, record: SweepRecord) -> None:

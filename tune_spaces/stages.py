@@ -22,7 +22,7 @@ from sleepmami.training.segment_reader import split_runs
 from tune_spaces.outcome import finish
 from tune_spaces.spaces import DGCL, LEARNING_RATE, MICRO, Overrides, require_objective
 from tune_spaces.sweep import Sweep, run_sweep
-from tune_spaces.trials import dgcl_trial, in_one_process, micro_trial
+from tune_spaces.trials import MicroTrial, dgcl_trial, in_one_process
 
 REPORTS = 9  # of a whole trial where loop.validate_every is 0: rungs at a ninth and a third
 WAITING_CPUS = 0.001  # of a process that waits for the workers it started
@@ -119,7 +119,7 @@ def tune_micro(
         title="tune micro",
         folder=sweep,
         trial=ray.tune.with_parameters(
-            micro_trial,
+            MicroTrial,
             corpus=storage.absolute(corpus),
             sweep=storage.absolute(sweep),
             micro=to_dict(start),

@@ -61,7 +61,7 @@ class Sweep:
 
     title: str
     folder: str
-    trial: Callable[[Overrides], None]
+    trial: Callable[[Overrides], None] | type[ray.tune.Trainable]
     space: Space
     values: dict[str, Any]
     settings: dict[str, Any]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import queue
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -27,8 +27,6 @@ from sleepmami import storage
 from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig
 from sleepmami.config_edit import from_dict, replace_at, to_dict
 from tune_spaces.spaces import Overrides
-
-GRACE_S = 1.0  # between the end of a Micro trial and that of its process
 
 
 def in_one_process(config: MacroPretrainConfig) -> MacroPretrainConfig:
@@ -54,19 +52,60 @@ def dgcl_trial(overrides: Overrides, *, plan: dict[str, Any]) -> None:
     train_nights(plan, partial(train_here, told=validations_to(ray.tune.report)))
 
 
-def micro_trial(overrides: Overrides, *, corpus: str, sweep: str, micro: dict[str, Any]) -> None:
+class MicroTrial(ray.tune.Trainable):
     """Train the Micro-Encoder with Ray Train workers of its own, in a RUN below SWEEP/runs.
 
-    When Tune ends the trial, its process ends, and with their owner the controller and the workers
-    that it started: left alive they would keep their CPUs, and the next trial would wait for ever.
+    The training runs in a thread, which waits at each report for what Tune decides. A trial that
+    is ended waits until its workers are gone: Ray keeps the CPUs of workers whose owner has died,
+    and the next trial would wait for them for ever.
     """
-    config = replace_at(from_dict(MicroPretrainConfig, micro), dict(overrides))
-    run = storage.join(sweep, "runs", run_name(overrides))
-    try:
-        pretrain_micro(corpus, run, config, told=validations_to(ray.tune.report))
-    except SystemExit:  # raised by Tune's report, in this thread; another one answers Tune
-        threading.Timer(GRACE_S, os._exit, [0]).start()
-        raise
+
+    def setup(
+        self, config: Overrides, *, corpus: str = "", sweep: str = "", micro: Any = None
+    ) -> None:
+        """Begin to train with the overrides of `config`."""
+        self._rows: queue.Queue[dict[str, float] | BaseException | None] = queue.Queue()
+        self._goes_on: queue.Queue[bool] = queue.Queue()
+        self._last: dict[str, float] = {}
+        settings = replace_at(from_dict(MicroPretrainConfig, micro), dict(config))
+        run = storage.join(sweep, "runs", run_name(config))
+        self._thread = threading.Thread(target=self._train, args=(corpus, run, settings))
+        self._thread.start()
+
+    def step(self) -> dict[str, Any]:
+        """The next validated row; the last one again, with `done`, when the training is over."""
+        if self._last:
+            self._goes_on.put(True)
+        row = self._rows.get()
+        if isinstance(row, BaseException):
+            raise row
+        if row is None:
+            return {**self._last, "done": True}
+        self._last = row
+        return dict(row)
+
+    def cleanup(self) -> None:
+        """End the training, if it has not ended."""
+        self._goes_on.put(False)
+        self._thread.join()
+
+    def _train(self, corpus: str, run: str, settings: MicroPretrainConfig) -> None:
+        try:
+            pretrain_micro(corpus, run, settings, told=validations_to(self._report))
+            self._rows.put(None)
+        except _EndedError:
+            pass
+        except BaseException as error:  # handed to Tune's thread, which raises it
+            self._rows.put(error)
+
+    def _report(self, row: dict[str, float]) -> None:
+        self._rows.put(row)
+        if not self._goes_on.get():
+            raise _EndedError
+
+
+class _EndedError(Exception):
+    """Tune wants no more of this trial."""
 
 
 def run_name(overrides: Overrides) -> str:

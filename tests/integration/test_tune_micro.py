@@ -13,6 +13,7 @@ from sleepmami.presets import preset
 from tests.corpora import write_corpus
 from tests.integration.test_pretrain import MICRO
 from tune_spaces import stages
+from tune_spaces.trials import MicroTrial
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -22,16 +23,12 @@ START = replace_at(
 )
 
 
-def hopeless_but_for_the_default(overrides: dict[str, Any], **given: Any) -> None:
-    """A Micro trial whose objective is told as -1 unless it is trial 0."""
-    import ray.tune
+class Hopeless(MicroTrial):
+    """Tells Tune an objective of -1 unless it is trial 0."""
 
-    from tune_spaces.trials import micro_trial
-
-    report, is_default = ray.tune.report, overrides["loss.tau"] == 0.07
-    if not is_default:
-        ray.tune.report = lambda metrics: report({**metrics, OBJECTIVE: -1.0})
-    micro_trial(overrides, **given)
+    def step(self) -> dict[str, Any]:
+        row = super().step()
+        return row if self.config["loss.tau"] == 0.07 else {**row, OBJECTIVE: -1.0}
 
 
 def training_processes() -> list[str]:
@@ -53,7 +50,7 @@ def test_trials_train_in_runs_of_their_own_and_one_that_is_ended_leaves_no_proce
     corpus = write_corpus(
         tmp_path / "corpus", num_train=4, num_validation=5, num_test=0, num_epochs=8
     )
-    monkeypatch.setattr(stages, "micro_trial", hopeless_but_for_the_default)
+    monkeypatch.setattr(stages, "MicroTrial", Hopeless)
     settings = SweepConfig(
         objective="contrast_accuracy_blocked", num_trials=3, search="random", reduction_factor=2
     )

@@ -122,10 +122,10 @@ def test_the_worst_at_a_rung_ends_and_the_default_does_not() -> None:
     assert decisions(scheduler, Trial("default", DEFAULT), 0.1, 0.1) == ["CONTINUE", "CONTINUE"]
 
 
-def test_every_trial_ends_at_the_last_step() -> None:
-    scheduler, trial = asha(), Trial("default", DEFAULT)
+def test_at_its_last_step_a_trial_ends_by_itself() -> None:
+    scheduler, trial = asha(), Trial("other", OTHER)
     scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
-    assert scheduler.on_trial_result(None, trial, {"step": 27, OBJECTIVE: 0.5}) == "STOP"
+    assert scheduler.on_trial_result(None, trial, {"step": 27, OBJECTIVE: 0.5}) == "CONTINUE"
 
 
 def test_after_a_death_rungs_remember_who_stood_there(tmp_path: Path) -> None:
