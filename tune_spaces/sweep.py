@@ -238,10 +238,9 @@ def _reason(trial: Any) -> str:
     error = cloudpickle.loads(Path(file).read_bytes()) if file else None
     if isinstance(error, RayActorError):
         return "its process died: killed, or out of memory"
-    while error is not None and not isinstance(error, SleepMaMiError):
-        inner = getattr(error, "cause", None) or error.__cause__
-        if inner is None:
-            break
+    while inner := getattr(error, "cause", None):  # Ray's wrapping is of the wrapped class, too
+        error = inner
+    while not isinstance(error, SleepMaMiError) and (inner := getattr(error, "__cause__", None)):
         error = inner
     text = str(error if error is not None else "no message")
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -2,11 +2,12 @@
 
 import csv
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import cloudpickle
+from ray.exceptions import RayTaskError
 
 from sleepmami.config_edit import replace_at
 from sleepmami.errors import TrainingError
@@ -32,7 +33,7 @@ class TuneTrial:
         self.trial_id, self.config, self.pickled_error_file = name, overrides, ""
         if error:
             self.pickled_error_file = str(folder / name)
-            (folder / name).write_bytes(pickle.dumps(error))
+            (folder / name).write_bytes(cloudpickle.dumps(error))
 
 
 def sweep(folder: Path, *trials: tuple[float, list[float], Exception | None]) -> SweepRecord:
@@ -75,6 +76,12 @@ def test_the_recorder_keeps_our_metrics_and_says_how_each_trial_ended(tmp_path: 
     assert [trial.status for trial in record.trials] == ["finished", "stopped", "failed"]
     assert record.trials[1].rows == [{"step": 10.0, OBJECTIVE: 0.05, "loss/total": 2.0}]
     assert record.trials[2].reason == "step 3: not finite"
+
+
+def test_a_reason_is_the_errors_own_words_however_ray_wraps_it(tmp_path: Path) -> None:
+    wrapped = RayTaskError("train", "Traceback\n  many lines", TrainingError("step 3: not finite"))
+    record = sweep(tmp_path, (0.5, [], wrapped.as_instanceof_cause()))
+    assert record.trials[0].reason == "step 3: not finite"
 
 
 def test_the_best_is_the_best_of_those_that_ran_to_the_end(tmp_path: Path) -> None:
