@@ -170,6 +170,8 @@ def _tune(
         run_config=ray.tune.RunConfig(
             name=f"driver_{time.time_ns()}",  # a known name would continue Tune's own run
             storage_path=storage.absolute(storage.join(sweep.folder, "ray")),
+            # of a class Tune would want one at the end
+            checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[Recorder(record, sweep.total_steps, config.objective, advance)],
             verbose=0,
         ),
