@@ -11,11 +11,13 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipelines.night_validation import held_out_nights, night_validation, plain
 from pipelines.progress import console, print_outcomes
 from pipelines.ray_train import fit, train
 from pipelines.run_folder import require_same_run
@@ -31,7 +33,8 @@ from sleepmami.tables.schemas import RECORDINGS, micro_nights_schema
 from sleepmami.training import collectives
 from sleepmami.training.batch_balance import pass_balance
 from sleepmami.training.batches import MacroBatch, macro_batch
-from sleepmami.training.checkpoint import bundle_exists, load_bundle, save_bundle
+from sleepmami.training.checkpoint import Bundle, bundle_exists, load_bundle, save_bundle
+from sleepmami.training.engine import Engine
 from sleepmami.training.loop import Schedule
 from sleepmami.training.macro_objective import MacroObjective
 from sleepmami.training.stratified import stratified_batches
@@ -81,35 +84,19 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
             small.
     """
     micro = load_bundle(storage.join(run, "micro"))
-    nights_uri = storage.join(run, "micro_nights.lance")
-    version = lance_io.version(nights_uri)
+    version = lance_io.version(storage.join(run, "micro_nights.lance"))
     settings = {**to_dict(config), "data": {"nights_version": version}}
     require_same_run(run, "macro", settings)
     if bundle_exists(run):
         console.print(f"pretrain macro: {run} is already complete")
         return run
-    subjects = _train_subjects(corpus, nights_uri, version, micro.model_id, config)
-    steps_per_pass = len(_batches(subjects, config, pass_index=0))
-    schedule = Schedule.of(config.loop, steps_per_pass)
-    _print_balance(subjects, config, -(-schedule.total_steps // steps_per_pass))
-    statistics = DemographicStatistics.fit(
-        (
-            Demographics(age_years=age, bmi=bmi)
-            for age, bmi in zip(subjects.age_years, subjects.bmi, strict=True)
-        ),
-        needed=config.dgcl.factors,
-    )
+    plan = worker_config(corpus, run, config, micro, version)
+    subjects = Subjects(**plan["subjects"])
+    schedule = Schedule.of(config.loop, plan["steps_per_pass"])
+    _print_balance(subjects, config, -(-schedule.total_steps // plan["steps_per_pass"]))
     fit(
         train_worker,
-        {
-            "macro": to_dict(config),
-            "run": storage.absolute(run),
-            "nights": storage.absolute(nights_uri),
-            "nights_version": version,
-            "subjects": dataclasses.asdict(subjects),
-            "statistics": dataclasses.asdict(statistics),
-            "steps_per_pass": steps_per_pass,
-        },
+        plan,
         settings=settings,
         title="pretrain macro",
         total_steps=schedule.total_steps,
@@ -122,9 +109,59 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
     return run
 
 
-def _train_subjects(
-    corpus: str, nights_uri: str, version: int, model_id: str, config: MacroPretrainConfig
+def worker_config(
+    corpus: str, run: str, config: MacroPretrainConfig, micro: Bundle, version: int
+) -> dict[str, Any]:
+    """What each worker is given: settings, the nights' places, and what validates; plain values.
+
+    Args:
+        corpus: says which subjects are in which split.
+        run: holds micro/ and micro_nights.lance.
+        config: of the training.
+        micro: RUN/micro.
+        version: of RUN/micro_nights.lance.
+
+    Raises:
+        TableError: as `pretrain_macro`.
+        TrainingError: as `pretrain_macro`; also when `loop.validate_every` is set and a split has
+            too few subjects to validate with.
+    """
+    nights_uri = storage.join(run, "micro_nights.lance")
+    subjects = _subjects(corpus, nights_uri, version, micro.model_id, config)
+    steps_per_pass = len(_batches(subjects, config, pass_index=0))
+    statistics = DemographicStatistics.fit(
+        (
+            Demographics(age_years=age, bmi=bmi)
+            for age, bmi in zip(subjects.age_years, subjects.bmi, strict=True)
+        ),
+        needed=config.dgcl.factors,
+    )
+    held_out = None
+    if config.loop.validate_every:
+        validation = _subjects(corpus, nights_uri, version, micro.model_id, config, "validation")
+        held_out = held_out_nights(subjects, validation, config)
+    return {
+        "macro": to_dict(config),
+        "run": storage.absolute(run),
+        "micro_dim": micro.micro.model.higher_dim,
+        "nights": storage.absolute(nights_uri),
+        "nights_version": version,
+        "subjects": dataclasses.asdict(subjects),
+        "statistics": dataclasses.asdict(statistics),
+        "steps_per_pass": steps_per_pass,
+        "held_out": plain(held_out),
+    }
+
+
+def _subjects(
+    corpus: str,
+    nights_uri: str,
+    version: int,
+    model_id: str,
+    config: MacroPretrainConfig,
+    wanted: str = "train",
 ) -> Subjects:
+    """The nights of a split that DGCL can read."""
     recordings_uri = storage.join(corpus, "recordings.lance")
     split = lance_io.read_table(
         recordings_uri, columns=["recording_id", "split"], schema=RECORDINGS
@@ -144,14 +181,14 @@ def _train_subjects(
     outcomes: Counter[str] = Counter()
     kept = []
     for index, row in enumerate(rows):
-        if split_of.get(row["recording_id"]) != "train":
-            outcomes["held out"] += 1
+        if split_of.get(row["recording_id"]) != wanted:
+            outcomes["held out" if wanted == "train" else "of other splits"] += 1
         elif not is_comparable(row, config.dgcl):
             outcomes[f"without {_needed(config.dgcl)}"] += 1
         elif row["num_epochs"] < config.dgcl.shortest_night:
             outcomes["too short for a cycle"] += 1  # DGCL looks at the ends of cycles alone
         else:
-            outcomes["to train on"] += 1
+            outcomes["to train on" if wanted == "train" else "to validate on"] += 1
             kept.append((index, row))
     print_outcomes("macro nights", outcomes, [])
     return Subjects(
@@ -208,14 +245,33 @@ def _batches(
 
 def train_worker(config: dict[str, Any]) -> None:
     """One Ray Train worker. Rank 0 writes the bundle when the schedule is done."""
+    engine = train_nights(config, partial(train, queue=config["queue"]))
+    if collectives.rank() == 0:
+        assert isinstance(engine.objective, MacroObjective)
+        settings = from_dict(MacroPretrainConfig, config["macro"])
+        micro = load_bundle(storage.join(config["run"], "micro"))
+        num_nights = len(config["subjects"]["row"])
+        nights = {"nights_version": config["nights_version"], "num_nights": num_nights}
+        lineage = {**micro.lineage, "macro": {**nights, "steps": engine.step}}
+        bundle = dataclasses.replace(
+            micro,
+            macro=settings,
+            macro_state=engine.objective.model.state_dict(),
+            demographics=DemographicStatistics(**config["statistics"]),
+            lineage=lineage,
+        )
+        save_bundle(config["run"], bundle)
+
+
+def train_nights(config: dict[str, Any], train: Callable[..., Engine]) -> Engine:
+    """Train as `worker_config` says; `train` is `ray_train.train` with its queue, or its like."""
     settings = from_dict(MacroPretrainConfig, config["macro"])
-    micro = load_bundle(storage.join(config["run"], "micro"))
     statistics = DemographicStatistics(**config["statistics"])
     subjects = Subjects(**config["subjects"])
+    nights, version = config["nights"], config["nights_version"]
     torch.manual_seed(settings.loop.seed)  # the same weights on every worker
-    model = MacroEncoder(settings.model, micro.micro.model.higher_dim)
-    objective = MacroObjective(model, settings)
-    engine = train(
+    objective = MacroObjective(MacroEncoder(settings.model, config["micro_dim"]), settings)
+    return train(
         objective,
         engine=settings.engine,
         optimizer=settings.optimizer,
@@ -223,26 +279,12 @@ def train_worker(config: dict[str, Any]) -> None:
         rows_per_worker=settings.batch_subjects // settings.workers.num_workers,
         schedule=Schedule.of(settings.loop, config["steps_per_pass"]),
         batches=night_steps(
-            config["nights"],
-            config["nights_version"],
-            subjects,
-            statistics,
-            settings,
-            config["steps_per_pass"],
+            nights, version, subjects, statistics, settings, config["steps_per_pass"]
         ),
-        queue=config["queue"],
+        validate=night_validation(
+            config["held_out"], nights, version, objective, statistics, settings
+        ),
     )
-    if collectives.rank() == 0:
-        nights = {"nights_version": config["nights_version"], "num_nights": len(subjects.row)}
-        lineage = {**micro.lineage, "macro": {**nights, "steps": engine.step}}
-        bundle = dataclasses.replace(
-            micro,
-            macro=settings,
-            macro_state=model.state_dict(),
-            demographics=statistics,
-            lineage=lineage,
-        )
-        save_bundle(config["run"], bundle)
 
 
 def night_steps(

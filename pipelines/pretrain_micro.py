@@ -34,10 +34,21 @@ from sleepmami.training.segment_order import SegmentOrder, digest_of, lanes_of
 from sleepmami.training.segment_reader import split_runs, step_batches
 
 
-def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
+def pretrain_micro(
+    corpus: str,
+    run: str,
+    config: MicroPretrainConfig,
+    told: Callable[[dict[str, float]], None] | None = None,
+) -> str:
     """Train on the corpus's train split; returns the URI of the bundle RUN/micro.
 
     Needs a Ray session. Running it again continues an interrupted run and leaves a finished one.
+
+    Args:
+        corpus: recordings and segments.
+        run: where the run's state and the bundle go.
+        config: model, loss, optimizer, workers.
+        told: has each row of metrics besides RUN/micro/metrics.jsonl.
 
     Raises:
         TableError: the corpus is missing, or of another schema.
@@ -88,6 +99,7 @@ def pretrain_micro(corpus: str, run: str, config: MicroPretrainConfig) -> str:
         name="micro",
         metrics=storage.join(output, "metrics.jsonl"),
         readers=1,
+        told=told,
     )
     return output
 
@@ -115,6 +127,7 @@ def train_worker(config: dict[str, Any]) -> None:
         schedule=schedule,
         batches=batches,
         queue=config["queue"],
+        ended=config["ended"],
         validate=_validation(objective, settings, config),
     )
     if collectives.rank() == 0:

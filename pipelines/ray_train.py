@@ -48,6 +48,7 @@ def train(
     schedule: Schedule,
     batches: Callable[[int], Iterator[Step]],
     queue: Queue,
+    ended: Queue | None = None,
     validate: Callable[[Engine], dict[str, float]] | None = None,
 ) -> Engine:
     """Inside a worker: continue from the newest checkpoint, if any, and run the loop to its end.
@@ -61,6 +62,7 @@ def train(
         schedule: how long.
         batches: the loop's batches.
         queue: to the driver, for metrics.
+        ended: from the driver, not empty once it wants no more; the run then ends at a report.
         validate: the loop's `validate`, of the engine.
     """
     prepare_cpu(workers.threads_per_worker)
@@ -73,12 +75,12 @@ def train(
             built.load(Path(folder))
     measure = partial(validate, built) if validate else None
     upload = CheckpointUpload()
-    training_loop.run(built, batches, schedule, _reporter(queue, upload), measure)
+    training_loop.run(built, batches, schedule, _reporter(queue, upload, ended), measure)
     upload.wait()
     return built
 
 
-def _reporter(queue: Queue, upload: CheckpointUpload) -> training_loop.Report:
+def _reporter(queue: Queue, upload: CheckpointUpload, ended: Queue | None) -> training_loop.Report:
     """The loop's `report`: rank 0's metrics to the driver, everyone's checkpoint to Ray Train.
 
     Metrics go first: of a step whose checkpoint counts, the driver then surely has them. A death
@@ -89,6 +91,8 @@ def _reporter(queue: Queue, upload: CheckpointUpload) -> training_loop.Report:
     def report(metrics: dict[str, float], save: Save | None) -> None:
         if rank == 0:
             queue.put((dict(metrics), save is not None))
+            if ended is not None and not ended.empty():
+                raise TrainingError(f"step {metrics['step']:.0f}: ended by the driver")
         if save:
             upload.start(save, dict(metrics))
 
@@ -118,6 +122,7 @@ def fit(
     name: str,
     metrics: str,
     readers: int = 0,
+    told: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
     """Run `worker` on every training worker, and follow its progress until all are done.
 
@@ -137,6 +142,8 @@ def fit(
         metrics: JSON lines to keep, one per report; brought up to date at every checkpoint and
             when the training ends, however it ends.
         readers: CPUs to be left for the tasks that read what the workers train on.
+        told: has each row of metrics, too, in the caller's thread; what it raises ends the run,
+            and leaves this function when the workers are gone.
 
     Raises:
         ConfigError: a tracker's package or address is missing, or the cluster is too small for the
@@ -147,10 +154,10 @@ def fit(
     require_resources(workers, readers=readers)
     remember_run(run, name, settings)
     os.environ.setdefault(POLL_INTERVAL_VARIABLE, POLL_INTERVAL_S)
-    queue = _queue_here()
+    queue, ended = _queue_here(), _queue_here() if told else None
     trainer = TorchTrainer(
         worker,
-        train_loop_config={**config, "queue": queue},
+        train_loop_config={**config, "queue": queue, "ended": ended},
         torch_config=TorchConfig(backend="nccl" if workers.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers.num_workers,
@@ -169,7 +176,13 @@ def fit(
     failure: list[Exception] = []
     thread = threading.Thread(target=_fit, args=(trainer, failure), daemon=True)
     thread.start()
-    _follow(queue, thread, title, total_steps, History(metrics), trackers)
+    try:
+        _follow(queue, thread, title, total_steps, History(metrics), trackers, told)
+    except BaseException:
+        if ended is not None:  # left alive, workers would keep their CPUs until the session ends
+            ended.put(True)
+            thread.join()
+        raise
     queue.shutdown()
     if failure:
         raise root_cause(failure[0], f"{run}: {name}", workers.max_failures) from failure[0]
@@ -228,6 +241,7 @@ def _follow(
     total_steps: int,
     history: History,
     trackers: Trackers,
+    told: Callable[[dict[str, float]], None] | None = None,
 ) -> None:
     """Show and keep what arrives in the queue until the thread ends and nothing is left."""
     done, last = 0, 0
@@ -245,6 +259,8 @@ def _follow(
                     history.write()
                 if is_new:  # trackers cannot take a row back, and may take minutes to fail
                     trackers.log(step, metrics)
+                if told:
+                    told(metrics)
                 if step <= last:
                     console.print(f"{title}: a worker died; restarted before step {step}")
                 advance(max(step, done) - done, dashboard_line(metrics))

@@ -1,7 +1,13 @@
-"""Complete configurations by name: paper() is Tables 8 and 9, tiny() walks on two CPU cores."""
+"""Complete configurations by name: paper() is Tables 8 and 9, tiny() walks on two CPU cores.
 
-from dataclasses import dataclass, field
+A file names one of them and what it changes in it: what `sleepmami tune` writes as best.json.
+"""
 
+import json
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from sleepmami import storage
 from sleepmami.config import (
     EmbedConfig,
     EngineConfig,
@@ -15,6 +21,7 @@ from sleepmami.config import (
     ServeConfig,
     SimulateConfig,
 )
+from sleepmami.config_edit import replace_at
 from sleepmami.errors import ConfigError
 
 
@@ -73,8 +80,59 @@ def tiny() -> Preset:
 PRESETS = {"paper": paper, "tiny": tiny}
 
 
+FILE_KEYS = {"preset", "stage", "overrides", "about"}
+
+
 def preset(name: str) -> Preset:
-    """The preset of that name; ConfigError when there is none."""
-    if name not in PRESETS:
-        raise ConfigError(f"unknown preset {name!r}; there are {sorted(PRESETS)}")
-    return PRESETS[name]()
+    """The preset of that name, or what a .json file makes of one.
+
+    Raises:
+        ConfigError: there is none, or the file is no preset file.
+    """
+    if name in PRESETS:
+        return PRESETS[name]()
+    if name.endswith(".json"):
+        return _preset_of_file(name)
+    raise ConfigError(
+        f"unknown preset {name!r}; there are {sorted(PRESETS)}, and files whose name ends in .json"
+    )
+
+
+def preset_name(name: str) -> str:
+    """The name that a preset file builds on; a name as it is. Errors as for `preset`."""
+    if name.endswith(".json"):
+        return str(_read_preset_file(name)["preset"])
+    preset(name)
+    return name
+
+
+def _preset_of_file(uri: str) -> Preset:
+    values = _read_preset_file(uri)
+    stage, base = values["stage"], PRESETS[values["preset"]]()
+    try:
+        return replace(base, **{stage: replace_at(getattr(base, stage), values["overrides"])})
+    except ConfigError as error:
+        raise ConfigError(f"{uri}: {error}") from error
+
+
+def _read_preset_file(uri: str) -> dict[str, Any]:  # Any: JSON values
+    """`{"preset": NAME, "stage": "macro", "overrides": {"dgcl.rho": 0.2}}`; "about" is free."""
+    if not storage.exists(uri):
+        raise ConfigError(f"--preset {uri}: found no such file; presets are {sorted(PRESETS)}")
+    try:
+        values = json.loads(storage.read_bytes(uri))
+    except ValueError as error:
+        raise ConfigError(f"{uri}: found no JSON ({error}), expected a preset file") from error
+    keys = set(values) if isinstance(values, dict) else set()
+    if keys | {"about"} != FILE_KEYS:
+        raise ConfigError(f"{uri}: found keys {sorted(keys)}, expected {sorted(FILE_KEYS)}")
+    base, stage, overrides = values["preset"], values["stage"], values["overrides"]
+    if base not in PRESETS:
+        raise ConfigError(f"{uri}: found preset {base!r}, expected one of {sorted(PRESETS)}")
+    stages = [item.name for item in fields(Preset)]
+    if stage not in stages or not isinstance(overrides, dict):
+        raise ConfigError(
+            f"{uri}: found stage {stage!r} with {type(overrides).__name__}, expected one of "
+            f"{stages} with a group of settings"
+        )
+    return dict(values)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.cli import recordings, service, training
+from pipelines.cli import recordings, service, training, tuning
 from pipelines.cli.options import EXIT_DATA, EXIT_FAILURE, EXIT_USAGE
 from sleepmami import __version__
 from sleepmami.errors import ConfigError, RecordingError, SleepMaMiError
@@ -26,6 +26,7 @@ DISTRIBUTED_MODULES = frozenset(
         "jinja2",
         "lance",
         "matplotlib",
+        "optuna",
         "ray",
         "safetensors",
         "torch",
@@ -39,6 +40,7 @@ app = typer.Typer(
     help="Whole nights of polysomnography to embeddings: ingest, pretrain, embed, serve.",
 )
 pretrain = typer.Typer(no_args_is_help=True, help="Train an encoder with Ray Train.")
+tune = typer.Typer(no_args_is_help=True, help="Search settings with Ray Tune.")
 embed = typer.Typer(no_args_is_help=True, help="Turn nights into vectors.")
 
 app.command()(recordings.simulate)
@@ -49,8 +51,11 @@ app.command()(recordings.verify)
 app.command()(recordings.deid)
 app.add_typer(pretrain, name="pretrain")
 app.add_typer(embed, name="embed")
+app.add_typer(tune, name="tune")
 pretrain.command("micro")(training.pretrain_micro)
 pretrain.command("macro")(training.pretrain_macro)
+tune.command("dgcl")(tuning.tune_dgcl)
+tune.command("micro")(tuning.tune_micro)
 embed.command("micro")(training.embed_micro)
 embed.command("cohort")(training.embed_cohort)
 embed.command("file")(training.embed_file)

@@ -28,7 +28,10 @@ PIPE_WIDTH = 160
 out = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 PresetOption = Annotated[
-    str, typer.Option("--preset", help=f"complete configuration: {' | '.join(sorted(PRESETS))}")
+    str,
+    typer.Option(
+        "--preset", help=f"complete configuration: {' | '.join(sorted(PRESETS))} | FILE.json"
+    ),
 ]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="NAME=VALUE", help="change one setting: dgcl.rho=0.2")

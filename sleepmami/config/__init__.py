@@ -26,6 +26,7 @@ from sleepmami.config.micro import (
     MicroPretrainConfig,
     SharedView,
 )
+from sleepmami.config.sweep import SweepConfig
 from sleepmami.config.training import (
     VALIDATE_ROWS,
     EngineConfig,
@@ -62,6 +63,7 @@ __all__ = [
     "SharedView",
     "SimulateConfig",
     "SplitConfig",
+    "SweepConfig",
     "Tracker",
     "WorkersConfig",
     "half_cycle",

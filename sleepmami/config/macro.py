@@ -123,11 +123,6 @@ class MacroPretrainConfig:
             self.max_epochs,
             f">= dgcl.cycle_epochs ({cycle})",
         )
-        if self.loop.validate_every:
-            raise ConfigError(
-                f"loop.validate_every={self.loop.validate_every} has no effect on the "
-                "Macro-Encoder, which has no validation yet; set it to 0"
-            )
         workers = self.workers.num_workers
         if (
             self.batch_subjects % workers

@@ -94,7 +94,8 @@ class LoopConfig:
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     validate_every: int = 0  # steps; also at the end; 0 = never
-    validate_rows: int = VALIDATE_ROWS  # at most, of the validation split, in whole batches
+    # at most, of the validation split: segments in whole batches, or nights and as many to fit on
+    validate_rows: int = VALIDATE_ROWS
     trackers: tuple[Tracker, ...] = ()  # besides metrics.jsonl: docs/training.md
     seed: int = 20260210
 

@@ -17,11 +17,12 @@ LAYERS = [
     {"sleepmami.training"},
     {"sleepmami.inference", "sleepmami.report"},
     {"pipelines", "serve_apps"},
+    {"tune_spaces"},
     {"pipelines.cli", "pipelines.demo"},  # the front door opens on both
 ]
 PEERS_MAY_MEET = [*LAYERS[:2], LAYERS[-1]]  # single files, not packages
 DOORS = {  # third-party package -> the only places that may import it
-    "ray": {"pipelines", "serve_apps"},
+    "ray": {"pipelines", "serve_apps", "tune_spaces"},
     "lance": {"sleepmami.tables.lance_io"},
     "pyedflib": {"sleepmami.signals.edf_writer"},
     "deepspeed": {"sleepmami.training.engine"},
@@ -30,6 +31,7 @@ DOORS = {  # third-party package -> the only places that may import it
     "pydantic": {"serve_apps"},
     "fastapi": {"serve_apps"},
     "typer": {"pipelines.cli"},
+    "optuna": {"tune_spaces.proposals"},
     "matplotlib": {"sleepmami.report"},
     "jinja2": {"sleepmami.report"},
     "mlflow": {"pipelines.trackers"},
@@ -38,7 +40,7 @@ DOORS = {  # third-party package -> the only places that may import it
 }
 TORCH_FREE = ("sleepmami.psg", "sleepmami.errors", "sleepmami.config", "sleepmami.presets", "sleepmami.storage",
               "sleepmami.signals", "sleepmami.tables", "sleepmami.simulation", "sleepmami.report")  # fmt: skip
-PACKAGES = ("sleepmami", "pipelines", "serve_apps")
+PACKAGES = ("sleepmami", "pipelines", "serve_apps", "tune_spaces")
 FILES = sorted(f for package in PACKAGES for f in (ROOT / package).rglob("*.py"))
 
 

@@ -20,6 +20,8 @@ COMMANDS = [
     ["deid"],
     ["pretrain", "micro"],
     ["pretrain", "macro"],
+    ["tune", "dgcl"],
+    ["tune", "micro"],
     ["embed", "micro"],
     ["embed", "cohort"],
     ["embed", "file"],
@@ -55,6 +57,22 @@ def test_a_misspelt_setting_is_one_line_and_exit_code_2() -> None:
     assert result.returncode == 2
     assert result.stderr.startswith("error: unknown setting 'dgcl.roh'")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--objective", "loss/total"], "moves with dgcl.v and dgcl.lambda_sex"),
+        (["--search", "grid", "--trials", "9"], "--trials has no effect with --search grid"),
+        (["--scheduler", "pbt"], "scheduler must be one of ('asha', 'none'), got 'pbt'"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused_before_ray_starts(
+    arguments: list[str], complaint: str
+) -> None:
+    result = sleepmami("tune", "dgcl", "c", "r", "--out", "s", *arguments)
+    assert result.returncode == 2
+    assert complaint in result.stderr.replace("\n", " ")
 
 
 def test_help_and_inspect_start_without_torch_or_ray() -> None:

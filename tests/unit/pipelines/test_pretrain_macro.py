@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.pretrain_macro import Subjects, _train_subjects, is_comparable, night_steps
+from pipelines.pretrain_macro import Subjects, _subjects, is_comparable, night_steps
 from sleepmami.config import DGCLConfig, EngineConfig, MacroPretrainConfig
 from sleepmami.config_edit import replace_at
 from sleepmami.tables import lance_io
@@ -116,7 +116,7 @@ def test_nights_without_a_bmi_train_where_bmi_is_no_factor(tmp_path: Path) -> No
     kept = {}
     for factors in (["age", "sex", "bmi"], ["age", "sex"]):
         config = replace_at(SETTINGS, {"dgcl.factors": factors})
-        found = _train_subjects(corpus, uri, lance_io.version(uri), "made-up", config)
+        found = _subjects(corpus, uri, lance_io.version(uri), "made-up", config)
         kept[len(factors)] = (found.row, found.bmi)
     assert kept[3] == ([1, 2, 4, 5], [21.0, 22.0, 24.0, 25.0])
     assert kept[2] == ([0, 1, 2, 3, 4, 5], [None, 21.0, 22.0, None, 24.0, 25.0])

@@ -2,11 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -24,11 +25,14 @@ from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.models.masking import Masks
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.presets import tiny
+from sleepmami.tables.demographics import DemographicStatistics
+from sleepmami.tables.embedding_rows import MicroNight
 from sleepmami.training import collectives
-from sleepmami.training.batches import SegmentBatch
+from sleepmami.training.batches import MacroBatch, SegmentBatch, macro_batch
 from sleepmami.training.engine import Batch, Engine, Objective, build_engine
 from sleepmami.training.loop import Schedule, run
 from sleepmami.training.macro_objective import MacroObjective
+from sleepmami.training.macro_validation import ProbeNights, ReadNights, validate_macro
 from sleepmami.training.micro_validation import validate_micro
 from sleepmami.training.objectives import MicroObjective
 from tests.unit.training.toy import ToyBatch, ToyObjective, toy_batch, toy_steps
@@ -115,6 +119,61 @@ def validated(accumulation: int) -> dict[str, float]:
     engine = build_engine(objective, PLAIN, OPTIMIZER, 10, accumulation)
     steps = [lanes(segment_rows(step), accumulation) for step in range(2)]
     return validate_micro(engine, objective, lambda: iter(steps))
+
+
+def probe_night(number: int) -> MicroNight:
+    """Four to nine epochs of vectors that say a person's age and sex, and the stage of each epoch."""
+    rng = np.random.default_rng(number)
+    length = 4 + number % 6
+    stages = rng.integers(0, 5, length).astype(np.int8)
+    micro = rng.normal(0, 0.3, (length, 6, 8))
+    micro[:, :, 0] += (age(number) - 50) / 10
+    micro[:, :, 1] += 2.0 * (number % 2)
+    micro[np.arange(length), :, 2 + stages] += 3.0
+    return MicroNight(
+        recording_id=f"night{number}",
+        subject_id=f"subject{number}",
+        cohort="made-up",
+        split="",
+        source_hash=None,
+        modality_valid=np.ones((length, 6), np.bool_),
+        age_years=age(number),
+        sex="female" if number % 2 else "male",
+        bmi=20.0 + number % 7,
+        hypnogram=stages,
+        model_id="",
+        micro=micro.astype(np.float16),
+    )
+
+
+def age(number: int) -> float:
+    return float(np.random.default_rng([number, 1]).integers(30, 71))
+
+
+PROBED = ProbeNights(
+    row=[*range(60)],
+    num_epochs=[4 + n % 6 for n in range(60)],
+    age_years=[age(n) for n in range(60)],
+    female=[bool(n % 2) for n in range(60)],
+    num_fit=40,
+)
+PROBE_STATISTICS = DemographicStatistics(age_mean=50.0, age_std=10.0, bmi_mean=23.0, bmi_std=2.0)
+
+
+def macro_validated(objective: MacroObjective) -> dict[str, float]:
+    """What a validation says of an objective's model."""
+    engine = build_engine(objective, PLAIN, OPTIMIZER, 10, 1)
+
+    def read(rows: Sequence[int]) -> ReadNights:
+        nights = [probe_night(row) for row in rows]
+        batch = macro_batch(nights, PROBE_STATISTICS, 12)
+        return ReadNights(batch, [night.hypnogram for night in nights])
+
+    def embed(batch: MacroBatch) -> tuple[Tensor, Tensor]:
+        return objective.model.embed(*batch[:3], cycle_epochs=4)
+
+    contrasts = [night_rows(0), night_rows(1)]
+    return validate_macro(engine, objective, PROBED, read, embed, lambda: iter(contrasts))
 
 
 def balance_bias(engine: Engine) -> Tensor:
@@ -254,6 +313,7 @@ def work(rank: int, folder: str) -> None:
         "accumulated": {count: accumulated(micro_objective(), count) for count in (1, 2)},
         "drawn_masks": accumulated(drawn_masks_objective(), 1),
         "validated": validated(1),
+        "macro_validated": macro_validated(macro_objective()),
     }
     dist.destroy_process_group()
     torch.save(seen, Path(folder) / f"worker-{rank}.pt")
