@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sleepmami.models import short_attention
+
 aten = torch.ops.aten
 Timer = Callable[[Callable[[], object]], float]
 
@@ -85,9 +87,9 @@ class ProductRecorder(TorchDispatchMode):
             self._add_attention(*args[:3])
         elif func in ATTENTION_BACKWARD:
             self._add_attention_gradient(*args[1:4])
-        elif func is torch.ops.sleepmami.short_attention.default:
+        elif func is short_attention.OPERATOR.default:
             self._add_attention(*heads_apart(args[0], args[1], args[-1]))
-        elif func is torch.ops.sleepmami.short_attention_backward.default:
+        elif func is short_attention.OPERATOR_BACKWARD.default:
             self._add_attention_gradient(*heads_apart(args[1], args[2], args[-1]))
         with self:  # what is made of other operators, as linear is in inference, is taken apart
             whole = func.decompose(*args, **(kwargs or {}))

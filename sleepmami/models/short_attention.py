@@ -90,6 +90,11 @@ def _attention_backward(
     return gradients
 
 
+# by which those who count products know it; torch has the names once this module is imported
+OPERATOR = torch.ops.sleepmami.short_attention
+OPERATOR_BACKWARD = torch.ops.sleepmami.short_attention_backward
+
+
 def _call(tensors: tuple[Tensor | None, ...], num_heads: int) -> None:
     query, _, cos = tensors[:3]
     assert query is not None

@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sleepmami.config import Precision
+from sleepmami.models import short_attention
 from sleepmami.training import collectives
 from sleepmami.training.engine import Batch, Engine
 
@@ -44,7 +45,7 @@ def step_flops(engine: Engine, batch: Batch) -> float:
     counted: dict[Any, Callable[..., int]] = {  # Any: torch's operators have no public type
         torch.ops.aten._grouped_mm: _grouped_flops,
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-        torch.ops.sleepmami.short_attention: _attention_flops,
+        short_attention.OPERATOR: _attention_flops,
     }
     batch = batch.to(engine.device)
     with engine.evaluating(), FlopCounterMode(display=False, custom_mapping=counted) as counter:
