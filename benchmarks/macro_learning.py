@@ -38,6 +38,7 @@ from sleepmami.tables.embedding_rows import MicroNight
 from sleepmami.training.batches import macro_batch
 from sleepmami.training.engine import build_engine
 from sleepmami.training.macro_objective import MacroObjective
+from sleepmami.training.micro_statistics import micro_statistics
 from sleepmami.training.stratified import stratified_batches
 
 Floats = NDArray[np.float64]
@@ -57,6 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bmi": {"dgcl.factors": ["bmi"]},
     "age_sex": {"dgcl.factors": ["age", "sex"]},
     "include_self": {"dgcl.include_self": True},
+    "raw": {"model.input_scale": "raw"},
     "sharp": {"dgcl.v": 0.1},
 }
 PENALTIES = np.logspace(-3, 5, 25)
@@ -141,6 +143,9 @@ def one_run(
     torch.manual_seed(seed)
     model = MacroEncoder(config.model, train[0].micro_LMD.shape[2])
     curve = []
+    if config.model.input_scale == "standardized":
+        nights = (_row(study, study.subject) for study in train)
+        model.standardize(*map(torch.from_numpy, micro_statistics(nights)))
     if passes:
         curve = _train(model, config, train, seed, passes, shuffled=variant == "shuffled")
     trained_cpu, trained = time.process_time(), time.perf_counter()

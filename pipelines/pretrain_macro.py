@@ -37,9 +37,14 @@ from sleepmami.training.checkpoint import Bundle, bundle_exists, load_bundle, sa
 from sleepmami.training.engine import Engine
 from sleepmami.training.loop import Schedule
 from sleepmami.training.macro_objective import MacroObjective
+from sleepmami.training.micro_statistics import Statistics, micro_statistics
 from sleepmami.training.stratified import stratified_batches
 
 PASSES_SHOWN = 8  # whose padding and balance are printed
+
+
+STATISTICS_NIGHTS = 256  # a quarter of a million epochs; all nights of the paper would be 87 GB
+STATISTICS_READ = 8  # nights in memory at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +142,9 @@ def worker_config(
         needed=config.dgcl.factors,
     )
     held_out = None
+    scale = None
+    if config.model.input_scale == "standardized":
+        scale = [part.tolist() for part in _input_statistics(nights_uri, version, subjects, config)]
     if config.loop.validate_every:
         validation = _subjects(corpus, nights_uri, version, micro.model_id, config, "validation")
         held_out = held_out_nights(subjects, validation, config)
@@ -149,8 +157,25 @@ def worker_config(
         "subjects": dataclasses.asdict(subjects),
         "statistics": dataclasses.asdict(statistics),
         "steps_per_pass": steps_per_pass,
+        "input_scale": scale,
         "held_out": plain(held_out),
     }
+
+
+def _input_statistics(
+    uri: str, version: int, subjects: Subjects, config: MacroPretrainConfig
+) -> tuple[Statistics, Statistics]:
+    """mean_MD and deviation_MD of some nights to train on, the same ones each time."""
+    rng = np.random.default_rng([config.loop.seed, len(subjects.row)])
+    chosen = rng.permutation(len(subjects.row))[:STATISTICS_NIGHTS]
+    rows = sorted(subjects.row[index] for index in chosen)
+    parts = (rows[at : at + STATISTICS_READ] for at in range(0, len(rows), STATISTICS_READ))
+    nights = (
+        night
+        for part in parts
+        for night in read_micro_nights(lance_io.take_rows(uri, part, version=version))
+    )
+    return micro_statistics(nights)
 
 
 def _subjects(
@@ -270,7 +295,10 @@ def train_nights(config: dict[str, Any], train: Callable[..., Engine]) -> Engine
     subjects = Subjects(**config["subjects"])
     nights, version = config["nights"], config["nights_version"]
     torch.manual_seed(settings.loop.seed)  # the same weights on every worker
-    objective = MacroObjective(MacroEncoder(settings.model, config["micro_dim"]), settings)
+    model = MacroEncoder(settings.model, config["micro_dim"])
+    if config["input_scale"] is not None:
+        model.standardize(*map(torch.tensor, config["input_scale"]))
+    objective = MacroObjective(model, settings)
     return train(
         objective,
         engine=settings.engine,

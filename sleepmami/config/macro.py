@@ -27,6 +27,8 @@ class MacroEncoderConfig:
     conv_kernel: int = 4
     expand: int = 2
     input: Literal["concat", "mean"] = "concat"  # six modalities side by side, or their mean
+    # standardized: each micro feature less its mean over its deviation, of the training nights
+    input_scale: Literal["standardized", "raw"] = "standardized"  # why: departures.md
     post_norm: Literal["update", "residual"] = "update"  # which PostNorm: departures.md
 
     def __post_init__(self) -> None:

@@ -7,11 +7,12 @@ Shapes: B nights, L epochs of the longest night, M modalities, D width of what i
 micro width in, `config.dim` inside), C cycles, one L per night in `length_B`.
 
 Choices where the paper is silent: the input is the concatenation of the six modalities' epoch
-embeddings, a missing one replaced by a learned vector (`config.input="mean"`: their mean, with one
-learned vector for epochs that have none); a block is x + PostNorm(Mamba(PreNorm(x))), and each
-stack ends in an RMSNorm (`config.post_norm="residual"`: PostNorm(x + Mamba(PreNorm(x))), the last
-of which ends the stack); the night's vector is the mean over the states at the ends of its cycles
-(docs/macro.md).
+embeddings, each feature standardized over the training nights (`config.input_scale`; why:
+docs/departures.md), a missing one replaced by a learned vector (`config.input="mean"`: their mean,
+with one learned vector for epochs that have none); a block is x + PostNorm(Mamba(PreNorm(x))), and
+each stack ends in an RMSNorm (`config.post_norm="residual"`: PostNorm(x + Mamba(PreNorm(x))), the
+last of which ends the stack); the night's vector is the mean over the states at the ends of its
+cycles (docs/macro.md).
 """
 
 from __future__ import annotations
@@ -98,6 +99,11 @@ class MacroEncoder(nn.Module):
         nn.init.normal_(self.missing_MD, std=MISSING_STD)
         self.projection = nn.Linear(blocks * micro_dim, config.dim)
         self._mean = config.input == "mean"
+        self._standardized = config.input_scale == "standardized"
+        if self._standardized:
+            shape = len(MODALITIES), micro_dim
+            self.register_buffer("input_mean_MD", torch.zeros(shape))
+            self.register_buffer("input_deviation_MD", torch.ones(shape))
         self.forward_stack = _stack(config, config.forward_depth)
         self.backward_stack = _stack(config, config.backward_depth)
 
@@ -124,11 +130,31 @@ class MacroEncoder(nn.Module):
             backward_BLD=self.backward_stack(reverse_nights(hidden_BLD, length_B)[:, :max_epochs]),
         )
 
+    def standardize(self, mean_MD: Tensor, deviation_MD: Tensor) -> None:
+        """Set what every micro feature is centred and scaled by; both travel with the weights.
+
+        Args:
+            mean_MD: of each feature, over the epochs of the training nights that have it.
+            deviation_MD: the same, above 0.
+
+        Raises:
+            ValueError: `config.input_scale` is "raw".
+        """
+        if not self._standardized:
+            raise ValueError("found model.input_scale='raw', expected 'standardized'")
+        with torch.no_grad():
+            self.get_buffer("input_mean_MD").copy_(mean_MD)
+            self.get_buffer("input_deviation_MD").copy_(deviation_MD)
+
     def _project(self, micro_BLMD: Tensor, modality_valid_BLM: Tensor, length_B: Tensor) -> Tensor:
         """What both stacks read [B, L, D]; learned vectors where there is no embedding."""
         inside_BL = torch.arange(micro_BLMD.shape[1], device=length_B.device) < length_B[:, None]
         known_BLM = modality_valid_BLM & inside_BL.unsqueeze(2)
         micro_BLMD = micro_BLMD.to(self.missing_MD.dtype)  # tables hold float16
+        if self._standardized:
+            names = "input_mean_MD", "input_deviation_MD"
+            mean_MD, deviation_MD = map(self.get_buffer, names)
+            micro_BLMD = (micro_BLMD - mean_MD) / deviation_MD
         if self._mean:
             micro_BLMD, known_BLM = _mean_of_known(micro_BLMD, known_BLM)
         input_BLMD = torch.where(known_BLM.unsqueeze(3), micro_BLMD, self.missing_MD)

@@ -146,6 +146,7 @@ def load_bundle(uri: str) -> Bundle:
             config["micro"]["model"].setdefault("shared_input", "private")
         if has_macro:  # what it was before there was a choice
             config["macro"].setdefault("crop", "start")
+            config["macro"]["model"].setdefault("input_scale", "raw")
         bundle = Bundle(
             micro=from_dict(MicroPretrainConfig, config["micro"]),
             micro_state=_tensors(files[MICRO_FILE], storage.join(uri, MICRO_FILE)),

@@ -311,3 +311,31 @@ def test_states_at_picks_one_state_per_cycle() -> None:
     hidden = torch.arange(12.0).view(2, 3, 2)
     picked = states_at(hidden, torch.tensor([[2, 0], [1, 1]]))
     assert picked.tolist() == [[[4, 5], [0, 1]], [[8, 9], [8, 9]]]
+
+
+def test_standardized_input_is_what_an_encoder_of_raw_input_reads_of_standardized_vectors(
+    encoder: MacroEncoder,
+) -> None:
+    micro, valid, length = nights(30, 20)
+    mean, deviation = torch.randn(6, 8), torch.rand(6, 8) + 0.5
+    encoder.standardize(mean, deviation)
+    raw = variant(input_scale="raw")
+    raw.load_state_dict(
+        {n: t for n, t in encoder.state_dict().items() if not n.startswith("input_")}
+    )
+    given, expected = encoder(micro, valid, length), raw((micro - mean) / deviation, valid, length)
+    for one, other in zip(given, expected, strict=True):
+        assert torch.allclose(one[0], other[0], rtol=0, atol=1e-6)
+
+
+def test_what_input_is_standardized_by_travels_with_the_weights(encoder: MacroEncoder) -> None:
+    encoder.standardize(torch.full((6, 8), 3.0), torch.full((6, 8), 2.0))
+    again = MacroEncoder(SMALL, micro_dim=8)
+    again.load_state_dict(encoder.state_dict())
+    micro, valid, length = nights(20)
+    assert torch.equal(encoder.embed(micro, valid, length)[1], again.embed(micro, valid, length)[1])
+
+
+def test_raw_input_has_nothing_to_be_standardized_by() -> None:
+    with pytest.raises(ValueError, match="input_scale='raw'"):
+        variant(input_scale="raw").standardize(torch.zeros(6, 8), torch.ones(6, 8))

@@ -57,11 +57,14 @@ def test_a_bundle_without_macro_comes_back_without(tmp_path: Path) -> None:
     assert loaded.demographics is None
 
 
-def test_a_bundle_from_before_there_was_a_choice_of_crop_read_the_start(tmp_path: Path) -> None:
+def test_a_bundle_from_before_there_were_choices_read_the_start_of_raw_vectors(
+    tmp_path: Path,
+) -> None:
     folder = str(tmp_path)
     save_bundle(folder, bundle())
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["macro"].pop("crop") == "ends"
+    assert config["macro"]["model"].pop("input_scale") == "standardized"
     data = json.dumps(config).encode()
     (tmp_path / "config.json").write_bytes(data)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
@@ -73,6 +76,7 @@ def test_a_bundle_from_before_there_was_a_choice_of_crop_read_the_start(tmp_path
     macro = load_bundle(folder).macro
     assert macro is not None
     assert macro.crop == "start"
+    assert macro.model.input_scale == "raw"
 
 
 def test_the_manifest_says_what_sha256sum_says(folder: Path) -> None:
