@@ -150,7 +150,8 @@ def one_run(
         curve = _train(model, config, train, seed, passes, shuffled=variant == "shuffled")
     trained_cpu, trained = time.process_time(), time.perf_counter()
     model.eval()
-    fit_KF, test_KF = night_vectors(model, fit), night_vectors(model, test)
+    (fit_KF, fit_mean_KF), (test_KF, test_mean_KF) = (night_vectors(model, p) for p in (fit, test))
+    train_KF, _ = night_vectors(model, train)
     return {
         "variant": variant,
         "seed": seed,
@@ -158,7 +159,8 @@ def one_run(
         "cpu_s": trained_cpu - began_cpu,
         "wall_s": trained - began,
         **probes(fit_KF, test_KF, fit, test),
-        "train_age_r2": ridge_r2(fit_KF, ages(fit), night_vectors(model, train), ages(train)),
+        "mean_of_states": probes(fit_mean_KF, test_mean_KF, fit, test)["probes"],
+        "train_age_r2": ridge_r2(fit_KF, ages(fit), train_KF, ages(train)),
         "mean_cosine": mean_cosine(test_KF),
         "curve": curve,
     }
@@ -225,15 +227,17 @@ def _row(study: StudySubject, person: Any) -> MicroNight:  # Any: a Subject, per
 
 
 @torch.inference_mode()
-def night_vectors(model: MacroEncoder, subjects: list[StudySubject]) -> Floats:
-    """The documented night vector of each subject."""
-    nights = []
+def night_vectors(model: MacroEncoder, subjects: list[StudySubject]) -> tuple[Floats, Floats]:
+    """The documented night vector of each subject, and the mean of its states over all epochs."""
+    nights, means = [], []
     for study in subjects:
         micro_BLMD = torch.from_numpy(study.micro_LMD.astype(np.float32))[None]
         valid_BLM = torch.from_numpy(study.valid_LM.copy())[None]
-        _, night_BD = model.embed(micro_BLMD, valid_BLM, torch.tensor([len(study.micro_LMD)]))
+        length_B = torch.tensor([len(study.micro_LMD)])
+        macro_BLD, night_BD = model.embed(micro_BLMD, valid_BLM, length_B)
         nights.append(night_BD[0].double().numpy())
-    return np.stack(nights)
+        means.append(macro_BLD[0].double().mean(0).numpy())
+    return np.stack(nights), np.stack(means)
 
 
 def micro_means(subjects: list[StudySubject]) -> Floats:
