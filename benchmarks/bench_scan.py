@@ -53,7 +53,8 @@ def measure(batches: list[int], rounds: int) -> dict[str, Any]:
     load_start, started = os.getloadavg(), datetime.now(UTC)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = []
-    pool = multiprocessing.get_context("spawn").Pool(1)  # it gives freed memory back at once
+    # one process a row: what an earlier one freed would be taken again unseen
+    pool = multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1)
     for nights in batches:
         runs: dict[str, list[dict[str, float]]] = {}
         works = contestants(nights, device)
