@@ -26,6 +26,16 @@ from sleepmami.config.micro import (
     MicroPretrainConfig,
     SharedView,
 )
+from sleepmami.config.probe import (
+    DISEASES,
+    TASKS,
+    ApneaConfig,
+    FewShotConfig,
+    Level,
+    ProbeConfig,
+    ProbeSplitConfig,
+    Task,
+)
 from sleepmami.config.training import (
     VALIDATE_ROWS,
     EngineConfig,
@@ -37,16 +47,21 @@ from sleepmami.config.training import (
 )
 
 __all__ = [
+    "DISEASES",
     "FACTORS",
     "MAX_WEIGHT",
+    "TASKS",
     "VALIDATE_ROWS",
+    "ApneaConfig",
     "ContrastiveView",
     "Crop",
     "DGCLConfig",
     "EmbedConfig",
     "EngineConfig",
     "Factor",
+    "FewShotConfig",
     "IngestConfig",
+    "Level",
     "LoopConfig",
     "MacroEncoderConfig",
     "MacroPretrainConfig",
@@ -58,10 +73,13 @@ __all__ = [
     "PartialCycle",
     "Precision",
     "PreprocessConfig",
+    "ProbeConfig",
+    "ProbeSplitConfig",
     "ServeConfig",
     "SharedView",
     "SimulateConfig",
     "SplitConfig",
+    "Task",
     "Tracker",
     "WorkersConfig",
     "half_cycle",
