@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from sleepmami.errors import TrainingError
@@ -73,7 +72,7 @@ class FittedProbe:
 
 def fit_probe(
     x_NF: Array,
-    subject_N: Sequence[str] | NDArray[np.object_],
+    subject_N: Sequence[str] | Array,
     loss: Loss,
     *,
     penalties: Sequence[float],

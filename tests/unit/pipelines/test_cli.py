@@ -23,6 +23,7 @@ COMMANDS = [
     ["embed", "micro"],
     ["embed", "cohort"],
     ["embed", "file"],
+    ["probe"],
     ["serve"],
     ["submit"],
     ["doctor"],
