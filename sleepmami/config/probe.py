@@ -68,7 +68,7 @@ class ProbeConfig:
     class_weights: Literal["table_10", "none"] = "table_10"
     wake_min: float = 30.0  # section 4.1.1: wake kept before and after sleep, minutes
     # of half the squared weights on z-scored features; Table 10 has early stopping instead
-    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
     inner_folds: int = 3  # of the fit subjects, to choose the penalty
     max_fit_epochs: int = 200_000  # more are thinned out evenly over the nights; all are tested
     num_resamples: int = 1000

@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import Any, BinaryIO, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,10 +166,8 @@ class _NpzEmbeddings:
             yield _night_vectors(self.nights[place], place, level, arrays[level], valid_L)
 
     def _read(self, file: str, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-        # a local file is read by key; of a night only what is asked for
-        source = file if storage.is_local(file) else io.BytesIO(storage.read_bytes(file))
         try:
-            with np.load(source, allow_pickle=False) as stored:
+            with _opened(file) as source, np.load(source, allow_pickle=False) as stored:
                 if not set(stored.files) >= _NPZ_KEYS:
                     raise TableError(
                         f"{file}: found {sorted(stored.files)}; expected {sorted(_NPZ_KEYS)}, as "
@@ -178,6 +176,13 @@ class _NpzEmbeddings:
                 return {key: stored[key] for key in keys}
         except (ValueError, zipfile.BadZipFile, EOFError) as error:
             raise TableError(f"{file}: found no readable .npz ({error})") from error
+
+
+def _opened(file: str) -> BinaryIO:
+    """A local file in place, of which only what is asked for is read; else all of it."""
+    if storage.is_local(file):
+        return open(storage.absolute(file), "rb")
+    return io.BytesIO(storage.read_bytes(file))
 
 
 def _only(uri: str, name: str, values: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from sleepmami.evaluation.metrics import Array, Floats, Ints
 
 MAX_STEPS = 1000
 PAST_STEPS = 20
+PATH_TOLERANCE = 1e-6  # penalties differ by more than what is left then
 
 
 class Loss(Protocol):
@@ -123,7 +124,7 @@ def _path(z_NF: Array, held_N: Array, loss: Loss, penalties: Sequence[float]) ->
     fit_rows, held_rows = np.flatnonzero(~held_N), np.flatnonzero(held_N)
     fit_NF, start, found = z_NF[fit_rows], None, []
     for penalty in penalties:
-        start = minimise(fit_NF, fit_rows, loss, penalty, start)
+        start = minimise(fit_NF, fit_rows, loss, penalty, start, PATH_TOLERANCE)
         found.append(loss.held_out(_scores(z_NF, *start), fit_rows, held_rows))
     return found
 
@@ -134,8 +135,12 @@ def minimise(
     loss: Loss,
     penalty: float,
     start: tuple[Floats, Floats] | None = None,
+    tolerance: float = 1e-10,
 ) -> tuple[Floats, Floats]:
-    """Weights [F, O] and biases [O] at the minimum of loss + penalty / 2 * |weights|^2."""
+    """Weights [F, O] and biases [O] at the minimum of loss + penalty / 2 * |weights|^2.
+
+    It ends with a step that changes the value by less than `tolerance` of it.
+    """
     num_features, num_outputs = z_NF.shape[1], loss.num_outputs
     split = num_features * num_outputs
 
@@ -151,7 +156,7 @@ def minimise(
     if start is not None:
         first = np.concatenate([start[0].ravel(), start[1]])
         first[~np.isfinite(first)] = 0  # of a class without rows
-    options = {"maxiter": MAX_STEPS, "maxcor": PAST_STEPS, "ftol": 1e-10, "gtol": 1e-6}
+    options = {"maxiter": MAX_STEPS, "maxcor": PAST_STEPS, "ftol": tolerance, "gtol": 1e-6}
     found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options)
     if not np.isfinite(found.fun):
         raise TrainingError(
