@@ -99,7 +99,9 @@ def _print_result(result: ProbeResult) -> None:
     )
     for figure in result.figures:
         cells = [figure.name, _number(figure.estimate.value), _interval(figure.estimate)]
-        table.add_row(*([figure.group] if grouped else []), *cells)
+        events = result.num_events.get(figure.group)
+        group = figure.group if events is None else f"{figure.group}, {events} events"
+        table.add_row(*([group] if grouped else []), *cells)
     out.print(table)
     if result.confusion is not None:
         out.print(_confusion_table(result.confusion))

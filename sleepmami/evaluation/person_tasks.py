@@ -29,13 +29,13 @@ from sleepmami.evaluation.probe_losses import AbsoluteError, CrossEntropy, class
 from sleepmami.evaluation.results import Figure, FoldResult, PredictionSink
 
 QUANTITIES = {"age": "age_years", "bmi": "bmi", "ahi": "ahi"}
-Labelled = tuple[Array, Array]  # what a task asks: values and, for follow-up, times
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PersonAnswer:
     """Figures of one question; see ProbeResult."""
 
+    num_events: int  # 0 where nothing happens
     figures: tuple[Figure, ...]
     folds: tuple[FoldResult, ...]
 
@@ -146,6 +146,7 @@ def answer(
         )
     group = outcome or ""
     return PersonAnswer(
+        num_events=asked.num_events(tested),
         figures=tuple(Figure(name, group, found) for name, found in figures.items()),
         folds=tuple(results),
     )
@@ -169,6 +170,9 @@ class _Question:
 
     def truth(self, tested: Ints) -> dict[str, list[str | int | float]]:
         raise NotImplementedError
+
+    def num_events(self, tested: Ints) -> int:
+        return 0
 
     def require_defined(self, figures: dict[str, Estimate]) -> None:
         """Refuse a test set in which there is nothing to tell apart."""
@@ -258,6 +262,9 @@ class _FollowUp(_Question):
     ) -> dict[str, Floats]:
         pairs = metrics.earlier_event_first(self._time_N[tested], self._event_N[tested], fold_N)
         return {"c_index": metrics.concordance(guess_N, pairs, weight_BN)}
+
+    def num_events(self, tested: Ints) -> int:
+        return int(self._event_N[tested].sum())
 
     def truth(self, tested: Ints) -> dict[str, list[str | int | float]]:
         return {

@@ -153,6 +153,7 @@ def _of_epochs(
         num_nights=len(tested),
         num_rows=found.num_rows,
         figures=found.figures,
+        num_events={},
         confusion=found.confusion,
         folds=found.folds,
         left_out=left_out,
@@ -181,21 +182,30 @@ def _of_people(
     fold_results: list[FoldResult] = []
     notes: list[str] = []
     tested: dict[str, ProbeNight] = {}
+    num_events: dict[str, int] = {}
     outcomes = config.outcomes if task == "survival" else (None,)
     for outcome in outcomes:
         usable, reasons = person_tasks.labelled_nights(task, candidates, outcome)
-        left_out += reasons
         chosen = [candidates[number] for number in usable]
+        if not chosen and outcome != outcomes[-1]:
+            notes.append(f"{outcome}: nobody has a follow-up of it")
+            continue
         try:
             folds = _folds(chosen, config, reasons)
             found = person_tasks.answer(
                 task, x_NF[np.array(usable)], chosen, folds, config, outcome, sink
             )
         except TableError as error:
+            # the other diseases may have their people and events
             if len(outcomes) == 1 or (outcome == outcomes[-1] and not figures):
                 raise
-            notes.append(f"{outcome}: {error}")  # the other diseases may have their events
+            notes.append(
+                f"{outcome}: {error}" if chosen else f"{outcome}: nobody has a follow-up of it"
+            )
             continue
+        left_out += reasons
+        if outcome:
+            num_events[outcome] = found.num_events
         figures += found.figures
         fold_results += found.folds
         for night, there in zip(chosen, _tested(folds), strict=True):
@@ -213,6 +223,7 @@ def _of_people(
         num_nights=len(tested),
         num_rows=len(tested),
         figures=tuple(figures),
+        num_events=num_events,
         confusion=None,
         folds=tuple(fold_results),
         left_out=left_out,

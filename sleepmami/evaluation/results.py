@@ -70,6 +70,7 @@ class ProbeResult:
         num_subjects: that were tested.
         num_nights: that were tested.
         num_rows: that were tested, in `unit`.
+        num_events: of each outcome, among the tested subjects.
         left_out: nights that were not used, by the reason.
         notes: what a reader of the figures has to know.
     """
@@ -85,6 +86,7 @@ class ProbeResult:
     num_nights: int
     num_rows: int
     figures: tuple[Figure, ...]
+    num_events: Mapping[str, int]
     confusion: Confusion | None
     folds: tuple[FoldResult, ...]
     left_out: Mapping[str, int]
@@ -101,6 +103,7 @@ class ProbeResult:
         return {
             **plain,
             "left_out": dict(self.left_out),
+            "num_events": dict(self.num_events),
             "code_version": __version__,
             "figures": [
                 {

@@ -115,6 +115,7 @@ def test_follow_up_is_of_a_persons_first_night_and_of_nobody_who_had_it_before(
     out, corpus = write_embeddings(tmp_path / "o", made), write_corpus(tmp_path / "c", made)
     result = run_probe("survival", out, [corpus], replace(FOLDS, outcomes=("stroke",)))
     assert (result.num_subjects, result.num_nights) == (11, 11)
+    assert result.num_events == {"stroke": 4}  # of the even ones 0, 6, 12, 18
     assert result.left_out == {
         "later night of a person followed for stroke": 12,
         "stroke before the night": 1,
