@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -54,8 +55,9 @@ class FewShotConfig:
     num_draws: int = 5  # of other subjects, for each n
 
     def __post_init__(self) -> None:
-        ok = bool(self.num_subjects) and min(self.num_subjects) >= 1
-        require(ok, "few_shot.num_subjects", self.num_subjects, "a list of numbers >= 1")
+        n = self.num_subjects
+        ok = bool(n) and n[0] >= 1 and all(a < b for a, b in itertools.pairwise(n))
+        require(ok, "few_shot.num_subjects", n, "a list of rising numbers >= 1")
         require(self.num_draws >= 1, "few_shot.num_draws", self.num_draws, ">= 1")
 
 

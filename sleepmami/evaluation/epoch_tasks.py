@@ -8,8 +8,9 @@ S subjects.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.special import softmax
@@ -21,7 +22,7 @@ from sleepmami.evaluation.bootstrap import estimate, resampled_counts
 from sleepmami.evaluation.embeddings import Embeddings, NightVectors, ProbeNight
 from sleepmami.evaluation.folds import Fold
 from sleepmami.evaluation.linear_probe import FittedProbe, fit_probe
-from sleepmami.evaluation.metrics import Array, Ints
+from sleepmami.evaluation.metrics import Array, Bools, Ints
 from sleepmami.evaluation.probe_losses import CrossEntropy, class_weights
 from sleepmami.evaluation.results import Cell, Confusion, Figure, FoldResult, PredictionSink
 from sleepmami.evaluation.targets import (
@@ -35,6 +36,37 @@ from sleepmami.evaluation.targets import (
 
 EVERYBODY = "all"
 FIGURES = {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "kappa": metrics.kappa}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedNights:
+    """Nights with targets, and where their vectors are.
+
+    Attributes:
+        level: micro or macro.
+        places: of each night among the embeddings'.
+        targets: of each night, [L, K].
+        folds: of the nights.
+    """
+
+    embeddings: Embeddings
+    level: Level
+    places: Sequence[int]
+    nights: Sequence[ProbeNight]
+    targets: Sequence[Ints]
+    folds: Sequence[Fold]
+
+    @cached_property
+    def subject_N(self) -> Ints:
+        """Number of each night's subject."""
+        names = [str(night.subject_id) for night in self.nights]
+        return np.asarray(np.unique(names, return_inverse=True)[1])
+
+    def read(self, wanted_N: Bools) -> Iterator[tuple[int, NightVectors]]:
+        """Number and vectors of some nights."""
+        number_of = {self.places[n]: n for n in np.flatnonzero(wanted_N).tolist()}
+        for vectors in self.embeddings.read(list(number_of), self.level):
+            yield number_of[vectors.place], vectors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,26 +125,13 @@ def epoch_targets(
 
 
 def answer(
-    task: Task,
-    embeddings: Embeddings,
-    level: Level,
-    places: Sequence[int],
-    nights: Sequence[ProbeNight],
-    targets: Sequence[Ints],
-    folds: Sequence[Fold],
-    config: ProbeConfig,
-    sink: PredictionSink = None,
+    task: Task, asked: AskedNights, config: ProbeConfig, sink: PredictionSink = None
 ) -> EpochAnswer:
     """Fit and test the probes of a task.
 
     Args:
         task: staging, apnea or few-shot.
-        embeddings: where the vectors are.
-        level: micro or macro.
-        places: of the nights among the embeddings'.
-        nights: that have targets and a subject.
-        targets: of each night, [L, K].
-        folds: of the nights.
+        asked: the nights that have targets.
         config: see ProbeConfig.
         sink: takes each night's predictions.
 
@@ -120,88 +139,95 @@ def answer(
         TableError: too few classes or subjects to fit on.
     """
     question = apnea_question(config.apnea) if task == "apnea" else staging_question()
-    rows, share = _fit_rows(embeddings, level, places, targets, folds, config)
-    subject_ids = [str(night.subject_id) for night in nights]
-    names, subject_N = np.unique(subject_ids, return_inverse=True)
-    smallest = min(len(np.unique(subject_N[fold.fit_N])) for fold in folds)
-    sizes = [size for size in config.few_shot.num_subjects if size < smallest]
-    by_fold = []
-    for fold in folds:
-        if task == "few-shot":
-            by_fold.append(_few_shot_models(question, rows, fold, sizes, subject_N, config))
-        else:
-            by_fold.append([_model(question, rows, np.flatnonzero(fold.fit_N), subject_N, config)])
+    rows, share = _fit_rows(asked, config)
+    by_fold = _fitted(task, question, rows, asked, config)
     groups = list(dict.fromkeys(model.group for models in by_fold for model in models))
-    num_draws = 1 + max(model.draw for models in by_fold for model in models)
-    num_classes = len(question.classes)
-    counts = np.zeros((len(groups), num_draws, len(names), num_classes, num_classes), np.int64)
-    place_of = {place: number for number, place in enumerate(places)}
-    for fold, models in zip(folds, by_fold, strict=True):
-        for vectors in embeddings.read(
-            [places[number] for number in np.flatnonzero(fold.test_N).tolist()], level
-        ):
-            number = place_of[vectors.place]
-            asked_L = _asked(vectors, targets[number])
-            target_NK = targets[number][asked_L]
-            for model in models:
-                score_NO = model.fitted.probe.scores(vectors.x_LF[asked_L])
-                guess_NK = model.loss.classes(score_NO)
-                counts[groups.index(model.group), model.draw, subject_N[number]] += (
-                    metrics.confusion(target_NK, guess_NK, num_classes)
-                )
-                if sink is not None:
-                    sink(
-                        _predictions(
-                            nights[number], question, asked_L, target_NK, guess_NK, score_NO
-                        )
-                    )
-    tested_S = counts.sum((0, 1, 3, 4)) > 0
-    counts = counts[:, :, tested_S]
+    counts = _test_counts(question, groups, by_fold, asked, sink)
+    notes = []
+    if share < 1:
+        notes.append(
+            f"fitted on {share:.1%} of the epochs of each night (max_fit_epochs="
+            f"{config.max_fit_epochs}); all were tested"
+        )
+    too_many = [n for n in config.few_shot.num_subjects if f"n={n}" not in groups]
+    if task == "few-shot" and too_many:
+        some = ", ".join(map(str, too_many))
+        notes.append(f"n = {some} left out: there are not more subjects to fit on than that")
     return EpochAnswer(
         question=question,
         num_rows=int(counts[0, 0].sum()),
         figures=_figures(question, groups, counts, config),
         confusion=None if task == "few-shot" else _confusion(question, counts),
         folds=tuple(
-            _fold_result(model, fold, subject_N)
-            for fold, models in zip(folds, by_fold, strict=True)
+            _fold_result(model, fold, asked.subject_N)
+            for fold, models in zip(asked.folds, by_fold, strict=True)
             for model in models
             if model.group != EVERYBODY or not model.draw
         ),
-        notes=()
-        if share == 1
-        else (
-            f"fitted on {share:.1%} of the epochs of each night (max_fit_epochs="
-            f"{config.max_fit_epochs}); all were tested",
-        ),
+        notes=tuple(notes),
     )
 
 
-def _asked(vectors: NightVectors, target_LK: Ints) -> metrics.Bools:
+def _fitted(
+    task: Task, question: Question, rows: _FitRows, asked: AskedNights, config: ProbeConfig
+) -> list[list[_Model]]:
+    """The probes of each fold."""
+    subject_N = asked.subject_N
+    if task != "few-shot":
+        fits = [np.flatnonzero(fold.fit_N) for fold in asked.folds]
+        return [[_model(question, rows, fit, subject_N, config)] for fit in fits]
+    smallest = min(len(np.unique(subject_N[fold.fit_N])) for fold in asked.folds)
+    sizes = [size for size in config.few_shot.num_subjects if size < smallest]
+    return [
+        _few_shot_models(question, rows, fold, sizes, subject_N, config) for fold in asked.folds
+    ]
+
+
+def _test_counts(
+    question: Question,
+    groups: Sequence[str],
+    by_fold: Sequence[Sequence[_Model]],
+    asked: AskedNights,
+    sink: PredictionSink,
+) -> Ints:
+    """Confusion [groups, draws, S, C, C] of the tested subjects, read night by night."""
+    num_draws = 1 + max(model.draw for models in by_fold for model in models)
+    num_classes, num_subjects = len(question.classes), int(asked.subject_N.max()) + 1
+    counts = np.zeros((len(groups), num_draws, num_subjects, num_classes, num_classes), np.int64)
+    for fold, models in zip(asked.folds, by_fold, strict=True):
+        for number, vectors in asked.read(fold.test_N):
+            asked_L = _asked(vectors, asked.targets[number])
+            target_NK, x_NF = asked.targets[number][asked_L], vectors.x_LF[asked_L]
+            for model in models:
+                score_NO = model.fitted.probe.scores(x_NF)
+                guess_NK = model.loss.classes(score_NO)
+                counts[groups.index(model.group), model.draw, asked.subject_N[number]] += (
+                    metrics.confusion(target_NK, guess_NK, num_classes)
+                )
+                if sink is not None:
+                    night = asked.nights[number]
+                    sink(_predictions(night, question, asked_L, target_NK, guess_NK, score_NO))
+    return np.asarray(counts[:, :, counts.sum((0, 1, 3, 4)) > 0])
+
+
+def _asked(vectors: NightVectors, target_LK: Ints) -> Bools:
     return np.asarray(vectors.valid_L & (target_LK[:, 0] != NOT_ASKED))
 
 
-def _fit_rows(
-    embeddings: Embeddings,
-    level: Level,
-    places: Sequence[int],
-    targets: Sequence[Ints],
-    folds: Sequence[Fold],
-    config: ProbeConfig,
-) -> tuple[_FitRows, float]:
+def _fit_rows(asked: AskedNights, config: ProbeConfig) -> tuple[_FitRows, float]:
     """Epochs of every night that is in a fit set, and which share of each night that is."""
-    wanted = np.flatnonzero(np.any([fold.fit_N for fold in folds], axis=0)).tolist()
-    total = sum(int((targets[number][:, 0] != NOT_ASKED).sum()) for number in wanted)
+    wanted_N = np.any([fold.fit_N for fold in asked.folds], axis=0)
+    pairs = zip(asked.targets, wanted_N, strict=True)
+    total = sum(int((target[:, 0] != NOT_ASKED).sum()) for target, wanted in pairs if wanted)
     share = min(1.0, config.max_fit_epochs / max(total, 1))
-    place_of = {places[number]: number for number in wanted}
     parts: list[tuple[Array, Ints, Ints]] = []
-    for vectors in embeddings.read(list(place_of), level):
-        number = place_of[vectors.place]
-        rows = np.flatnonzero(_asked(vectors, targets[number]))
+    for number, vectors in asked.read(wanted_N):
+        target_LK = asked.targets[number]
+        rows = np.flatnonzero(_asked(vectors, target_LK))
         if share < 1:
             rng = np.random.default_rng([config.seed, number])
             rows = np.sort(rng.permutation(rows)[: int(np.ceil(share * len(rows)))])
-        parts.append((vectors.x_LF[rows], targets[number][rows], np.full(len(rows), number)))
+        parts.append((vectors.x_LF[rows], target_LK[rows], np.full(len(rows), number)))
     if not sum(len(part[0]) for part in parts):
         raise TableError("found no valid epoch with a label to fit on; expected some")
     x, target, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -308,7 +334,7 @@ def _fold_result(model: _Model, fold: Fold, subject_N: Ints) -> FoldResult:
 def _predictions(
     night: ProbeNight,
     question: Question,
-    asked_L: metrics.Bools,
+    asked_L: Bools,
     target_NK: Ints,
     guess_NK: Ints,
     score_NO: metrics.Floats,

@@ -54,7 +54,7 @@ def night_features(
 
 
 def labelled_nights(
-    task: Task, nights: Sequence[ProbeNight], outcome: str | None
+    task: Task, nights: Sequence[ProbeNight], outcome: str
 ) -> tuple[list[int], Counter[str]]:
     """Numbers of the nights that a question can be asked of, and why not of the others."""
     usable: list[int] = []
@@ -88,7 +88,7 @@ def answer(
     nights: Sequence[ProbeNight],
     folds: Sequence[Fold],
     config: ProbeConfig,
-    outcome: str | None,
+    outcome: str,
     sink: PredictionSink = None,
 ) -> PersonAnswer:
     """Fit and test the probes of one question.
@@ -99,7 +99,7 @@ def answer(
         nights: of `labelled_nights`.
         folds: of the nights.
         config: see ProbeConfig.
-        outcome: of survival.
+        outcome: of survival; empty for the others.
         sink: takes the predictions.
 
     Raises:
@@ -107,7 +107,7 @@ def answer(
     """
     subject_ids = np.array([str(night.subject_id) for night in nights])
     if task == "survival":
-        asked: _Question = _FollowUp(nights, str(outcome))
+        asked: _Question = _FollowUp(nights, outcome)
     elif task == "sex":
         asked = _Sex(nights)
     else:
@@ -126,7 +126,7 @@ def answer(
             seed=config.seed,
         )
         guess_N[test], fold_N[test] = read(fitted.probe.scores(x_NF[test])), number
-        results.append(_fold_result(outcome or "", fold, fitted, subject_ids))
+        results.append(_fold_result(outcome, fold, fitted, subject_ids))
     tested = np.flatnonzero(fold_N >= 0)
     names, subject_N = np.unique(subject_ids[tested], return_inverse=True)
     drawn_BS = resampled_counts(len(names), config.num_resamples, config.seed)
@@ -144,10 +144,9 @@ def answer(
                 asked.guess: guess_N[tested].tolist(),
             }
         )
-    group = outcome or ""
     return PersonAnswer(
         num_events=asked.num_events(tested),
-        figures=tuple(Figure(name, group, found) for name, found in figures.items()),
+        figures=tuple(Figure(name, outcome, found) for name, found in figures.items()),
         folds=tuple(results),
     )
 

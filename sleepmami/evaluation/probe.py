@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from sleepmami.evaluation import epoch_tasks, person_tasks
 from sleepmami.evaluation.embeddings import Embeddings, ProbeNight, open_embeddings
 from sleepmami.evaluation.folds import Fold, make_folds
 from sleepmami.evaluation.labels import with_labels
-from sleepmami.evaluation.results import Figure, FoldResult, PredictionSink, ProbeResult
+from sleepmami.evaluation.results import PredictionSink, ProbeResult
 
 EPOCH_TASKS: tuple[Task, ...] = ("staging", "few-shot", "apnea")
 # settings that only some tasks look at
@@ -53,20 +54,60 @@ def run_probe(
     _refuse_without_effect(task, config, sink)
     embeddings = open_embeddings(uri)
     nights = with_labels(embeddings.nights, labels, events=task == "apnea")
-    notes = []
-    if any(night.subject_id is None for night in nights):
-        nameless = sum(night.subject_id is None for night in nights)
-        notes.append(f"{nameless} recordings without a known subject count as a person each")
-        nights = [
-            night if night.subject_id is not None else replace(night, subject_id=night.recording_id)
-            for night in nights
-        ]
-    places, left_out = _among(nights, config)
-    if task in EPOCH_TASKS:
-        result = _of_epochs(task, embeddings, level, nights, places, left_out, labels, config, sink)
-    else:
-        result = _of_people(task, embeddings, level, nights, places, left_out, labels, config, sink)
-    return replace(result, notes=(*notes, *result.notes))
+    nameless = sum(night.subject_id is None for night in nights)
+    request = _Request(
+        task=task,
+        level=level,
+        embeddings=embeddings,
+        nights=[_with_subject(night) for night in nights],
+        labels=tuple(labels),
+        config=config,
+        sink=sink,
+    )
+    places, left_out = _among(request.nights, config)
+    ask = _of_epochs if task in EPOCH_TASKS else _of_people
+    result = ask(request, places, left_out)
+    if nameless:
+        note = f"{nameless} recordings without a known subject count as a person each"
+        result = replace(result, notes=(note, *result.notes))
+    return result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Request:
+    """What is asked of whom."""
+
+    task: Task
+    level: Level
+    embeddings: Embeddings
+    nights: Sequence[ProbeNight]
+    labels: tuple[str, ...]
+    config: ProbeConfig
+    sink: PredictionSink
+
+    def result(
+        self, tested: Sequence[ProbeNight], notes: Sequence[str], **found: Any
+    ) -> ProbeResult:
+        # Any: fields of ProbeResult
+        """The answer, with what does not depend on it."""
+        seen = _seen_in_training(self.task, self.level, tested)
+        return ProbeResult(
+            task=self.task,
+            level=self.level,
+            embeddings=self.embeddings.uri,
+            labels=self.labels,
+            model_id=self.embeddings.model_id,
+            weights_sha256=self.embeddings.weights_sha256,
+            num_subjects=len({night.subject_id for night in tested}),
+            num_nights=len(tested),
+            notes=(*notes, *seen),
+            config=self.config,
+            **found,
+        )
+
+
+def _with_subject(night: ProbeNight) -> ProbeNight:
+    return night if night.subject_id is not None else replace(night, subject_id=night.recording_id)
 
 
 def _level(task: Task, config: ProbeConfig) -> Level:
@@ -119,122 +160,80 @@ def _folds(nights: Sequence[ProbeNight], config: ProbeConfig, why: Counter[str])
     )
 
 
-def _of_epochs(
-    task: Task,
-    embeddings: Embeddings,
-    level: Level,
-    nights: Sequence[ProbeNight],
-    places: Sequence[int],
-    left_out: Counter[str],
-    labels: Sequence[str],
-    config: ProbeConfig,
-    sink: PredictionSink,
-) -> ProbeResult:
-    all_targets, reasons = epoch_tasks.epoch_targets(task, [nights[p] for p in places], config)
+def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str]) -> ProbeResult:
+    config, candidates = request.config, [request.nights[place] for place in places]
+    targets, reasons = epoch_tasks.epoch_targets(request.task, candidates, config)
     left_out += reasons
-    pairs = zip(places, all_targets, strict=True)
-    asked = [(place, target) for place, target in pairs if target is not None]
-    places, targets = [place for place, _ in asked], [target for _, target in asked]
-    chosen = [nights[place] for place in places]
-    folds = _folds(chosen, config, left_out)
-    found = epoch_tasks.answer(
-        task, embeddings, level, places, chosen, targets, folds, config, sink
+    pairs = zip(places, targets, strict=True)
+    usable = [(place, target) for place, target in pairs if target is not None]
+    nights = [request.nights[place] for place, _ in usable]
+    folds = _folds(nights, config, left_out)
+    asked = epoch_tasks.AskedNights(
+        embeddings=request.embeddings,
+        level=request.level,
+        places=[place for place, _ in usable],
+        nights=nights,
+        targets=[target for _, target in usable],
+        folds=folds,
     )
-    tested = [night for night, there in zip(chosen, _tested(folds), strict=True) if there]
-    return ProbeResult(
-        task=task,
-        level=level,
+    found = epoch_tasks.answer(request.task, asked, config, request.sink)
+    return request.result(
+        _tested(nights, folds),
+        found.notes,
         unit=found.question.unit,
-        embeddings=embeddings.uri,
-        labels=tuple(labels),
-        model_id=embeddings.model_id,
-        weights_sha256=embeddings.weights_sha256,
-        num_subjects=len({night.subject_id for night in tested}),
-        num_nights=len(tested),
         num_rows=found.num_rows,
         figures=found.figures,
         num_events={},
         confusion=found.confusion,
         folds=found.folds,
         left_out=left_out,
-        notes=(*found.notes, *_seen_in_training(task, level, tested)),
-        config=config,
     )
 
 
-def _of_people(
-    task: Task,
-    embeddings: Embeddings,
-    level: Level,
-    nights: Sequence[ProbeNight],
-    places: Sequence[int],
-    left_out: Counter[str],
-    labels: Sequence[str],
-    config: ProbeConfig,
-    sink: PredictionSink,
-) -> ProbeResult:
-    x_NF, valid_N = person_tasks.night_features(embeddings, level, places)
+def _of_people(request: _Request, places: Sequence[int], left_out: Counter[str]) -> ProbeResult:
+    task, config = request.task, request.config
+    x_NF, valid_N = person_tasks.night_features(request.embeddings, request.level, places)
     if not valid_N.all():
         left_out["no valid epoch"] = int((~valid_N).sum())
-    candidates = [nights[place] for place, valid in zip(places, valid_N, strict=True) if valid]
-    x_NF = x_NF[valid_N]
-    figures: list[Figure] = []
-    fold_results: list[FoldResult] = []
+    pairs = zip(places, valid_N, strict=True)
+    candidates = [request.nights[place] for place, valid in pairs if valid]
+    answers: dict[str, person_tasks.PersonAnswer] = {}
     notes: list[str] = []
     tested: dict[str, ProbeNight] = {}
-    num_events: dict[str, int] = {}
-    outcomes = config.outcomes if task == "survival" else (None,)
+    outcomes = config.outcomes if task == "survival" else ("",)
     for outcome in outcomes:
         usable, reasons = person_tasks.labelled_nights(task, candidates, outcome)
-        chosen = [candidates[number] for number in usable]
-        if not chosen and outcome != outcomes[-1]:
-            notes.append(f"{outcome}: nobody has a follow-up of it")
-            continue
+        nights = [candidates[number] for number in usable]
+        x_own_NF = x_NF[valid_N][np.array(usable, np.intp)]
         try:
-            folds = _folds(chosen, config, reasons)
-            found = person_tasks.answer(
-                task, x_NF[np.array(usable)], chosen, folds, config, outcome, sink
+            folds = _folds(nights, config, left_out + reasons)
+            answers[outcome] = person_tasks.answer(
+                task, x_own_NF, nights, folds, config, outcome, request.sink
             )
         except TableError as error:
             # the other diseases may have their people and events
-            if len(outcomes) == 1 or (outcome == outcomes[-1] and not figures):
+            if len(outcomes) == 1 or (outcome == outcomes[-1] and not answers):
                 raise
-            notes.append(
-                f"{outcome}: {error}" if chosen else f"{outcome}: nobody has a follow-up of it"
-            )
+            notes.append(f"{outcome}: {error if nights else 'nobody has a follow-up of it'}")
             continue
         left_out += reasons
-        if outcome:
-            num_events[outcome] = found.num_events
-        figures += found.figures
-        fold_results += found.folds
-        for night, there in zip(chosen, _tested(folds), strict=True):
-            if there:
-                tested[night.recording_id] = night
-    return ProbeResult(
-        task=task,
-        level=level,
+        tested |= {night.recording_id: night for night in _tested(nights, folds)}
+    return request.result(
+        list(tested.values()),
+        notes,
         unit="night",
-        embeddings=embeddings.uri,
-        labels=tuple(labels),
-        model_id=embeddings.model_id,
-        weights_sha256=embeddings.weights_sha256,
-        num_subjects=len({night.subject_id for night in tested.values()}),
-        num_nights=len(tested),
         num_rows=len(tested),
-        figures=tuple(figures),
-        num_events=num_events,
+        figures=tuple(figure for found in answers.values() for figure in found.figures),
+        num_events={name: found.num_events for name, found in answers.items() if name},
         confusion=None,
-        folds=tuple(fold_results),
+        folds=tuple(fold for found in answers.values() for fold in found.folds),
         left_out=left_out,
-        notes=(*notes, *_seen_in_training(task, level, list(tested.values()))),
-        config=config,
     )
 
 
-def _tested(folds: Sequence[Fold]) -> list[bool]:
-    tested: list[bool] = np.any([fold.test_N for fold in folds], axis=0).tolist()
-    return tested
+def _tested(nights: Sequence[ProbeNight], folds: Sequence[Fold]) -> list[ProbeNight]:
+    there_N = np.any([fold.test_N for fold in folds], axis=0)
+    return [night for night, there in zip(nights, there_N, strict=True) if there]
 
 
 def _seen_in_training(task: Task, level: Level, tested: Sequence[ProbeNight]) -> tuple[str, ...]:

@@ -165,6 +165,7 @@ def test_more_subjects_to_learn_from_help(tmp_path: Path) -> None:
     one, four, every = (figure(result, "macro_f1", group).value for group in ("n=1", "n=4", "all"))
     assert one < four < every
     assert {f.group for f in result.figures} == {"n=1", "n=4", "all"}  # there are no 99
+    assert result.notes[0].startswith("n = 99 left out")
     sizes = {(f.group, f.num_fit_subjects, f.penalty_chosen) for f in result.folds}
     assert ("n=1", 1, False) in sizes
     assert ("n=4", 4, True) in sizes

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sleepmami.config import DISEASES, ApneaConfig, ProbeConfig, ProbeSplitConfig
+from sleepmami.config_edit import replace_at
 from sleepmami.errors import ConfigError, TableError
 from sleepmami.evaluation.probe import run_probe
 from tests.unit.evaluation.planted import PlantedNight, write_corpus, write_embeddings, write_npz
@@ -174,6 +175,28 @@ def test_a_setting_that_does_nothing_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
         run_probe(task, str(tmp_path), [], replace(FOLDS, **changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("few_shot.num_subjects", [5, 5]),
+        ("few_shot.num_subjects", []),
+        ("few_shot.num_draws", 0),
+        ("penalties", [0.0, 1.0]),
+        ("confidence", 1.0),
+        ("num_resamples", 0),
+        ("outcomes", ["mi", "mi"]),
+        ("wake_min", -1.0),
+        ("level", "cycle"),
+        ("split.num_folds", 1),
+        ("apnea.min_overlap_s", 31.0),
+        ("split.kind", "fold"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_its_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
+        replace_at(ProbeConfig(), {name: value})
 
 
 def test_predictions_of_few_shot_are_refused(tmp_path: Path) -> None:
