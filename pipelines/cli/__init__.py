@@ -13,12 +13,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.cli import recordings, service, training, tuning
+from pipelines.cli import evaluation, recordings, service, training, tuning
 from pipelines.cli.options import EXIT_DATA, EXIT_FAILURE, EXIT_USAGE
 from sleepmami import __version__
 from sleepmami.errors import ConfigError, RecordingError, SleepMaMiError
 
-# Absent from the light install, which can inspect, simulate and read embeddings.
+# Absent from the light install, which can inspect, simulate, and read and probe embeddings.
 DISTRIBUTED_MODULES = frozenset(
     {
         "aiohttp",
@@ -59,6 +59,7 @@ tune.command("micro")(tuning.tune_micro)
 embed.command("micro")(training.embed_micro)
 embed.command("cohort")(training.embed_cohort)
 embed.command("file")(training.embed_file)
+app.command()(evaluation.probe)
 app.command()(service.serve)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     service.submit

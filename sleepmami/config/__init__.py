@@ -26,6 +26,16 @@ from sleepmami.config.micro import (
     MicroPretrainConfig,
     SharedView,
 )
+from sleepmami.config.probe import (
+    DISEASES,
+    TASKS,
+    ApneaConfig,
+    FewShotConfig,
+    Level,
+    ProbeConfig,
+    ProbeSplitConfig,
+    Task,
+)
 from sleepmami.config.sweep import SweepConfig
 from sleepmami.config.training import (
     VALIDATE_ROWS,
@@ -38,16 +48,21 @@ from sleepmami.config.training import (
 )
 
 __all__ = [
+    "DISEASES",
     "FACTORS",
     "MAX_WEIGHT",
+    "TASKS",
     "VALIDATE_ROWS",
+    "ApneaConfig",
     "ContrastiveView",
     "Crop",
     "DGCLConfig",
     "EmbedConfig",
     "EngineConfig",
     "Factor",
+    "FewShotConfig",
     "IngestConfig",
+    "Level",
     "LoopConfig",
     "MacroEncoderConfig",
     "MacroPretrainConfig",
@@ -59,11 +74,14 @@ __all__ = [
     "PartialCycle",
     "Precision",
     "PreprocessConfig",
+    "ProbeConfig",
+    "ProbeSplitConfig",
     "ServeConfig",
     "SharedView",
     "SimulateConfig",
     "SplitConfig",
     "SweepConfig",
+    "Task",
     "Tracker",
     "WorkersConfig",
     "half_cycle",

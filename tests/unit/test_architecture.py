@@ -12,7 +12,7 @@ LAYERS = [
     {"sleepmami.errors", "sleepmami.psg"},
     {"sleepmami.config", "sleepmami.config_edit", "sleepmami.presets", "sleepmami.storage"},
     {"sleepmami.signals", "sleepmami.tables"},
-    {"sleepmami.simulation"},
+    {"sleepmami.simulation", "sleepmami.evaluation"},
     {"sleepmami.models", "sleepmami.losses"},
     {"sleepmami.training"},
     {"sleepmami.inference", "sleepmami.report"},
@@ -39,7 +39,7 @@ DOORS = {  # third-party package -> the only places that may import it
     "torch.utils.tensorboard": {"pipelines.trackers"},
 }
 TORCH_FREE = ("sleepmami.psg", "sleepmami.errors", "sleepmami.config", "sleepmami.presets", "sleepmami.storage",
-              "sleepmami.signals", "sleepmami.tables", "sleepmami.simulation", "sleepmami.report")  # fmt: skip
+              "sleepmami.signals", "sleepmami.tables", "sleepmami.simulation", "sleepmami.evaluation", "sleepmami.report")  # fmt: skip
 PACKAGES = ("sleepmami", "pipelines", "serve_apps", "tune_spaces")
 FILES = sorted(f for package in PACKAGES for f in (ROOT / package).rglob("*.py"))
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig
+from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig, ProbeConfig
+from sleepmami.evaluation.targets import apnea_question, staging_question
 from sleepmami.presets import paper
 from sleepmami.psg import EPOCH_S, MODALITIES, MODEL_RATE_HZ, PATCH_SAMPLES, SEGMENT_SAMPLES
 
@@ -66,6 +67,16 @@ def test_macro_pretraining_is_table_9() -> None:
     assert (dgcl.rho, dgcl.v, dgcl.lambda_sex, dgcl.cycle_epochs) == (0.1, 0.5, 1.0, 180)
     assert dgcl.factors == ("age", "sex", "bmi")  # section 3.2; Table 12, row 5
     assert dgcl.missing == "exclude"  # Appendix C
+
+
+def test_probes_are_those_of_section_4_and_table_10() -> None:
+    config = ProbeConfig()
+    assert config.outcomes == ("angina", "cvd_death", "chf", "chd_death", "mi", "stroke")  # Table 3
+    assert config.few_shot.num_subjects == (1, 5, 10, 20, 30, 50, 90)  # section 4.2
+    assert config.wake_min == 30  # section 4.1.1
+    assert config.class_weights == "table_10"
+    assert staging_question().weighting == "log_5"
+    assert apnea_question(config.apnea).weighting == "inverse"
 
 
 def test_units_are_those_of_table_9() -> None:

@@ -17,6 +17,7 @@ EQUATIONS = {
     "2": "sleepmami/losses/cross_modal.py",
     "3": "sleepmami/losses/koleo.py",
     "4-6": "sleepmami/losses/dgcl.py",
+    "7": "sleepmami/evaluation/cox.py",
 }
 
 

@@ -25,6 +25,7 @@ COMMANDS = [
     ["embed", "micro"],
     ["embed", "cohort"],
     ["embed", "file"],
+    ["probe"],
     ["serve"],
     ["submit"],
     ["doctor"],

@@ -1,0 +1,130 @@
+"""Commands that ask what embeddings are worth."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.cli.options import PrintOption, SetOption, configured, out
+from sleepmami import storage
+from sleepmami.config import TASKS, ProbeConfig
+from sleepmami.config_edit import replace_at
+from sleepmami.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sleepmami.evaluation.bootstrap import Estimate
+    from sleepmami.evaluation.results import Cell, Confusion, ProbeResult
+
+
+def probe(
+    task: Annotated[str, typer.Argument(metavar="TASK", help=" | ".join(TASKS))],
+    embeddings: Annotated[
+        str,
+        typer.Argument(metavar="EMBEDDINGS", help="OUT of `embed cohort`, or a folder of .npz"),
+    ],
+    labels: Annotated[
+        list[str],
+        typer.Option(
+            help="corpus, or table of people (docs/people.md); may be given several times"
+        ),
+    ] = [],  # noqa: B006  # typer copies defaults
+    level: Annotated[
+        str | None,
+        typer.Option(help="micro | macro | night; default macro for epochs, night for people"),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="write the whole result as JSON here")
+    ] = None,
+    predictions: Annotated[
+        str | None, typer.Option("--csv", help="write the prediction of every tested row here")
+    ] = None,
+    assignments: SetOption = [],  # noqa: B006
+    print_config: PrintOption = False,
+) -> None:
+    """Fit a linear probe on frozen embeddings and test it on other people (Table 10)."""
+    config = ProbeConfig() if level is None else replace_at(ProbeConfig(), {"level": level})
+    config = configured(config, assignments, print_config)
+    known = next((name for name in TASKS if name == task), None)
+    if known is None:
+        raise ConfigError(f"unknown task {task!r}; there are {list(TASKS)}")
+    from sleepmami.evaluation.probe import run_probe
+
+    rows = _CsvRows() if predictions else None
+    result = run_probe(known, embeddings, labels, config, rows.add if rows else None)
+    if predictions and rows:
+        storage.write_bytes(predictions, rows.text.getvalue().encode())
+    if output:
+        storage.write_bytes(output, (json.dumps(result.to_dict(), indent=1) + "\n").encode())
+    _print_result(result)
+
+
+class _CsvRows:
+    """Predictions as they come, with one header."""
+
+    def __init__(self) -> None:
+        self.text = io.StringIO()
+        self._writer = csv.writer(self.text, lineterminator="\n")
+        self._header: list[str] = []
+
+    def add(self, columns: Mapping[str, Sequence[Cell]]) -> None:
+        if not self._header:
+            self._header = list(columns)
+            self._writer.writerow(self._header)
+        self._writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _print_result(result: ProbeResult) -> None:
+    tested = f"{result.num_subjects} subjects, {result.num_nights} nights"
+    if result.unit != "night":
+        tested += f", {result.num_rows} {result.unit}s"
+    out.print(
+        Text.assemble(
+            (result.task, "bold"),
+            f"  {result.level} vectors of {result.model_id}; tested on {tested}",
+        ),
+        soft_wrap=True,
+    )
+    percent = f"{100 * result.config.confidence:g} % interval over subjects"
+    grouped = any(figure.group for figure in result.figures)
+    table = Table(
+        *(["of"] if grouped else []), "figure", "value", percent, box=None, padding=(0, 2)
+    )
+    for figure in result.figures:
+        cells = [figure.name, _number(figure.estimate.value), _interval(figure.estimate)]
+        events = result.num_events.get(figure.group)
+        group = figure.group if events is None else f"{figure.group}, {events} events"
+        table.add_row(*([group] if grouped else []), *cells)
+    out.print(table)
+    if result.confusion is not None:
+        out.print(_confusion_table(result.confusion))
+    for reason, count in sorted(result.left_out.items()):
+        out.print(Text(f"left out: {count} nights: {reason}"), soft_wrap=True)
+    for note in result.notes:
+        out.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+
+
+def _confusion_table(confusion: Confusion) -> Table:
+    """Rows are the truth, in percent of their sum."""
+    table = Table("truth \\ guess, %", *confusion.classes, "of", box=None, padding=(0, 2))
+    for name, row in zip(confusion.classes, confusion.counts, strict=True):
+        total = sum(row)
+        shares = [f"{100 * count / total:.1f}" if total else "-" for count in row]
+        table.add_row(name, *shares, str(total))
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def _interval(found: Estimate) -> str:
+    text = f"{_number(found.low)} .. {_number(found.high)}"
+    return f"{text}  ({found.num_undefined} undefined)" if found.num_undefined else text

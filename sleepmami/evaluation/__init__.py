@@ -1,0 +1,1 @@
+"""What embeddings are worth: probes on frozen vectors, their figures and intervals. No torch."""

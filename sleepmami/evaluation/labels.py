@@ -1,0 +1,117 @@
+"""What is known of embedded nights, from corpora and tables of people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sleepmami import storage
+from sleepmami.errors import TableError
+from sleepmami.evaluation.embeddings import ProbeNight
+from sleepmami.psg import EventKind, ScoredEvent
+from sleepmami.tables.arrays import list_values
+from sleepmami.tables.demographics import Outcome
+from sleepmami.tables.people.reader import read_people
+
+_PERSON = ("age_years", "sex", "bmi", "ahi")
+_CORPUS_COLUMNS = ("recording_id", "subject_id", "split", "num_epochs", *_PERSON, "outcomes")
+
+
+def with_labels(
+    nights: Sequence[ProbeNight], sources: Sequence[str], *, events: bool
+) -> list[ProbeNight]:
+    """Nights with what the sources know of them, which goes before what they already had.
+
+    Args:
+        nights: of `open_embeddings`.
+        sources: corpora (folders with recordings.lance) and tables of people (docs/people.md); a
+            corpus goes before a table of people, and an earlier one before a later one.
+        events: also read scored events, which take long.
+
+    Raises:
+        TableError: a source that cannot be read or knows none of the nights, or a hypnogram of
+            another length than the embedding.
+    """
+    corpora = [source for source in sources if _is_corpus(source)]
+    tables = [source for source in sources if source not in corpora]
+    known = list(nights)
+    if tables:
+        known = _with_people(known, tables)
+    for corpus in reversed(corpora):
+        known = _with_corpus(known, corpus, events)
+    for night in known:
+        if night.hypnogram is not None and len(night.hypnogram) != night.num_epochs:
+            raise TableError(
+                f"{night.recording_id}: found a hypnogram of {len(night.hypnogram)} epochs; "
+                f"expected {night.num_epochs}, as the embedding has"
+            )
+    return known
+
+
+def _is_corpus(source: str) -> bool:
+    return storage.exists(storage.join(source, "recordings.lance"))
+
+
+def _with_people(nights: Sequence[ProbeNight], tables: Sequence[str]) -> list[ProbeNight]:
+    people = read_people(tables)
+    found = [people.of(night.recording_id) for night in nights]
+    if not any(found):
+        raise TableError(
+            f"{', '.join(tables)}: found nobody who slept in {len(nights)} nights such as "
+            f"{nights[0].recording_id}; expected their names: pseudonyms are in no table of "
+            "people, give the corpus instead"
+        )
+    return [
+        night
+        if person is None
+        else _replaced(
+            night,
+            # the embedding's own subject is what its split was made of
+            subject_id=person.subject_id if night.subject_id is None else None,
+            outcomes=person.outcomes,
+            **{name: getattr(person, name) for name in _PERSON},
+        )
+        for night, person in zip(nights, found, strict=True)
+    ]
+
+
+def _with_corpus(nights: Sequence[ProbeNight], corpus: str, events: bool) -> list[ProbeNight]:
+    from sleepmami.tables import lance_io  # tables of people are read without Lance
+
+    columns = [*_CORPUS_COLUMNS, "hypnogram", *(["events"] if events else [])]
+    uri = storage.join(corpus, "recordings.lance")
+    table = lance_io.read_table(uri, columns, filter="rejected_code IS NULL")
+    hypnograms = list_values(table.column("hypnogram"))
+    rows = {}
+    for row, hypnogram in zip(
+        table.drop_columns(["hypnogram"]).to_pylist(), hypnograms, strict=True
+    ):
+        rows[row["recording_id"]] = row | {"hypnogram": hypnogram}
+    if not any(night.recording_id in rows for night in nights):
+        raise TableError(
+            f"{uri}: found none of {len(nights)} nights such as {nights[0].recording_id}; "
+            "expected the corpus that was embedded"
+        )
+    return [_with_row(night, rows.get(night.recording_id)) for night in nights]
+
+
+def _with_row(night: ProbeNight, row: dict[str, Any] | None) -> ProbeNight:  # Any: cells
+    if row is None:
+        return night
+    outcomes, events = row["outcomes"], row.get("events")
+    return _replaced(
+        night,
+        subject_id=row["subject_id"],
+        split=row["split"],
+        hypnogram=row["hypnogram"],
+        events=None
+        if events is None
+        else tuple(ScoredEvent(**{**cells, "kind": EventKind(cells["kind"])}) for cells in events),
+        outcomes=None if outcomes is None else tuple(Outcome(**cells) for cells in outcomes),
+        **{name: row[name] for name in _PERSON},
+    )
+
+
+def _replaced(night: ProbeNight, **known: Any) -> ProbeNight:  # Any: values of several types
+    return replace(night, **{name: value for name, value in known.items() if value is not None})

@@ -1,0 +1,110 @@
+"""A probe is at the minimum that scikit-learn finds, and its penalty is chosen on other people."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, QuantileRegressor
+
+from sleepmami.errors import TableError
+from sleepmami.evaluation.linear_probe import fit_probe, minimise
+from sleepmami.evaluation.probe_losses import AbsoluteError, CrossEntropy, class_weights
+
+
+def three_classes(num: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(2)
+    target = rng.choice(3, num, p=[0.6, 0.3, 0.1])
+    return rng.normal(size=(num, 4)) + np.eye(3, 4)[target], target
+
+
+def test_class_weights_by_hand() -> None:
+    target = np.array([0] * 20 + [2] * 5)
+    np.testing.assert_allclose(
+        class_weights(target, 3, "log_5"), [np.log(25 / 20) / np.log(5), 0, 1]
+    )
+    np.testing.assert_allclose(class_weights(target, 3, "inverse"), [1.25, 0, 5])
+    np.testing.assert_allclose(class_weights(target, 3, "none"), [1, 0, 1])
+
+
+def test_one_class_alone_is_refused() -> None:
+    with pytest.raises(TableError, match="found 1 class among 7 labels"):
+        class_weights(np.full(7, 2), 5, "log_5")
+
+
+@pytest.mark.parametrize("weighting", ["log_5", "inverse", "none"])
+def test_weighted_logistic_regression_is_that_of_scikit_learn(weighting: str) -> None:
+    x, target = three_classes()
+    weight = class_weights(target, 3, weighting)  # type: ignore[arg-type]  # a parameter
+    found, _ = minimise(x, np.arange(len(x)), CrossEntropy(target[:, None], weight), 0.05)
+    sample_weight = weight[target]
+    theirs = LogisticRegression(C=1 / (0.05 * sample_weight.sum()), tol=1e-10, max_iter=5000)
+    theirs.fit(x, target, sample_weight=sample_weight)
+    np.testing.assert_allclose(found, theirs.coef_.T, atol=2e-4)
+
+
+def test_the_seconds_of_an_epoch_are_separate_regressions() -> None:
+    x, target = three_classes()
+    both = np.stack([target == 1, target == 2], axis=1).astype(np.int64)
+    even = np.ones(2)
+    joint, _ = minimise(x, np.arange(len(x)), CrossEntropy(both, even), 0.01)
+    for part in range(2):
+        # the loss is a mean over both parts, so the same penalty weighs twice in one alone
+        alone, _ = minimise(x, np.arange(len(x)), CrossEntropy(both[:, [part]], even), 0.02)
+        np.testing.assert_allclose(joint[:, 2 * part : 2 * part + 2], alone, atol=1e-4)
+
+
+def test_a_class_without_rows_is_never_guessed() -> None:
+    x, target = three_classes()
+    loss = CrossEntropy((2 * (target > 0))[:, None], class_weights(2 * (target > 0), 5, "log_5"))
+    fitted = fit_probe(x, np.arange(300) % 7, loss, penalties=(0.1,), inner_folds=2, seed=0)
+    assert set(np.unique(loss.classes(fitted.probe.scores(100 * x)))) == {0, 2}
+
+
+def test_absolute_errors_are_as_small_as_quantile_regression_makes_them() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(200, 3))
+    age = 50 + x @ np.array([8.0, -3.0, 0.0]) + rng.standard_t(2, 200) * 4
+    loss = AbsoluteError(age)
+    fitted = fit_probe(x, np.arange(200), loss, penalties=(1e-9,), inner_folds=2, seed=0)
+    ours = np.abs(loss.quantity(fitted.probe.scores(x)) - age).mean()
+    best = np.abs(QuantileRegressor(alpha=0).fit(x, age).predict(x) - age).mean()
+    assert best <= ours < best * 1.002
+
+
+def test_the_same_age_for_everybody_is_refused() -> None:
+    with pytest.raises(TableError, match="same value 40"):
+        AbsoluteError(np.full(9, 40.0))
+
+
+def test_units_do_not_change_a_probe() -> None:
+    x, target = three_classes()
+    loss = CrossEntropy(target[:, None], class_weights(target, 3, "log_5"))
+
+    def scores(features: np.ndarray) -> np.ndarray:
+        fitted = fit_probe(
+            features, np.arange(300) % 20, loss, penalties=(0.1, 1.0), inner_folds=3, seed=0
+        )
+        return fitted.probe.scores(features)
+
+    # the last feature never varies
+    padded = np.concatenate([x, np.full((300, 1), 7.0)], axis=1)
+    np.testing.assert_allclose(scores(padded * 1000 - 5), scores(padded), atol=1e-5)
+
+
+def test_noise_is_penalised_and_signal_is_not() -> None:
+    rng = np.random.default_rng(6)
+    person = np.repeat(np.arange(30), 5)
+    signal, noise = rng.normal(size=150), rng.normal(size=(150, 100))
+    quiet = signal + 0.01 * rng.normal(size=150)
+    weak = rng.normal(size=150)
+    options = {"penalties": (1e-4, 1.0), "inner_folds": 3, "seed": 0}
+    clear = fit_probe(signal[:, None], person, AbsoluteError(quiet), **options)
+    lost = fit_probe(noise, person, AbsoluteError(weak), **options)
+    assert (clear.penalty, lost.penalty) == (1e-4, 1.0)
+    assert clear.chosen
+    assert lost.chosen
+
+
+def test_one_person_alone_gets_the_middle_penalty() -> None:
+    x, target = three_classes()
+    loss = CrossEntropy(target[:, None], class_weights(target, 3, "log_5"))
+    fitted = fit_probe(x, ["a"] * 300, loss, penalties=(1.0, 0.1, 0.01), inner_folds=3, seed=0)
+    assert (fitted.penalty, fitted.chosen) == (0.1, False)
