@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import ray.tune
 
+from pipelines.night_validation import require_stages
 from pipelines.pretrain_macro import worker_config
 from pipelines.segment_validation import held_out_rows
 from sleepmami import storage
@@ -51,12 +52,15 @@ def tune_dgcl(
 
     Raises:
         ConfigError: SWEEP holds another sweep, or the objective is a loss.
-        TrainingError: too few subjects in a split, or trial 0 failed.
+        TrainingError: too few subjects in a split, no stages for an objective that needs them, or
+            trial 0 failed.
     """
     settings = _checked("dgcl", settings)
     micro = load_bundle(storage.join(run, "micro"))
     version = lance_io.version(storage.join(run, "micro_nights.lance"))
     plan = worker_config(corpus, run, in_one_process(_reporting(config, 1)), micro, version)
+    if settings.objective == "validation/stage_macro_f1":
+        require_stages(plan["held_out"], plan["nights"], version)
     total_steps = Schedule.of(config.loop, plan["steps_per_pass"]).total_steps
     start = _reporting(config, total_steps)
     plan["macro"] = to_dict(in_one_process(start))
