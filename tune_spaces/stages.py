@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from typing import Any, TypeVar
 
 import ray.tune
@@ -78,7 +80,11 @@ def tune_dgcl(
         values=dict(flatten(to_dict(start))),
         settings={
             **to_dict(start),
-            "data": {"nights_version": version, "model_id": micro.model_id},
+            "data": {
+                "nights_version": version,
+                "model_id": micro.model_id,
+                "people_sha256": _people_sha256(plan),
+            },
         },
         total_steps=total_steps,
         validate_every=start.loop.validate_every,
@@ -140,6 +146,12 @@ def tune_micro(
     base = _difference(preset(preset_name(preset_given)).micro, config)
     scored = {"scored_segments": len(held_out)}
     return _run(swept, settings, "micro", preset_given, base, scored, config.loop.seed)
+
+
+def _people_sha256(plan: dict[str, Any]) -> str:
+    """Of whom trials train on and are judged by; of another corpus or split it is another."""
+    people = json.dumps([plan["subjects"], plan["held_out"]], sort_keys=True)
+    return hashlib.sha256(people.encode()).hexdigest()
 
 
 def _checked(stage: str, settings: SweepConfig) -> SweepConfig:
