@@ -23,7 +23,14 @@ from sleepmami.training.loop import Schedule
 from sleepmami.training.segment_order import SegmentOrder
 from sleepmami.training.segment_reader import split_runs
 from tune_spaces.outcome import finish
-from tune_spaces.spaces import DGCL, LEARNING_RATE, MICRO, Overrides, require_objective
+from tune_spaces.spaces import (
+    LEARNING_RATE,
+    MICRO,
+    Overrides,
+    Space,
+    dgcl_space,
+    require_objective,
+)
 from tune_spaces.sweep import Sweep, run_sweep
 from tune_spaces.trials import MicroTrial, dgcl_trial, in_one_process
 
@@ -53,7 +60,8 @@ def tune_dgcl(
         preset_given: name or file that `config` was made from.
 
     Raises:
-        ConfigError: SWEEP holds another sweep, or the objective is a loss.
+        ConfigError: SWEEP holds another sweep, the objective is a loss, or a part of the space does
+            not go together with the configuration.
         TrainingError: too few subjects in a split, no stages for an objective that needs them, or
             trial 0 failed.
     """
@@ -76,7 +84,7 @@ def tune_dgcl(
         title="tune dgcl",
         folder=sweep,
         trial=ray.tune.with_parameters(dgcl_trial, plan=plan),
-        space=(*DGCL, LEARNING_RATE) if settings.learning_rate else DGCL,
+        space=_searched(dgcl_space(config.dgcl.factors), settings, start),
         values=dict(flatten(to_dict(start))),
         settings={
             **to_dict(start),
@@ -134,7 +142,7 @@ def tune_micro(
             sweep=storage.absolute(sweep),
             micro=to_dict(start),
         ),
-        space=(*MICRO, LEARNING_RATE) if settings.learning_rate else MICRO,
+        space=_searched(MICRO, settings, start),
         values=dict(flatten(to_dict(start))),
         settings={**to_dict(start), "data": {"segments_version": version}},
         total_steps=total_steps,
@@ -164,6 +172,26 @@ def _reporting(config: C, total_steps: int) -> C:
     if config.loop.validate_every:
         return config
     return replace_at(config, {"loop.validate_every": -(-total_steps // REPORTS)})
+
+
+def _searched(space: Space, settings: SweepConfig, start: C) -> Space:
+    """With the learning rate where asked for.
+
+    Raises:
+        ConfigError: `start` does not go together with a bound or an option, so that some trials
+            could only fail.
+    """
+    space = (*space, LEARNING_RATE) if settings.learning_rate else space
+    for item in space:
+        for value in item.grid(2):
+            try:
+                replace_at(start, {item.name: value})
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{item.name}={value!r} is searched, and does not go together with the "
+                    f"configuration to start from: {error}"
+                ) from error
+    return space
 
 
 def _difference(usual: object, config: object) -> Overrides:

@@ -43,6 +43,7 @@ def tuned(
     num_validation: int = 12,
     seed: int = 0,
     config: MacroPretrainConfig | None = None,
+    learning_rate: bool = False,
 ) -> None:
     corpus, run = str(folder / "corpus"), str(folder / "run")
     micro = replace(random_bundle(), macro=None, macro_state=None)
@@ -57,8 +58,8 @@ def tuned(
         model_id=micro.model_id,
         seed=seed,
     )
-    config, settings = config or tiny().macro, SweepConfig(objective=objective)
-    tune_dgcl(corpus, run, str(folder / "s"), config, settings, "tiny")
+    settings = SweepConfig(objective=objective, learning_rate=learning_rate)
+    tune_dgcl(corpus, run, str(folder / "s"), config or tiny().macro, settings, "tiny")
 
 
 def unscored(length: int, _: np.random.Generator) -> NDArray[np.int8]:
@@ -107,3 +108,18 @@ def test_a_sweep_does_not_go_on_with_other_people(
     remember_run(before.folder, "sweep", settings)
     with pytest.raises(ConfigError, match=complaint):
         run_sweep(replace(after, folder=before.folder), second.value.config)
+
+
+@pytest.mark.parametrize("factors", [["age"], ["sex"], ["age", "bmi"]])
+def test_a_penalty_that_has_no_effect_is_not_searched(
+    tmp_path: Path, reached: None, factors: list[str]
+) -> None:
+    with pytest.raises(_ReachedError) as begun:
+        tuned(tmp_path, config=replace_at(tiny().macro, {"dgcl.factors": factors}))
+    assert [item.name for item in begun.value.sweep.space] == ["dgcl.rho", "dgcl.v"]
+
+
+def test_a_space_in_which_trials_could_only_fail_is_refused(tmp_path: Path, reached: None) -> None:
+    config = replace_at(tiny().macro, {"optimizer.final_learning_rate": 1e-4})
+    with pytest.raises(ConfigError, match=r"learning_rate=1e-05 is searched, and does not go"):
+        tuned(tmp_path, config=config, learning_rate=True)
