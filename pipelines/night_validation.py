@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sleepmami.config import MacroPretrainConfig
 from sleepmami.errors import TrainingError
+from sleepmami.psg import Stage
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import DemographicStatistics
 from sleepmami.tables.embedding_rows import MicroNight
@@ -26,6 +27,7 @@ from sleepmami.training.batches import MacroBatch, macro_batch
 from sleepmami.training.engine import Engine
 from sleepmami.training.macro_objective import MacroObjective
 from sleepmami.training.macro_validation import (
+    NUM_STAGES,
     VALIDATION_SEED,
     ProbeNights,
     ReadNights,
@@ -108,6 +110,23 @@ def _contrasts(
         0,
     )
     return [[validation.row[chosen[n]] for n in batch] for batch in batches]
+
+
+def require_stages(held_out: dict[str, Any], nights_uri: str, version: int) -> None:
+    """TrainingError unless `validation/stage_macro_f1` can be measured on what `plain` carries."""
+    probe = ProbeNights(**held_out["probe"])
+    nights = lance_io.take_rows(nights_uri, probe.row, ["hypnogram"], version=version)
+    scored = [
+        0 if stages is None else sum(stage != Stage.UNKNOWN for stage in stages)
+        for stages in nights.column("hypnogram").to_pylist()
+    ]
+    to_fit, to_score = sum(scored[: probe.num_fit]), sum(scored[probe.num_fit :])
+    if to_fit < NUM_STAGES or not to_score:
+        raise TrainingError(
+            f"validation/stage_macro_f1: found {to_fit} scored epochs in {probe.num_fit} nights of "
+            f"the train split and {to_score} in {len(scored) - probe.num_fit} of the validation "
+            f"split, expected at least {NUM_STAGES} and 1: take another objective, or add scorings"
+        )
 
 
 def plain(held_out: HeldOut | None) -> dict[str, Any] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -60,20 +62,24 @@ def _convert(hint: Any, value: Any, name: str) -> Any:  # Any: a type annotation
         if value is None and type(None) in typing.get_args(hint):
             return None
         return next(_convert(h, value, name) for h in typing.get_args(hint) if h is not type(None))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
+        value = float(value)
     require(type(value) is hint, name, value, f"of type {hint.__name__}")
+    if hint is float:  # JSON's readers take Infinity and NaN, which no setting means
+        require(math.isfinite(value), name, value, "a finite number")
     return value
 
 
 def replace_at(config: T, changes: Mapping[str, Any]) -> T:
     """A copy with dotted settings replaced: `replace_at(config, {"dgcl.rho": 0.2})`.
 
+    A group in place of a value, `{"dgcl": {"rho": 0.2}}`, changes what it names and no more.
+
     Raises:
         ConfigError: a name does not exist, or a value has the wrong type or range.
     """
     values = to_dict(config)
-    for dotted, value in changes.items():
+    for dotted, value in flatten(changes):
         *groups, last = dotted.split(".")
         place = values
         for group in groups:
@@ -107,6 +113,6 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             raise ConfigError(f"--set takes dotted.name=value, got {text!r}")
         try:
             changes[name] = json.loads(value)
-        except json.JSONDecodeError:
+        except ValueError:
             changes[name] = value
     return changes

@@ -121,13 +121,15 @@ def _read_preset_file(uri: str) -> dict[str, Any]:  # Any: JSON values
         raise ConfigError(f"--preset {uri}: found no such file; presets are {sorted(PRESETS)}")
     try:
         values = json.loads(storage.read_bytes(uri))
-    except ValueError as error:
+    except IsADirectoryError as error:
+        raise ConfigError(f"{uri}: found a folder, expected a preset file") from error
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{uri}: found no JSON ({error}), expected a preset file") from error
     keys = set(values) if isinstance(values, dict) else set()
     if keys | {"about"} != FILE_KEYS:
         raise ConfigError(f"{uri}: found keys {sorted(keys)}, expected {sorted(FILE_KEYS)}")
     base, stage, overrides = values["preset"], values["stage"], values["overrides"]
-    if base not in PRESETS:
+    if base not in list(PRESETS):  # a list has no hash
         raise ConfigError(f"{uri}: found preset {base!r}, expected one of {sorted(PRESETS)}")
     stages = [item.name for item in fields(Preset)]
     if stage not in stages or not isinstance(overrides, dict):

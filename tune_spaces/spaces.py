@@ -145,6 +145,15 @@ _REFUSED = {
 }
 
 
+def dgcl_space(factors: Sequence[str]) -> Space:
+    """What of DGCL has an effect with these `dgcl.factors`.
+
+    Without sex there is no penalty. With sex alone only lambda_sex / v counts, and v is searched.
+    """
+    penalty = "sex" in factors and len(factors) > 1
+    return tuple(item for item in DGCL if penalty or item.name != "dgcl.lambda_sex")
+
+
 def require_objective(stage: str, objective: str) -> str:
     """The metric's full name, `validation/` added where it is missing.
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from typing import Any, TypeVar
 
 import ray.tune
 
+from pipelines.night_validation import require_stages
 from pipelines.pretrain_macro import worker_config
 from pipelines.segment_validation import held_out_rows
 from sleepmami import storage
@@ -20,7 +23,14 @@ from sleepmami.training.loop import Schedule
 from sleepmami.training.segment_order import SegmentOrder
 from sleepmami.training.segment_reader import split_runs
 from tune_spaces.outcome import finish
-from tune_spaces.spaces import DGCL, LEARNING_RATE, MICRO, Overrides, require_objective
+from tune_spaces.spaces import (
+    LEARNING_RATE,
+    MICRO,
+    Overrides,
+    Space,
+    dgcl_space,
+    require_objective,
+)
 from tune_spaces.sweep import Sweep, run_sweep
 from tune_spaces.trials import MicroTrial, dgcl_trial, in_one_process
 
@@ -50,13 +60,17 @@ def tune_dgcl(
         preset_given: name or file that `config` was made from.
 
     Raises:
-        ConfigError: SWEEP holds another sweep, or the objective is a loss.
-        TrainingError: too few subjects in a split, or trial 0 failed.
+        ConfigError: SWEEP holds another sweep, the objective is a loss, or a part of the space does
+            not go together with the configuration.
+        TrainingError: too few subjects in a split, no stages for an objective that needs them, or
+            trial 0 failed.
     """
     settings = _checked("dgcl", settings)
     micro = load_bundle(storage.join(run, "micro"))
     version = lance_io.version(storage.join(run, "micro_nights.lance"))
     plan = worker_config(corpus, run, in_one_process(_reporting(config, 1)), micro, version)
+    if settings.objective == "validation/stage_macro_f1":
+        require_stages(plan["held_out"], plan["nights"], version)
     total_steps = Schedule.of(config.loop, plan["steps_per_pass"]).total_steps
     start = _reporting(config, total_steps)
     plan["macro"] = to_dict(in_one_process(start))
@@ -70,11 +84,15 @@ def tune_dgcl(
         title="tune dgcl",
         folder=sweep,
         trial=ray.tune.with_parameters(dgcl_trial, plan=plan),
-        space=(*DGCL, LEARNING_RATE) if settings.learning_rate else DGCL,
+        space=_searched(dgcl_space(config.dgcl.factors), settings, start),
         values=dict(flatten(to_dict(start))),
         settings={
             **to_dict(start),
-            "data": {"nights_version": version, "model_id": micro.model_id},
+            "data": {
+                "nights_version": version,
+                "model_id": micro.model_id,
+                "people_sha256": _people_sha256(plan),
+            },
         },
         total_steps=total_steps,
         validate_every=start.loop.validate_every,
@@ -124,7 +142,7 @@ def tune_micro(
             sweep=storage.absolute(sweep),
             micro=to_dict(start),
         ),
-        space=(*MICRO, LEARNING_RATE) if settings.learning_rate else MICRO,
+        space=_searched(MICRO, settings, start),
         values=dict(flatten(to_dict(start))),
         settings={**to_dict(start), "data": {"segments_version": version}},
         total_steps=total_steps,
@@ -138,6 +156,12 @@ def tune_micro(
     return _run(swept, settings, "micro", preset_given, base, scored, config.loop.seed)
 
 
+def _people_sha256(plan: dict[str, Any]) -> str:
+    """Of whom trials train on and are judged by; of another corpus or split it is another."""
+    people = json.dumps([plan["subjects"], plan["held_out"]], sort_keys=True)
+    return hashlib.sha256(people.encode()).hexdigest()
+
+
 def _checked(stage: str, settings: SweepConfig) -> SweepConfig:
     """With the objective's full name; ConfigError for a loss."""
     return dataclasses.replace(settings, objective=require_objective(stage, settings.objective))
@@ -148,6 +172,26 @@ def _reporting(config: C, total_steps: int) -> C:
     if config.loop.validate_every:
         return config
     return replace_at(config, {"loop.validate_every": -(-total_steps // REPORTS)})
+
+
+def _searched(space: Space, settings: SweepConfig, start: C) -> Space:
+    """With the learning rate where asked for.
+
+    Raises:
+        ConfigError: `start` does not go together with a bound or an option, so that some trials
+            could only fail.
+    """
+    space = (*space, LEARNING_RATE) if settings.learning_rate else space
+    for item in space:
+        for value in item.grid(2):
+            try:
+                replace_at(start, {item.name: value})
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{item.name}={value!r} is searched, and does not go together with the "
+                    f"configuration to start from: {error}"
+                ) from error
+    return space
 
 
 def _difference(usual: object, config: object) -> Overrides:

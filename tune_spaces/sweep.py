@@ -116,7 +116,10 @@ def _plain(config: SweepConfig, sweep: Sweep) -> dict[str, Any]:
     return {
         **values,
         "space": [item.name for item in sweep.space],
+        # A training may change these when it goes on; trials are then judged at other steps, or by
+        # other people.
         "validate_every": sweep.validate_every,
+        "validate_rows": sweep.values["loop.validate_rows"],
         "total_steps": sweep.total_steps,
     }
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sleepmami.errors import ConfigError, require
 
-DEFAULT_LEVELS = 3
+DEFAULT_TRIALS, DEFAULT_LEVELS, DEFAULT_FACTOR, DEFAULT_SEED = 24, 3, 3, 20260210
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,22 +15,33 @@ class SweepConfig:
     """One sweep; trial 0 is the configuration it starts from, and always runs to the end."""
 
     objective: str  # a validation metric, higher is better: tune_spaces/spaces.py
-    num_trials: int = 24
+    num_trials: int = DEFAULT_TRIALS  # a grid has its own number
     search: Literal["optuna", "random", "grid"] = "optuna"  # optuna is TPE
     scheduler: Literal["asha", "none"] = "asha"
-    reduction_factor: int = 3  # asha: of the trials that reach a rung, one in so many goes on
+    reduction_factor: int = (
+        DEFAULT_FACTOR  # asha: of the trials that reach a rung, one in so many goes on
+    )
     grid_levels: int = DEFAULT_LEVELS  # values of each range, with search="grid"
     learning_rate: bool = False  # whether it is searched, too
     trials_per_gpu: int = 1
-    seed: int = 20260210  # of the proposals; all trials train with loop.seed
+    seed: int = DEFAULT_SEED  # of the proposals; all trials train with loop.seed
 
     def __post_init__(self) -> None:
         require(self.num_trials >= 2, "num_trials", self.num_trials, ">= 2")
         require(self.reduction_factor >= 2, "reduction_factor", self.reduction_factor, ">= 2")
         require(self.grid_levels >= 2, "grid_levels", self.grid_levels, ">= 2")
         require(self.trials_per_gpu >= 1, "trials_per_gpu", self.trials_per_gpu, ">= 1")
-        if self.search != "grid" and self.grid_levels != DEFAULT_LEVELS:
+        require(self.seed >= 0, "seed", self.seed, ">= 0")
+        grid, asha = self.search == "grid", self.scheduler == "asha"
+        self._no_effect_unless(not grid, "num_trials", DEFAULT_TRIALS, "search")
+        self._no_effect_unless(not grid, "seed", DEFAULT_SEED, "search")
+        self._no_effect_unless(grid, "grid_levels", DEFAULT_LEVELS, "search")
+        self._no_effect_unless(asha, "reduction_factor", DEFAULT_FACTOR, "scheduler")
+
+    def _no_effect_unless(self, used: bool, name: str, usual: int, because: str) -> None:
+        value = getattr(self, name)
+        if not used and value != usual:
             raise ConfigError(
-                f"grid_levels={self.grid_levels} has no effect with search={self.search!r}; set it "
-                f"to {DEFAULT_LEVELS}"
+                f"{name}={value} has no effect with {because}={getattr(self, because)!r}; set it "
+                f"to {usual}"
             )

@@ -103,6 +103,8 @@ class LoopConfig:
         require(self.num_passes >= 1, "loop.num_passes", self.num_passes, ">= 1")
         require(self.max_steps >= 0, "loop.max_steps", self.max_steps, ">= 0")
         require(self.validate_every >= 0, "loop.validate_every", self.validate_every, ">= 0")
+        require(self.validate_rows >= 1, "loop.validate_rows", self.validate_rows, ">= 1")
+        require(self.seed >= 0, "loop.seed", self.seed, ">= 0")
         once = len(set(self.trackers)) == len(self.trackers)
         require(once, "loop.trackers", self.trackers, "each at most once")
         if not self.validate_every and self.validate_rows != VALIDATE_ROWS:

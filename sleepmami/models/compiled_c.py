@@ -48,6 +48,11 @@ def load(source: str, **constants: int) -> ctypes.CDLL | None:
     if compiler is None:
         return None
     try:
+        library = compiled(compiler, source, constants, cache_folder())
+        try:
+            return ctypes.CDLL(str(library))
+        except OSError:  # damaged where it lies, or no program may be loaded from there
+            library.unlink(missing_ok=True)
         return ctypes.CDLL(str(compiled(compiler, source, constants, cache_folder())))
     except (OSError, subprocess.SubprocessError) as error:
         reason = getattr(error, "stderr", "") or error
@@ -83,6 +88,8 @@ def compiled(compiler: str, source: str, constants: dict[str, int], folder: Path
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             output = Path(scratch) / "library.so"
             subprocess.run([*command, "-o", output], check=True, capture_output=True, text=True)
+            with output.open("rb") as file:
+                os.fsync(file.fileno())  # a library cut short by a crash would end every process
             output.replace(finished)  # whole or not there, whoever else is compiling
     return finished
 

@@ -84,7 +84,8 @@ class _Scan(ctypes.Structure):
 def usable(inputs: ScanInputs) -> bool:
     """Whether the kernel takes these inputs, here and now."""
     return (
-        all(has_memory(tensor) and tensor.dtype == torch.float32 for tensor in inputs)
+        inputs.u_BLI.numel() > 0  # without nights there is no first part to hold a sum
+        and all(has_memory(tensor) and tensor.dtype == torch.float32 for tensor in inputs)
         and _library(inputs.A_NI.shape[0]) is not None
     )
 
@@ -94,6 +95,8 @@ def kernel_scan(inputs: ScanInputs, state_BNI: Tensor, length_B: Tensor | None) 
     if length_B is not None:
         length_B = length_B.to("cpu", torch.int64).contiguous()
     assert state_BNI.shape == (len(inputs.u_BLI), *inputs.A_NI.shape)
+    assert has_memory(state_BNI)
+    assert state_BNI.dtype == torch.float32, "C would read numbers of another size"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
         found = _KernelScan.apply(length_B, state_BNI, *inputs)  # type: ignore[no-untyped-call]  # torch gives no types
         return ScanOutput(*cast(tuple[Tensor, Tensor], found))

@@ -137,7 +137,7 @@ class _PlainScan(torch.autograd.Function):
         with torch.autocast(starts_KBNI.device.type, enabled=False):
             for rows in blocks:
                 night, into = _Night.of(inputs, rows), _Night.of(gradients, rows)
-                carry_BNI = torch.zeros_like(starts_KBNI[0, rows])
+                carry_BNI = starts_KBNI.new_zeros(starts_KBNI[:, rows].shape[1:])
                 for k, times in reversed(list(enumerate(chunks))):
                     part = night.at(times)
                     chunk = _run_chunk(part, starts_KBNI[k, rows], work)

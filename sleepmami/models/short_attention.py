@@ -28,7 +28,9 @@ def usable(query_NTD: Tensor, key_value_NTE: Tensor, cos_AC: Tensor, num_heads: 
     num_sequences, num_tokens, dim = query_NTD.shape
     num_angles = cos_AC.shape[:-1].numel()
     return (
-        cpu_kernels.usable(query_NTD)
+        query_NTD.numel() > 0  # C would divide by the number of angles
+        and cpu_kernels.usable(query_NTD)
+        and cos_AC.dtype == torch.float32
         and key_value_NTE.dtype == query_NTD.dtype
         and key_value_NTE.shape[1] == num_tokens <= MAX_TOKENS
         and dim % (2 * num_heads) == 0

@@ -124,12 +124,14 @@ class Mamba(nn.Module):
                 "the state asks for a gradient, and none goes through it; "
                 "expected the state that the piece before left behind, or one detached"
             )
-        return state.conv_BKI.to(x_BLI.dtype), _wide(state.scan_BNI)
+        return state.conv_BKI.to(x_BLI), _wide(state.scan_BNI)
 
 
 def _last_rows(tail_BKI: Tensor, x_BLI: Tensor, length_B: Tensor | None) -> Tensor:
     """As many rows as `tail_BKI` has, up to each night's end, out of the tail and then x."""
     nights, num_rows, inner = tail_BKI.shape
+    if not x_BLI.shape[1]:
+        return tail_BKI
     if length_B is None:
         length_B = torch.full((nights,), x_BLI.shape[1], device=x_BLI.device)
     row_BKI = (length_B[:, None] + torch.arange(-num_rows, 0, device=length_B.device)).unsqueeze(2)
@@ -173,6 +175,7 @@ def selective_scan(
         kernel = cuda_kernel() if u.is_cuda and state_BNI is None else None  # it starts at zero
         if state_BNI is None:
             state_BNI = u.new_zeros(len(u), *inputs.A_NI.shape)
+        state_BNI = state_BNI.to(u)  # the kernel would read a float64 as two float32
         if kernel is not None:
             found = cuda_scan(kernel, inputs, length_B)
         elif usable(inputs):

@@ -91,11 +91,14 @@ def dgcl_floor(distance_KK: Tensor, present_CK: Tensor, config: DGCLConfig) -> T
     what is above it. When k runs over i too, w is first renormalised over the j != i of eq. 6.
     """
     pairs_CKK, terms_CKK = pairs_and_terms(distance_KK, present_CK, config.include_self)
-    raw_CKK = torch.where(terms_CKK, (-distance_KK.double() / config.v).exp(), 0.0)
-    weight_CKK = raw_CKK / raw_CKK.sum(2, keepdim=True).clamp_min(1e-300)
-    weight_CKK = weight_CKK.masked_fill(~pairs_CKK, 0.0)
-    total_CK1 = weight_CKK.sum(2, keepdim=True).clamp_min(1e-300)
-    floor = -torch.xlogy(weight_CKK, weight_CKK / total_CK1).sum().float()
+    # As in the loss by softmax: where all distances are large against v, every exponential is 0.
+    lowest = torch.finfo(torch.float64).min
+    logits_CKK = (-distance_KK.double() / config.v).expand(terms_CKK.shape)
+    weight_CKK, log_share_CKK = (
+        kind(logits_CKK.masked_fill(~some_CKK, lowest), dim=2)
+        for kind, some_CKK in ((torch.softmax, terms_CKK), (torch.log_softmax, pairs_CKK))
+    )
+    floor = -(weight_CKK * log_share_CKK).masked_fill(~pairs_CKK, 0.0).sum().float()
     if config.reduction == "sum":
         return floor
     return floor / pairs_CKK.any(2).sum().clamp_min(1)

@@ -104,10 +104,15 @@ def validate_macro(
         contrasts: this worker's share of each batch of validation nights, all of one size.
 
     Raises:
-        TrainingError: on every worker, when a score is not finite.
+        TrainingError: on every worker, when a vector or a score is not finite.
     """
     with engine.evaluating():
         vectors = _embed(engine, objective, nights, read, embed)
+        if not all(np.isfinite(part).all() for part in vectors):
+            raise TrainingError(
+                f"step {engine.step}: found vectors of validation nights that are not finite, "
+                "expected finite ones to probe"
+            )
         scores = _probe(nights, *vectors)
         excess = []
         for batch in contrasts():

@@ -34,6 +34,11 @@ def test_a_dotted_name_changes_one_setting_and_no_other() -> None:
         ("dgcl", 3, "group of settings"),
         ("batch_subjects", 39, "batch_subjects=39"),
         ("loop.num_passes", True, "of type int"),
+        ("dgcl.v", float("inf"), r"dgcl\.v must be a finite number, got inf"),
+        ("dgcl.lambda_sex", float("nan"), "a finite number, got nan"),
+        ("dgcl.rho", 10**400, "of type float"),
+        ("loop.seed", -1, r"loop\.seed must be >= 0"),
+        ("loop.validate_rows", 0, r"loop\.validate_rows must be >= 1"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_was_expected(
@@ -41,6 +46,12 @@ def test_a_wrong_setting_is_named_with_what_was_expected(
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
         replace_at(MacroPretrainConfig(), {name: value})
+
+
+def test_a_group_changes_what_it_names_and_no_more() -> None:
+    changed = replace_at(tiny().macro, {"model": {"dim": 32}})
+    assert changed == replace_at(tiny().macro, {"model.dim": 32})
+    assert changed.model.forward_depth == tiny().macro.model.forward_depth
 
 
 def test_a_whole_number_is_a_float_setting_too() -> None:
@@ -70,6 +81,11 @@ def test_assignments_are_json_or_text() -> None:
 def test_an_assignment_without_a_value_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"dotted\.name=value"):
         parse_assignments(["dgcl.rho"])
+
+
+def test_a_number_too_long_to_read_is_text_and_refused_as_such() -> None:
+    with pytest.raises(ConfigError, match=r"dgcl\.rho must be of type float"):
+        replace_at(MacroPretrainConfig(), parse_assignments(["dgcl.rho=" + "9" * 5000]))
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
@@ -145,7 +161,7 @@ def test_a_number_that_may_be_unknown_survives_json() -> None:
     [
         ([["shhs", 2], ["shhs", 1]], "each cohort once"),
         ([["shhs", -0.5]], "mixing of shhs"),
-        ([["shhs", float("nan")]], "mixing of shhs"),
+        ([["shhs", float("nan")]], "mixing must be a finite number"),
         ([["shhs"]], "a list of 2"),
     ],
 )

@@ -41,6 +41,8 @@ def test_settings_that_hold_only_together_are_changed_together(tmp_path: Path) -
         ({"overrides": {"dgcl.roh": 1.0}}, r"best\.json: unknown setting 'dgcl.roh'"),
         ({"overrides": {"dgcl.rho": -1.0}}, r"best\.json: dgcl.rho must be > 0"),
         ({"preset": "huge"}, r"found preset 'huge', expected one of \['paper', 'tiny'\]"),
+        ({"preset": ["tiny"]}, r"found preset \['tiny'\], expected one of"),
+        ({"overrides": {"dgcl.v": float("inf")}}, r"best\.json: dgcl\.v must be a finite number"),
         ({"stage": "mega"}, "found stage 'mega'"),
         ({"overrides": [1]}, "with list, expected"),
         ({"extra": 1}, r"found keys \['extra', "),
@@ -59,5 +61,11 @@ def test_a_file_that_is_not_there_or_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(ConfigError, match=r"bad\.json: found no JSON"):
         preset(str(tmp_path / "bad.json"))
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(ConfigError, match=r"deep\.json: found no JSON"):
+        preset(str(tmp_path / "deep.json"))
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(ConfigError, match=r"folder\.json: found a folder"):
+        preset(str(tmp_path / "folder.json"))
     with pytest.raises(ConfigError, match="unknown preset 'huge'"):
         preset("huge")

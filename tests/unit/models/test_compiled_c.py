@@ -111,6 +111,22 @@ def test_many_processes_may_compile_at_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "sleepmami").iterdir())) == 1  # and nothing half made beside it
 
 
+@needs_compiler
+@pytest.mark.parametrize("content", [b"", b"no library"])
+def test_a_damaged_library_is_compiled_again(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "answer.c").write_text("int answer(void) { return 42; }\n")
+    monkeypatch.setattr(compiled_c, "FOLDER", tmp_path)
+    compiler = compiled_c._compiler()
+    assert compiler is not None
+    file = compiled_c.compiled(compiler, "answer.c", {}, compiled_c.cache_folder())
+    file.write_bytes(content)
+    library = compiled_c.load("answer.c")
+    assert library is not None
+    assert library.answer() == 42
+
+
 @pytest.mark.parametrize("where", ["nowhere", "a file"])
 def test_without_a_home_to_write_to_the_library_is_of_this_process_alone(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

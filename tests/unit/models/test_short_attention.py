@@ -112,6 +112,8 @@ def test_long_sequences_other_positions_and_double_precision_go_to_the_twin() ->
     assert not short_attention.usable(query.double(), key_value.double(), cos, 2)
     assert not short_attention.usable(query, key_value[:, :5], cos, 2)
     assert not short_attention.usable(query, key_value, cos[:5], 2)
+    assert not short_attention.usable(query, key_value, cos.double(), 2)
+    assert not short_attention.usable(query[:, :0], key_value[:, :0], cos[:0], 2)
     long = torch.randn(1, short_attention.MAX_TOKENS + 1, 8)
     cos = rotary(torch.arange(long.shape[1]), 4).cos
     assert not short_attention.usable(long, torch.cat([long, long], dim=-1), cos, 2)

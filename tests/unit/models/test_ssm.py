@@ -108,6 +108,31 @@ def in_pieces(layer: Mamba, hidden: Tensor, cuts: list[int]) -> tuple[Tensor, Ma
     return torch.cat(parts, 1), state
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_state_kept_in_another_type_is_read_as_numbers(dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    layer, hidden = Mamba(8, 4, 4, 2), torch.randn(2, 20, 8)
+    with torch.no_grad():
+        _, state = layer.resume(hidden[:, :10], None)
+        kept = MambaState(state.conv_BKI.to(dtype), state.scan_BNI.to(dtype))
+        found, last = layer.resume(hidden[:, 10:], kept)
+        expected, _ = layer.resume(hidden[:, 10:], state)
+    assert last.scan_BNI.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=0 if dtype == torch.float64 else 1e-2)
+
+
+@pytest.mark.parametrize(("nights", "epochs"), [(0, 5), (2, 0), (0, 0)])
+def test_no_nights_or_an_empty_piece_change_nothing(nights: int, epochs: int) -> None:
+    torch.manual_seed(3)
+    layer = Mamba(8, 4, 4, 2)
+    _, before = layer.resume(torch.randn(nights, 3, 8), None)
+    out, after = layer.resume(torch.randn(nights, epochs, 8), before)
+    assert out.shape == (nights, epochs, 8)
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    out.sum().backward()
+    assert all(p.grad is None or not p.grad.any() for p in layer.parameters())
+
+
 @pytest.mark.parametrize("conv_kernel", [1, 4])
 @pytest.mark.parametrize("cuts", [[20], [1], [1, 2, 3], [38, 39], [7, 8, 24]])
 def test_pieces_of_a_night_are_the_whole_night(conv_kernel: int, cuts: list[int]) -> None:

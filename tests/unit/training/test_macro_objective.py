@@ -131,6 +131,15 @@ def test_a_partial_cycle_counts_where_asked_for() -> None:
     assert losses[1] > losses[3]  # a third cycle in the sum
 
 
+@pytest.mark.parametrize("include_self", [False, True])
+def test_the_floor_holds_where_every_distance_is_large_against_v(include_self: bool) -> None:
+    distance = 5.0 * (1 - torch.eye(3))
+    present = torch.ones(1, 3, dtype=torch.bool)
+    config = DGCLConfig(v=0.005, include_self=include_self)  # exp(-1000) is 0
+    expected = 0.0 if include_self else math.log(2)
+    assert dgcl_floor(distance, present, config).item() == pytest.approx(expected)
+
+
 def test_training_brings_the_loss_towards_its_floor() -> None:
     optimizer = OptimizerConfig(learning_rate=1e-2, warmup_fraction=0.0)
     engine = build_engine(

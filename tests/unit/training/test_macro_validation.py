@@ -46,6 +46,13 @@ def test_a_model_that_says_nothing_of_its_input_scores_as_chance() -> None:
     assert found["validation/stage_macro_f1"] < 0.3
 
 
+def test_vectors_that_are_not_finite_are_said_to_be_so() -> None:
+    objective = macro_objective()
+    torch.nn.init.constant_(objective.model.forward_stack[-1].weight, torch.inf)
+    with pytest.raises(TrainingError, match="found vectors of validation nights that are not"):
+        macro_validated(objective)
+
+
 def test_the_excess_is_that_of_training_on_the_same_nights() -> None:
     objective = macro_objective()
     expected = [objective(night_rows(n), 0)[1]["loss/excess"].item() for n in range(2)]

@@ -56,7 +56,7 @@ def test_an_interrupted_trial_keeps_its_number_and_begins_again(tmp_path: Path) 
 
 @pytest.mark.parametrize("search", ["optuna", "random", "grid"])
 def test_the_default_is_proposed_first(tmp_path: Path, search: Any) -> None:
-    config = SweepConfig(objective=OBJECTIVE, search=search, num_trials=4)
+    config = SweepConfig(objective=OBJECTIVE, search=search)
     assert proposed(SweepRecord(str(tmp_path)), config, 2)[0] == DEFAULT
 
 
@@ -64,7 +64,7 @@ def test_the_default_is_proposed_first(tmp_path: Path, search: Any) -> None:
 def test_after_a_death_what_ended_is_not_proposed_and_what_was_running_comes_first(
     tmp_path: Path, search: Any
 ) -> None:
-    config = SweepConfig(objective=OBJECTIVE, search=search, num_trials=6)
+    config = SweepConfig(objective=OBJECTIVE, search=search)
     record = SweepRecord(str(tmp_path))
     before = proposed(record, config, 4)
     for place, point in enumerate(before[:3]):
@@ -142,5 +142,13 @@ def test_after_a_death_rungs_remember_who_stood_there(tmp_path: Path) -> None:
 def test_settings_without_effect_are_refused() -> None:
     with pytest.raises(ConfigError, match="grid_levels=4 has no effect with search='optuna'"):
         SweepConfig(objective=OBJECTIVE, grid_levels=4)
+    with pytest.raises(ConfigError, match="num_trials=5 has no effect with search='grid'"):
+        SweepConfig(objective=OBJECTIVE, search="grid", num_trials=5)
+    with pytest.raises(ConfigError, match="seed=3 has no effect with search='grid'"):
+        SweepConfig(objective=OBJECTIVE, search="grid", seed=3)
+    with pytest.raises(ConfigError, match="reduction_factor=4 has no effect with scheduler='none'"):
+        SweepConfig(objective=OBJECTIVE, scheduler="none", reduction_factor=4)
+    with pytest.raises(ConfigError, match="seed must be >= 0"):
+        SweepConfig(objective=OBJECTIVE, seed=-1)
     with pytest.raises(ConfigError, match="num_trials"):
         SweepConfig(objective=OBJECTIVE, num_trials=1)
