@@ -251,9 +251,12 @@ def _needed(dgcl: DGCLConfig) -> str:
 
 def _print_balance(subjects: Subjects, config: MacroPretrainConfig, num_passes: int) -> None:
     facts = subjects.of_batches(config.max_epochs)
-    for pass_index in range(min(num_passes, PASSES_SHOWN)):
-        balance = pass_balance(_batches(subjects, config, pass_index=pass_index), **facts)
-        console.print(f"macro batches, pass {pass_index + 1}: {balance}")
+    passes = range(min(num_passes, PASSES_SHOWN))
+    balances = (pass_balance(_batches(subjects, config, pass_index=p), **facts) for p in passes)
+    for text, alike in itertools.groupby(enumerate(balances, 1), key=lambda item: str(item[1])):
+        numbers = [number for number, _ in alike]
+        which = f"pass {numbers[0]}" + (f" to {numbers[-1]}" if len(numbers) > 1 else "")
+        console.print(f"macro batches, {which}: {text}")
 
 
 def _batches(
