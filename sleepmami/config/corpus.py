@@ -7,18 +7,26 @@ from typing import Literal
 
 from sleepmami.errors import ConfigError, require
 
+Device = Literal["reference", "compumedics", "nox", "embla", "sleep_edf"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulateConfig:
-    """Nights with known answers; docs/simulation.md says what is and is not realistic."""
+    """Nights with known answers; docs/simulation.md says what is and is not realistic.
+
+    `devices` are the recorders that subjects are spread over (simulation/devices.py); one may be
+    named several times to be used more often.
+    """
 
     num_subjects: int = 24
     duration_h: float = 7.5  # time in bed
     seed: int = 20260210
+    devices: tuple[Device, ...] = ("reference",)
 
     def __post_init__(self) -> None:
         require(self.num_subjects >= 1, "num_subjects", self.num_subjects, ">= 1")
         require(0.1 <= self.duration_h <= 24, "duration_h", self.duration_h, "within 0.1..24")
+        require(bool(self.devices), "devices", self.devices, "at least one recorder")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from sleepmami.config import SimulateConfig
 from sleepmami.errors import ConfigError
+from sleepmami.simulation.devices import device_of
 from sleepmami.simulation.night import plan_night, simulate_night
 from sleepmami.simulation.night_files import edf_path, replacing, write_night, xml_path
 from sleepmami.simulation.subjects import Subject, simulate_subject
 
 COLUMNS = ("recording_id", "subject_id", "age_years", "sex", "bmi", "ahi_per_h")
+DEFAULTS = SimulateConfig()  # what differs from them is noted in the folder
 
 
 def write_cohort(
@@ -22,8 +24,8 @@ def write_cohort(
 ) -> None:
     """Write every night that is not there yet, then metadata.csv.
 
-    A night depends on (seed, its number, duration) alone, so any order or interruption gives the
-    same files, and `num_subjects` may grow from one call to the next.
+    A night depends on its number and the settings but `num_subjects`: any order or interruption
+    gives the same files, and the number may grow from one call to the next.
 
     Args:
         folder: gets edf/NAME.edf, annotations/NAME-nsrr.xml, metadata.csv and simulation.json.
@@ -31,7 +33,7 @@ def write_cohort(
         progress: called as (nights complete, nights in all) at the start and after each night.
 
     Raises:
-        ConfigError: the folder holds nights of another seed or duration, or the seed is negative.
+        ConfigError: the folder holds nights of other settings, or the seed is negative.
     """
     root = Path(folder)
     subjects = [simulate_subject(index, config.seed) for index in range(config.num_subjects)]
@@ -58,7 +60,8 @@ def write_cohort_night(
     folder: str | os.PathLike[str], config: SimulateConfig, subject: Subject
 ) -> None:
     """Simulate and write one night of a cohort; safe to run for many subjects at once."""
-    night = simulate_night(subject, config.duration_h, config.seed)
+    recorder = device_of(config.devices, subject.index)
+    night = simulate_night(subject, config.duration_h, config.seed, recorder)
     root = Path(folder)
     write_night(root / "edf", subject, night, annotations=root / "annotations")
 
@@ -66,7 +69,9 @@ def write_cohort_night(
 def _claim(root: Path, config: SimulateConfig) -> None:
     """Note what the folder holds, or refuse to mix it with nights of other settings."""
     file = root / "simulation.json"
-    wanted = {"seed": config.seed, "duration_h": config.duration_h}
+    wanted: dict[str, object] = {"seed": config.seed, "duration_h": config.duration_h}
+    if config.devices != DEFAULTS.devices:
+        wanted["devices"] = list(config.devices)
     if not file.exists():
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(wanted) + "\n")
@@ -86,9 +91,13 @@ def _write_metadata(root: Path, config: SimulateConfig, subjects: list[Subject])
     file = root / "metadata.csv"
     with replacing(file) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        recorders = config.devices != DEFAULTS.devices
+        writer.writerow([*COLUMNS, *(["device"] if recorders else [])])
         for subject in subjects:
             ahi = plan_night(subject, config.duration_h, config.seed).ahi_per_h
             scored = "" if ahi is None else f"{ahi:.1f}"
             name = subject.subject_id
-            writer.writerow([name, name, subject.age_years, subject.sex, subject.bmi, scored])
+            row = [name, name, subject.age_years, subject.sex, subject.bmi, scored]
+            if recorders:
+                row.append(device_of(config.devices, subject.index).name)
+            writer.writerow(row)

@@ -26,6 +26,9 @@ class Stream(IntEnum):
     EEG = 5
     EYES = 6
     MUSCLE = 7
+    HARDWARE = 8
+    ARTEFACTS = 9
+    FOLLOW_UP = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
