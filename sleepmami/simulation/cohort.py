@@ -1,19 +1,20 @@
 """A folder of simulated nights: edf/, annotations/, metadata.csv; a stopped run goes on."""
 
-import csv
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from sleepmami.config import SimulateConfig
+from sleepmami.config_edit import to_dict
 from sleepmami.errors import ConfigError
 from sleepmami.simulation.devices import device_of
-from sleepmami.simulation.night import plan_night, simulate_night
+from sleepmami.simulation.night import simulate_night
 from sleepmami.simulation.night_files import edf_path, replacing, write_night, xml_path
+from sleepmami.simulation.people_files import write_people
 from sleepmami.simulation.subjects import Subject, simulate_subject
 
-COLUMNS = ("recording_id", "subject_id", "age_years", "sex", "bmi", "ahi_per_h")
+AND_NIGHTS_DEPEND_ON = ("devices",)  # besides seed and duration
 DEFAULTS = SimulateConfig()  # what differs from them is noted in the folder
 
 
@@ -22,10 +23,10 @@ def write_cohort(
     config: SimulateConfig,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write every night that is not there yet, then metadata.csv.
+    """Write every night that is not there yet, then the tables of people.
 
-    A night depends on its number and the settings but `num_subjects`: any order or interruption
-    gives the same files, and the number may grow from one call to the next.
+    A night depends on its number and on the settings noted in simulation.json alone: any order or
+    interruption gives the same files, the cohort may grow, and a follow-up may be added later.
 
     Args:
         folder: gets edf/NAME.edf, annotations/NAME-nsrr.xml, metadata.csv and simulation.json.
@@ -46,7 +47,7 @@ def write_cohort(
         write_cohort_night(root, config, subject)
         if progress:
             progress(number, len(subjects))
-    _write_metadata(root, config, subjects)
+    write_people(root, config, subjects)
 
 
 def night_is_complete(folder: str | os.PathLike[str], subject: Subject) -> bool:
@@ -70,8 +71,9 @@ def _claim(root: Path, config: SimulateConfig) -> None:
     """Note what the folder holds, or refuse to mix it with nights of other settings."""
     file = root / "simulation.json"
     wanted: dict[str, object] = {"seed": config.seed, "duration_h": config.duration_h}
-    if config.devices != DEFAULTS.devices:
-        wanted["devices"] = list(config.devices)
+    for name in AND_NIGHTS_DEPEND_ON:
+        if getattr(config, name) != getattr(DEFAULTS, name):
+            wanted[name] = to_dict(config)[name]
     if not file.exists():
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(wanted) + "\n")
@@ -84,20 +86,3 @@ def _claim(root: Path, config: SimulateConfig) -> None:
         raise ConfigError(
             f"{file}: the folder holds nights of {found}, expected {wanted}; use another folder"
         )
-
-
-def _write_metadata(root: Path, config: SimulateConfig, subjects: list[Subject]) -> None:
-    """One row a night; ahi_per_h is what this night's scoring counts, empty without sleep."""
-    file = root / "metadata.csv"
-    with replacing(file) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        recorders = config.devices != DEFAULTS.devices
-        writer.writerow([*COLUMNS, *(["device"] if recorders else [])])
-        for subject in subjects:
-            ahi = plan_night(subject, config.duration_h, config.seed).ahi_per_h
-            scored = "" if ahi is None else f"{ahi:.1f}"
-            name = subject.subject_id
-            row = [name, name, subject.age_years, subject.sex, subject.bmi, scored]
-            if recorders:
-                row.append(device_of(config.devices, subject.index).name)
-            writer.writerow(row)

@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,15 @@ def test_the_table_names_the_recorder_where_there_are_others(tmp_path: Path) -> 
     assert named == ["sleep_edf", "sleep_edf", "compumedics", "compumedics"]
     edf_kind = (tmp_path / "edf" / "sim-0003.edf").read_bytes()[192:236].strip()
     assert edf_kind == b""  # plain EDF, as its recorder writes
+
+
+def test_a_follow_up_is_added_without_making_a_night_again(cohort: Path) -> None:
+    before = contents(cohort)
+    write_cohort(cohort, replace(CONFIG, follow_up_years=11.0))
+    after = contents(cohort)
+    assert {name for name in after if after[name] != before.get(name)} == {
+        "metadata.csv",
+        "truth.csv",
+    }
+    write_cohort(cohort, CONFIG)
+    assert contents(cohort) == before
