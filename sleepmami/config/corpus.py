@@ -23,6 +23,7 @@ class SimulateConfig:
     duration_h: float = 7.5  # time in bed
     seed: int = 20260210
     devices: tuple[Device, ...] = ("reference",)
+    effects: Literal["plain", "published"] = "plain"  # sizes of age and sex: simulation/effects.py
     follow_up_years: float = 0.0  # 0: nobody is followed
 
     def __post_init__(self) -> None:

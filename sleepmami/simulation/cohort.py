@@ -9,12 +9,13 @@ from sleepmami.config import SimulateConfig
 from sleepmami.config_edit import to_dict
 from sleepmami.errors import ConfigError
 from sleepmami.simulation.devices import device_of
+from sleepmami.simulation.effects import effects
 from sleepmami.simulation.night import simulate_night
 from sleepmami.simulation.night_files import edf_path, replacing, write_night, xml_path
 from sleepmami.simulation.people_files import write_people
 from sleepmami.simulation.subjects import Subject, simulate_subject
 
-AND_NIGHTS_DEPEND_ON = ("devices",)  # besides seed and duration
+AND_NIGHTS_DEPEND_ON = ("devices", "effects")  # besides seed and duration
 DEFAULTS = SimulateConfig()  # what differs from them is noted in the folder
 
 
@@ -37,7 +38,7 @@ def write_cohort(
         ConfigError: the folder holds nights of other settings, or the seed is negative.
     """
     root = Path(folder)
-    subjects = [simulate_subject(index, config.seed) for index in range(config.num_subjects)]
+    subjects = cohort_subjects(config)
     root.mkdir(parents=True, exist_ok=True)
     _claim(root, config)
     missing = [subject for subject in subjects if not night_is_complete(root, subject)]
@@ -48,6 +49,12 @@ def write_cohort(
         if progress:
             progress(number, len(subjects))
     write_people(root, config, subjects)
+
+
+def cohort_subjects(config: SimulateConfig) -> list[Subject]:
+    """Everybody of a cohort, in the order of their numbers."""
+    sizes = effects(config.effects)
+    return [simulate_subject(index, config.seed, sizes) for index in range(config.num_subjects)]
 
 
 def night_is_complete(folder: str | os.PathLike[str], subject: Subject) -> bool:

@@ -127,7 +127,8 @@ def _spindles(subject: Subject, count: int, rng: np.random.Generator) -> NDArray
     t = np.arange(2 * RATE_HZ) / RATE_HZ
     length_s = rng.uniform(0.6, 1.6, (count, 1))
     frequency_hz = subject.spindle_hz + rng.normal(0, 0.25, (count, 1))
-    peak = 26 * subject.eeg_gain * np.exp(0.25 * rng.standard_normal((count, 1)))
+    gain = subject.eeg_gain * subject.effects.spindle_gain(subject.age_years, subject.sex)
+    peak = 26 * gain * np.exp(0.25 * rng.standard_normal((count, 1)))
     envelope = np.where(t < length_s, np.sin(np.pi * t / length_s) ** 2, 0.0)
     phase = rng.uniform(0, 2 * np.pi, (count, 1))
     return (peak * envelope * np.sin(2 * np.pi * frequency_hz * t + phase)).astype(np.float32)
