@@ -24,12 +24,14 @@ class SimulateConfig:
     seed: int = 20260210
     devices: tuple[Device, ...] = ("reference",)
     effects: Literal["plain", "published"] = "plain"  # sizes of age and sex: simulation/effects.py
+    artefacts: float = 0.0  # how often sensors fail, relative to a usual night; 0: never
     follow_up_years: float = 0.0  # 0: nobody is followed
 
     def __post_init__(self) -> None:
         require(self.num_subjects >= 1, "num_subjects", self.num_subjects, ">= 1")
         require(0.1 <= self.duration_h <= 24, "duration_h", self.duration_h, "within 0.1..24")
         require(bool(self.devices), "devices", self.devices, "at least one recorder")
+        require(0 <= self.artefacts <= 20, "artefacts", self.artefacts, "within 0..20")
         require(
             0 <= self.follow_up_years <= 50, "follow_up_years", self.follow_up_years, "within 0..50"
         )

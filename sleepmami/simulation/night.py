@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sleepmami.psg import EPOCH_S
 from sleepmami.signals.edf_writer import WriteChannel
+from sleepmami.simulation.artefacts import Artefact, add_artefacts
 from sleepmami.simulation.body import simulate_body
 from sleepmami.simulation.devices import Device, device
 from sleepmami.simulation.events import NightEvent, NightPlan, simulate_events
@@ -26,12 +27,14 @@ class SimulatedNight:
         hypnogram: Stage codes int8[num_epochs].
         events: apneas, hypopneas, desaturations and arousals in time order.
         device: what recorded it.
+        artefacts: faults of sensors, by start.
     """
 
     channels: tuple[WriteChannel, ...]
     hypnogram: NDArray[np.int8]
     events: tuple[NightEvent, ...]
     device: Device = REFERENCE
+    artefacts: tuple[Artefact, ...] = ()
 
 
 def plan_night(subject: Subject, duration_h: float, seed: int) -> NightPlan:
@@ -50,19 +53,35 @@ def plan_night(subject: Subject, duration_h: float, seed: int) -> NightPlan:
 
 
 def simulate_night(
-    subject: Subject, duration_h: float, seed: int, recorder: Device = REFERENCE
+    subject: Subject,
+    duration_h: float,
+    seed: int,
+    recorder: Device = REFERENCE,
+    artefacts: float = 0.0,
 ) -> SimulatedNight:
     """The night of `plan_night` with its signals, as a recorder writes them.
 
     The default is the montage of SHHS without faults: EEG, EOG and EMG in uV and the ECG in mV at
     125 Hz, breathing at 10 Hz, SaO2 in % at 1 Hz. The body is the same whatever records it.
+
+    Args:
+        subject: who sleeps.
+        duration_h: time in bed.
+        seed: of the cohort.
+        recorder: what records.
+        artefacts: how often sensors fail, relative to a usual night; 0 for never.
     """
     plan = plan_night(subject, duration_h, seed)
     body = simulate_body(subject, plan, seed)
+    faults: tuple[Artefact, ...] = ()
+    if artefacts > 0:
+        rng = random_stream(seed, subject.index, Stream.ARTEFACTS)
+        body, faults = add_artefacts(body, plan, artefacts, rng)
     rng = random_stream(seed, subject.index, Stream.HARDWARE)
     return SimulatedNight(
         channels=record(body, recorder, rng),
         hypnogram=plan.hypnogram,
         events=plan.events,
         device=recorder,
+        artefacts=faults,
     )
