@@ -37,18 +37,28 @@ def write_cohort(
     Raises:
         ConfigError: the folder holds nights of other settings, or the seed is negative.
     """
+    missing = begin_cohort(folder, config)
+    total = config.num_subjects
+    if progress:
+        progress(total - len(missing), total)
+    for number, subject in enumerate(missing, start=total - len(missing) + 1):
+        write_cohort_night(folder, config, subject)
+        if progress:
+            progress(number, total)
+    write_people(Path(folder), config, cohort_subjects(config))
+
+
+def begin_cohort(folder: str | os.PathLike[str], config: SimulateConfig) -> list[Subject]:
+    """Take the folder for a cohort of these settings; those whose night has yet to be written.
+
+    Raises:
+        ConfigError: the folder holds nights of other settings, or the seed is negative.
+    """
     root = Path(folder)
     subjects = cohort_subjects(config)
     root.mkdir(parents=True, exist_ok=True)
     _claim(root, config)
-    missing = [subject for subject in subjects if not night_is_complete(root, subject)]
-    if progress:
-        progress(len(subjects) - len(missing), len(subjects))
-    for number, subject in enumerate(missing, start=len(subjects) - len(missing) + 1):
-        write_cohort_night(root, config, subject)
-        if progress:
-            progress(number, len(subjects))
-    write_people(root, config, subjects)
+    return [subject for subject in subjects if not night_is_complete(root, subject)]
 
 
 def cohort_subjects(config: SimulateConfig) -> list[Subject]:
