@@ -138,7 +138,7 @@ def _seconds(clock: str) -> float:
 
 
 def spectra(signal_ET: Floats, rate_hz: int, stages: Stages) -> Floats:
-    """Power by stage, [stage, frequency], in dB of the night's mean in N2 over 0.5 to 30 Hz."""
+    """Power by stage, [stage, frequency], in dB of the night's mean in N3 over 0.5 to 30 Hz."""
     size = 4 * rate_hz
     windows = signal_ET[:, : signal_ET.shape[1] // size * size].reshape(len(signal_ET), -1, size)
     tapered = (windows - windows.mean(axis=2, keepdims=True)) * np.hanning(size)
@@ -150,7 +150,7 @@ def spectra(signal_ET: Floats, rate_hz: int, stages: Stages) -> Floats:
         np.median(power[stages == s], axis=0)[kept] if (stages == s).sum() >= 5 else missing
         for s in STAGES
     ]
-    found: Floats = 10 * np.log10(np.stack(rows) / np.mean(rows[int(Stage.N2)]))
+    found: Floats = 10 * np.log10(np.stack(rows) / np.mean(rows[int(Stage.N3)]))
     return found
 
 
@@ -186,9 +186,10 @@ def heart_by_stage(beat_s: Floats, stages: Stages) -> tuple[Floats, Floats]:
 # ------------------------------------------------------------------------------------- simulated
 
 
-def simulated_eeg(subject: Subject, num_epochs: int) -> tuple[Floats, Stages]:
+def simulated_eeg(subject: Subject, num_epochs: int, *, measured: bool) -> tuple[Floats, Stages]:
     plan = plan_of(subject, num_epochs)
-    c4, _ = eeg.simulate_eeg(subject, plan, random_stream(SEED, subject.index, Stream.EEG))
+    rngs = [random_stream(SEED, subject.index, s) for s in (Stream.EEG, Stream.SPECTRA)]
+    c4, _ = eeg.simulate_eeg(subject, plan, rngs[0], rngs[1] if measured else None)
     return c4.reshape(plan.hypnogram.size, -1).astype(np.float64), plan.hypnogram
 
 
@@ -227,34 +228,41 @@ def beside(axes: Axes, pairs: Iterable[tuple[Floats, str, str]], names: Sequence
 
 
 def draw_spectra(data: Path, out: Path) -> dict[str, Any]:
-    real, made = [], []
+    real: list[Floats] = []
+    smooth: list[Floats] = []
+    measured: list[Floats] = []
     for number, (person, stages, have, signal) in enumerate(read_ucddb(data)):
+        if (stages[have] == Stage.N3).sum() < 5:
+            continue  # two people's EEG is of wake alone
         real.append(spectra(signal[have], 128, stages[have]))
-        for subject in twins(person, number)[:1]:
-            made.append(spectra(*_with_rate(simulated_eeg(subject, len(stages)))))
+        subject = twins(person, number)[0]
+        for made, is_measured in ((smooth, False), (measured, True)):
+            signal_ET, slept = simulated_eeg(subject, len(stages), measured=is_measured)
+            made.append(spectra(signal_ET, eeg.RATE_HZ, slept))
     frequency_hz = np.arange(0.5, 30.1, 0.25)
     figure, panels = plt.subplots(1, 5, figsize=(11, 2.9), sharey=True, layout="constrained")
     numbers: dict[str, Any] = {}
     for at, (axes, name) in enumerate(zip(panels, NAMES, strict=True)):
-        of_real = band(axes, frequency_hz, np.stack(real)[:, at], REAL, "15 people (UCDDB)")
-        of_made = band(axes, frequency_hz, np.stack(made)[:, at], SIMULATED, "simulated")
-        axes.set(title=name, xlabel="Hz", xscale="log", xticks=[1, 3, 10, 30], ylim=(-32, 24))
+        rows = np.stack(real)[:, at]
+        count = int((~np.isnan(rows[:, 0])).sum())
+        of_real = band(axes, frequency_hz, rows, REAL, "real (UCDDB)")
+        even = np.nanmedian(np.stack(smooth)[:, at], axis=0)
+        axes.plot(frequency_hz, even, color="0.4", linestyle=":", label="spectra=smooth")
+        of_made = band(axes, frequency_hz, np.stack(measured)[:, at], SIMULATED, "spectra=measured")
+        title = f"{name}: {count} people" if count > 1 else f"{name}: one man"
+        axes.set(title=title, xlabel="Hz", xscale="log", xticks=[1, 3, 10, 30], ylim=(-32, 17))
         axes.set_xticklabels(["1", "3", "10", "30"])
         axes.minorticks_off()
         bands = ((0.5, 4), (4, 8), (8, 11), (11, 16), (16, 30))
         cuts = [(frequency_hz >= a) & (frequency_hz < b) for a, b in bands]
         numbers[name] = {
-            f"{a:g}-{b:g} Hz": round(float((of_made - of_real)[cut].mean()), 1)
+            f"{a:g}-{b:g} Hz": [round(float((x - of_real)[cut].mean()), 1) for x in (even, of_made)]
             for (a, b), cut in zip(bands, cuts, strict=True)
         }
-    panels[0].set_ylabel("EEG power, dB re mean of N2")
+    panels[0].set_ylabel("EEG power, dB re mean of N3")
     panels[0].legend(frameon=False, fontsize=8, loc="lower left")
     figure.savefig(out / "simulation_spectra.png", dpi=90)
     return numbers
-
-
-def _with_rate(found: tuple[Floats, Stages]) -> tuple[Floats, int, Stages]:
-    return found[0], eeg.RATE_HZ, found[1]
 
 
 def draw_rest(data: Path, out: Path) -> dict[str, Any]:
@@ -358,7 +366,7 @@ def main() -> None:
             f"--data {given.data}: found no folder ucddb; expected the real recordings"
         )
     numbers = {
-        "simulated less real, dB": draw_spectra(given.data, given.out),
+        "simulated (smooth, measured) less real, dB": draw_spectra(given.data, given.out),
         **draw_rest(given.data, given.out),
     }
     print(json.dumps(numbers, indent=1))

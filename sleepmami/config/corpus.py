@@ -24,6 +24,8 @@ class SimulateConfig:
     seed: int = 20260210
     devices: tuple[Device, ...] = ("reference",)
     effects: Literal["plain", "published"] = "plain"  # sizes of age and sex: simulation/effects.py
+    # EEG: stages as even spectra, or as unlike as people's: simulation/measured_spectra.py
+    spectra: Literal["smooth", "measured"] = "smooth"
     artefacts: float = 0.0  # how often sensors fail, relative to a usual night; 0: never
     follow_up_years: float = 0.0  # 0: nobody is followed
 

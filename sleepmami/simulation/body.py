@@ -39,8 +39,13 @@ class BodySignal:
 Body = dict[Source, BodySignal]
 
 
-def simulate_body(subject: Subject, plan: NightPlan, seed: int) -> Body:
-    """The ten signals of the reference montage; each draws from a random stream of its own."""
+def simulate_body(
+    subject: Subject, plan: NightPlan, seed: int, *, measured_spectra: bool = False
+) -> Body:
+    """The ten signals of the reference montage; each draws from a random stream of its own.
+
+    With `measured_spectra` EEGs are as unlike each other as people's.
+    """
 
     def rng(stream: Stream) -> np.random.Generator:
         return random_stream(seed, subject.index, stream)
@@ -49,7 +54,8 @@ def simulate_body(subject: Subject, plan: NightPlan, seed: int) -> Body:
     breathing = respiration.simulate_breathing(subject, plan, breathing_rng)
     saturation = respiration.simulate_saturation(subject, plan, breathing_rng)
     beats = heart.simulate_heart(subject, plan, breathing.phase, rng(Stream.HEART))
-    c4, c3 = eeg.simulate_eeg(subject, plan, rng(Stream.EEG))
+    spectra_rng = rng(Stream.SPECTRA) if measured_spectra else None
+    c4, c3 = eeg.simulate_eeg(subject, plan, rng(Stream.EEG), spectra_rng)
     left, right = eyes_and_chin.simulate_eog(plan, (c4, c3), rng(Stream.EYES))
     chin = eyes_and_chin.simulate_emg(plan, rng(Stream.MUSCLE))
     fast, slow = eeg.RATE_HZ, respiration.RATE_HZ

@@ -15,7 +15,7 @@ from sleepmami.simulation.night_files import edf_path, replacing, write_night, x
 from sleepmami.simulation.people_files import write_people
 from sleepmami.simulation.subjects import Subject, simulate_subject
 
-AND_NIGHTS_DEPEND_ON = ("devices", "effects", "artefacts")  # besides seed and duration
+AND_NIGHTS_DEPEND_ON = ("devices", "effects", "spectra", "artefacts")  # besides seed and duration
 DEFAULTS = SimulateConfig()  # what differs from them is noted in the folder
 
 
@@ -79,7 +79,14 @@ def write_cohort_night(
 ) -> None:
     """Simulate and write one night of a cohort; safe to run for many subjects at once."""
     recorder = device_of(config.devices, subject.index)
-    night = simulate_night(subject, config.duration_h, config.seed, recorder, config.artefacts)
+    night = simulate_night(
+        subject,
+        config.duration_h,
+        config.seed,
+        recorder,
+        config.artefacts,
+        measured_spectra=config.spectra == "measured",
+    )
     root = Path(folder)
     write_night(root / "edf", subject, night, annotations=root / "annotations")
 

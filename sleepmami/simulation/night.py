@@ -58,6 +58,8 @@ def simulate_night(
     seed: int,
     recorder: Device = REFERENCE,
     artefacts: float = 0.0,
+    *,
+    measured_spectra: bool = False,
 ) -> SimulatedNight:
     """The night of `plan_night` with its signals, as a recorder writes them.
 
@@ -70,9 +72,10 @@ def simulate_night(
         seed: of the cohort.
         recorder: what records.
         artefacts: how often sensors fail, relative to a usual night; 0 for never.
+        measured_spectra: EEGs differ from person to person as real ones do (measured_spectra.py).
     """
     plan = plan_night(subject, duration_h, seed)
-    body = simulate_body(subject, plan, seed)
+    body = simulate_body(subject, plan, seed, measured_spectra=measured_spectra)
     faults: tuple[Artefact, ...] = ()
     if artefacts > 0:
         rng = random_stream(seed, subject.index, Stream.ARTEFACTS)

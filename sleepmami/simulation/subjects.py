@@ -30,6 +30,7 @@ class Stream(IntEnum):
     HARDWARE = 8
     ARTEFACTS = 9
     FOLLOW_UP = 10
+    SPECTRA = 11
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
