@@ -64,7 +64,7 @@ def test_a_lost_oximeter_reads_zero_and_takes_the_pulse_along() -> None:
 
 def test_a_lost_electrode_shows_only_noise_even_where_it_pops() -> None:
     lost = []
-    for seed in range(20):
+    for seed in range(8):
         faulty, found = faults(10.0, seed)
         for artefact in found:
             if artefact.kind is ArtefactKind.LOST and artefact.source is Source.C4:
