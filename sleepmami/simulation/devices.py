@@ -1,9 +1,9 @@
 """Recorders that differ as real ones do: montage, labels, rates, units, filters, converter, hum.
 
-A profile is *like* the device family it is named for. `compumedics` follows the EDFs of SHHS 1
-(labels and rates: NSRR's montage documentation; Quan et al. 1997 for the recorder), `sleep_edf`
-the headers of Sleep-EDF's cassette nights (Kemp et al. 2000), which it copies. `nox` and `embla`
-follow what exports of such systems look like; their noise, gain and filter numbers are ours.
+A profile is *like* the device family it is named for. `compumedics` has the labels and rates of
+SHHS 1 (its bits and ranges were not checked against a file), `sleep_edf` the header of a cassette
+night of Sleep-EDF (Kemp et al. 2000), but for the temperature. `nox` and `embla` are ours, after
+what exports of such systems look like; so are all noise, gain and hum.
 """
 
 from dataclasses import dataclass

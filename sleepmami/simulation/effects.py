@@ -79,7 +79,7 @@ PLAIN: Final = Effects(
     rem_apnea_women=1.3,
     rem_apnea_men=1.3,
 )
-# Sizes of the sources where they give one:
+# Sizes of the sources where they give one, cited from memory:
 # - N3: about 2 points a decade up to 60 years (Ohayon et al. 2004, both sexes); 11.2 % in men and
 #   14.2 % in women of SHHS, a gap of 3 points (Redline et al. 2004).
 # - N1: about 5 points more over the adult life (Ohayon et al. 2004); apnea adds its own.

@@ -3,6 +3,7 @@
 Each person has one log hazard, the sum of `RISK_FACTORS` and of a frailty that nothing in the night
 shows, and each outcome's hazard is a constant times its exponential. So hazards are proportional,
 Cox's model is the right one, and the best possible C-index is below 1 by the frailty and by chance.
+Sources are cited from memory.
 """
 
 import math
