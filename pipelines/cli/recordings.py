@@ -50,12 +50,13 @@ def simulate(
     preset_name: PresetOption = "paper",
     assignments: SetOption = [],  # noqa: B006  # typer copies defaults
     print_config: PrintOption = False,
+    address: AddressOption = None,
 ) -> None:
     """Write nights of known truth: EDFs, NSRR-style XML scorings, and a metadata CSV."""
     config = configured(preset(preset_name).simulate, assignments, print_config)
     from pipelines.simulate import simulate_cohort
 
-    simulate_cohort(folder, config)
+    simulate_cohort(folder, config, address=address)
 
 
 def inspect(

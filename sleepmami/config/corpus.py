@@ -7,18 +7,36 @@ from typing import Literal
 
 from sleepmami.errors import ConfigError, require
 
+Device = Literal["reference", "compumedics", "nox", "embla", "sleep_edf"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulateConfig:
-    """Nights with known answers; docs/simulation.md says what is and is not realistic."""
+    """Nights with known answers; docs/simulation.md says what is and is not realistic.
+
+    `devices` are the recorders that subjects are spread over (simulation/devices.py); one may be
+    named several times to be used more often. With `follow_up_years` metadata.csv has outcomes, and
+    truth.csv has the risk that they were drawn from (simulation/follow_up.py).
+    """
 
     num_subjects: int = 24
     duration_h: float = 7.5  # time in bed
     seed: int = 20260210
+    devices: tuple[Device, ...] = ("reference",)
+    effects: Literal["plain", "published"] = "plain"  # sizes of age and sex: simulation/effects.py
+    # EEG: stages as even spectra, or as unlike as people's: simulation/measured_spectra.py
+    spectra: Literal["smooth", "measured"] = "smooth"
+    artefacts: float = 0.0  # how often sensors fail, relative to a usual night; 0: never
+    follow_up_years: float = 0.0  # 0: nobody is followed
 
     def __post_init__(self) -> None:
         require(self.num_subjects >= 1, "num_subjects", self.num_subjects, ">= 1")
         require(0.1 <= self.duration_h <= 24, "duration_h", self.duration_h, "within 0.1..24")
+        require(bool(self.devices), "devices", self.devices, "at least one recorder")
+        require(0 <= self.artefacts <= 20, "artefacts", self.artefacts, "within 0..20")
+        require(
+            0 <= self.follow_up_years <= 50, "follow_up_years", self.follow_up_years, "within 0..50"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

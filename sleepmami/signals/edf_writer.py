@@ -1,4 +1,4 @@
-"""Write EDF+ recordings without patient data; the only door to pyedflib."""
+"""Write EDF and EDF+ recordings without patient data; the only door to pyedflib."""
 
 import os
 import warnings
@@ -28,7 +28,10 @@ class WriteChannel:
 
     Attributes:
         samples: 1-D, in `unit`; values outside the physical limits are clipped to them.
-        physical_min: together with physical_max spans the 16-bit range; at most 8 characters each.
+        physical_min: together with physical_max spans the digital range; at most 8 characters each.
+        digital_min: smallest number of the converter, within 16 bits.
+        digital_max: its largest.
+        prefilter: what the recorder filtered, as free text of at most 80 characters.
     """
 
     label: str
@@ -37,6 +40,9 @@ class WriteChannel:
     samples: NDArray[np.floating[Any]]  # Any: of whatever float width
     physical_min: float
     physical_max: float
+    digital_min: int = DIGITAL_MIN
+    digital_max: int = DIGITAL_MAX
+    prefilter: str = ""
 
 
 def write_edf(
@@ -45,6 +51,7 @@ def write_edf(
     *,
     annotations: Sequence[Annotation] = (),
     record_duration_s: float = 1.0,
+    plus: bool = True,
 ) -> None:
     """Write a continuous EDF+ file; equal arguments give equal bytes.
 
@@ -53,6 +60,7 @@ def write_edf(
         channels: at least one; all of the same whole number of data records.
         annotations: onsets count from the first sample, at a resolution of 0.1 ms.
         record_duration_s: length of a data record; each channel fills it with whole samples.
+        plus: False writes EDF as of 1992, which has no annotations.
 
     Raises:
         RecordingError: header_invalid when an EDF+ file cannot hold what is asked for, unreadable
@@ -70,17 +78,20 @@ def write_edf(
     if num_signals > MAX_ANNOTATION_SIGNALS:
         found = f"{len(annotations)} annotations"
         raise _invalid(name, found, f"at most {MAX_ANNOTATION_SIGNALS} per data record")
+    if annotations and not plus:
+        raise _invalid(name, f"{len(annotations)} annotations in plain EDF", "EDF+")
     for annotation in annotations:
         if len(annotation.text.encode()) > MAX_TEXT_BYTES:
             raise _invalid(name, f"annotation {annotation.text!r}", f"{MAX_TEXT_BYTES} bytes")
     try:
-        writer = pyedflib.EdfWriter(name, len(channels), pyedflib.FILETYPE_EDFPLUS)
+        kind = pyedflib.FILETYPE_EDFPLUS if plus else pyedflib.FILETYPE_EDF
+        writer = pyedflib.EdfWriter(name, len(channels), kind)
     except OSError as error:
         raise RecordingError(
             RecordingCode.UNREADABLE, file=name, found=str(error), expected="a writable path"
         ) from error
     with writer:
-        _set_header(writer, channels, record_duration_s, max(1, num_signals))
+        _set_header(writer, channels, record_duration_s, max(1, num_signals) if plus else 0)
         for parts in zip(*records, strict=True):
             writer.blockWriteDigitalShortSamples(np.concatenate(parts))
         for annotation in annotations:
@@ -96,7 +107,13 @@ def _digital_records(
     if not low < high or any(len(_limit_text(limit)) > 8 for limit in (low, high)):
         found = f"channel {label!r} with limits {low!r}, {high!r}"
         raise _invalid(name, found, "physical_min < physical_max, of at most 8 characters each")
-    for text, width in ((label, 16), (channel.unit, 8)):
+    least, most = channel.digital_min, channel.digital_max
+    if not DIGITAL_MIN <= least < most <= DIGITAL_MAX:
+        found = f"channel {label!r} with digital limits {least}, {most}"
+        raise _invalid(
+            name, found, f"digital_min < digital_max within {DIGITAL_MIN}..{DIGITAL_MAX}"
+        )
+    for text, width in ((label, 16), (channel.unit, 8), (channel.prefilter, 80)):
         if not text.isascii() or not text.isprintable() or len(text) > width:
             raise _invalid(name, f"{text!r}", f"at most {width} printable ASCII characters")
     per_record = Fraction(str(channel.sample_rate_hz)) * Fraction(str(record_duration_s))
@@ -108,11 +125,9 @@ def _digital_records(
         raise _invalid(name, found, f"whole records of {per_record} samples")
     if not np.isfinite(channel.samples).all():
         raise _invalid(name, f"channel {label!r} with values that are not finite", "finite values")
-    steps_per_unit = (DIGITAL_MAX - DIGITAL_MIN) / (high - low)
+    steps_per_unit = (most - least) / (high - low)
     steps = np.rint((channel.samples.astype(np.float64) - low) * steps_per_unit)
-    digital: NDArray[np.int16] = np.clip(steps + DIGITAL_MIN, DIGITAL_MIN, DIGITAL_MAX).astype(
-        np.int16
-    )
+    digital: NDArray[np.int16] = np.clip(steps + least, least, most).astype(np.int16)
     return digital.reshape(-1, int(per_record))
 
 
@@ -129,10 +144,10 @@ def _set_header(
             "sample_frequency": channel.sample_rate_hz,
             "physical_min": channel.physical_min,
             "physical_max": channel.physical_max,
-            "digital_min": DIGITAL_MIN,
-            "digital_max": DIGITAL_MAX,
+            "digital_min": channel.digital_min,
+            "digital_max": channel.digital_max,
             "transducer": "",
-            "prefilter": "",
+            "prefilter": channel.prefilter,
         }
         for channel in channels
     ]
@@ -141,7 +156,8 @@ def _set_header(
         warnings.simplefilter("ignore")
         writer.setSignalHeaders(headers)
         writer.setDatarecordDuration(record_duration_s)
-        writer.set_number_of_annotation_signals(num_annotation_signals)
+        if num_annotation_signals:
+            writer.set_number_of_annotation_signals(num_annotation_signals)
         writer.setStartdatetime(START)
 
 

@@ -1,18 +1,22 @@
 """A folder of simulated nights: edf/, annotations/, metadata.csv; a stopped run goes on."""
 
-import csv
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from sleepmami.config import SimulateConfig
+from sleepmami.config_edit import to_dict
 from sleepmami.errors import ConfigError
-from sleepmami.simulation.night import plan_night, simulate_night
+from sleepmami.simulation.devices import device_of
+from sleepmami.simulation.effects import effects
+from sleepmami.simulation.night import simulate_night
 from sleepmami.simulation.night_files import edf_path, replacing, write_night, xml_path
+from sleepmami.simulation.people_files import write_people
 from sleepmami.simulation.subjects import Subject, simulate_subject
 
-COLUMNS = ("recording_id", "subject_id", "age_years", "sex", "bmi", "ahi_per_h")
+AND_NIGHTS_DEPEND_ON = ("devices", "effects", "spectra", "artefacts")  # besides seed and duration
+DEFAULTS = SimulateConfig()  # what differs from them is noted in the folder
 
 
 def write_cohort(
@@ -20,10 +24,10 @@ def write_cohort(
     config: SimulateConfig,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write every night that is not there yet, then metadata.csv.
+    """Write every night that is not there yet, then the tables of people.
 
-    A night depends on (seed, its number, duration) alone, so any order or interruption gives the
-    same files, and `num_subjects` may grow from one call to the next.
+    A night depends on its number and on the settings noted in simulation.json alone: any order or
+    interruption gives the same files, the cohort may grow, and a follow-up may be added later.
 
     Args:
         folder: gets edf/NAME.edf, annotations/NAME-nsrr.xml, metadata.csv and simulation.json.
@@ -31,20 +35,36 @@ def write_cohort(
         progress: called as (nights complete, nights in all) at the start and after each night.
 
     Raises:
-        ConfigError: the folder holds nights of another seed or duration, or the seed is negative.
+        ConfigError: the folder holds nights of other settings, or the seed is negative.
+    """
+    missing = begin_cohort(folder, config)
+    total = config.num_subjects
+    if progress:
+        progress(total - len(missing), total)
+    for number, subject in enumerate(missing, start=total - len(missing) + 1):
+        write_cohort_night(folder, config, subject)
+        if progress:
+            progress(number, total)
+    write_people(Path(folder), config, cohort_subjects(config))
+
+
+def begin_cohort(folder: str | os.PathLike[str], config: SimulateConfig) -> list[Subject]:
+    """Take the folder for a cohort of these settings; those whose night has yet to be written.
+
+    Raises:
+        ConfigError: the folder holds nights of other settings, or the seed is negative.
     """
     root = Path(folder)
-    subjects = [simulate_subject(index, config.seed) for index in range(config.num_subjects)]
+    subjects = cohort_subjects(config)
     root.mkdir(parents=True, exist_ok=True)
     _claim(root, config)
-    missing = [subject for subject in subjects if not night_is_complete(root, subject)]
-    if progress:
-        progress(len(subjects) - len(missing), len(subjects))
-    for number, subject in enumerate(missing, start=len(subjects) - len(missing) + 1):
-        write_cohort_night(root, config, subject)
-        if progress:
-            progress(number, len(subjects))
-    _write_metadata(root, config, subjects)
+    return [subject for subject in subjects if not night_is_complete(root, subject)]
+
+
+def cohort_subjects(config: SimulateConfig) -> list[Subject]:
+    """Everybody of a cohort, in the order of their numbers."""
+    sizes = effects(config.effects)
+    return [simulate_subject(index, config.seed, sizes) for index in range(config.num_subjects)]
 
 
 def night_is_complete(folder: str | os.PathLike[str], subject: Subject) -> bool:
@@ -58,7 +78,15 @@ def write_cohort_night(
     folder: str | os.PathLike[str], config: SimulateConfig, subject: Subject
 ) -> None:
     """Simulate and write one night of a cohort; safe to run for many subjects at once."""
-    night = simulate_night(subject, config.duration_h, config.seed)
+    recorder = device_of(config.devices, subject.index)
+    night = simulate_night(
+        subject,
+        config.duration_h,
+        config.seed,
+        recorder,
+        config.artefacts,
+        measured_spectra=config.spectra == "measured",
+    )
     root = Path(folder)
     write_night(root / "edf", subject, night, annotations=root / "annotations")
 
@@ -66,7 +94,10 @@ def write_cohort_night(
 def _claim(root: Path, config: SimulateConfig) -> None:
     """Note what the folder holds, or refuse to mix it with nights of other settings."""
     file = root / "simulation.json"
-    wanted = {"seed": config.seed, "duration_h": config.duration_h}
+    wanted: dict[str, object] = {"seed": config.seed, "duration_h": config.duration_h}
+    for name in AND_NIGHTS_DEPEND_ON:
+        if getattr(config, name) != getattr(DEFAULTS, name):
+            wanted[name] = to_dict(config)[name]
     if not file.exists():
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(wanted) + "\n")
@@ -79,16 +110,3 @@ def _claim(root: Path, config: SimulateConfig) -> None:
         raise ConfigError(
             f"{file}: the folder holds nights of {found}, expected {wanted}; use another folder"
         )
-
-
-def _write_metadata(root: Path, config: SimulateConfig, subjects: list[Subject]) -> None:
-    """One row a night; ahi_per_h is what this night's scoring counts, empty without sleep."""
-    file = root / "metadata.csv"
-    with replacing(file) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for subject in subjects:
-            ahi = plan_night(subject, config.duration_h, config.seed).ahi_per_h
-            scored = "" if ahi is None else f"{ahi:.1f}"
-            name = subject.subject_id
-            writer.writerow([name, name, subject.age_years, subject.sex, subject.bmi, scored])

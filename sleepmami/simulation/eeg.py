@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepmami.psg import Stage
-from sleepmami.simulation import noise
+from sleepmami.simulation import measured_spectra, noise
 from sleepmami.simulation.events import EventKind, NightPlan
 from sleepmami.simulation.subjects import Subject
 
@@ -37,12 +37,30 @@ def k_complexes_per_min(subject: Subject) -> float:
 
 
 def simulate_eeg(
-    subject: Subject, plan: NightPlan, rng: np.random.Generator
+    subject: Subject,
+    plan: NightPlan,
+    rng: np.random.Generator,
+    spectra_rng: np.random.Generator | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Two central derivations in uV at RATE_HZ."""
+    """Two central derivations in uV at RATE_HZ.
+
+    Args:
+        subject: whose amplitudes and rhythms.
+        plan: stages and events.
+        rng: of the EEG.
+        spectra_rng: of what makes spectra those of `measured_spectra`; None leaves them smooth.
+    """
     frames = noise.num_frames(plan.num_seconds)
     weights = _frame_weights(plan, frames, rng)
-    density = (weights @ _densities(subject)).astype(np.float32)
+    parts = _densities(subject)
+    frequency_hz = noise.frame_frequencies(RATE_HZ)
+    if spectra_rng is not None:
+        parts[: Stage.REM + 1] *= measured_spectra.stage_gains(frequency_hz, spectra_rng)
+    density = (weights @ parts).astype(np.float32)
+    if spectra_rng is not None:
+        centre_s = np.minimum(np.arange(frames) * noise.HOP_S, plan.num_seconds - 1)
+        stage = plan.stages(1)[centre_s]
+        density *= measured_spectra.frame_gains(stage, frequency_hz, spectra_rng)
     common = noise.white_spectra(frames, RATE_HZ, rng) * np.float32(math.sqrt(SHARED_POWER))
     own_part = np.float32(math.sqrt(1 - SHARED_POWER))
     waves = _graphoelements(subject, plan, rng)
@@ -127,7 +145,8 @@ def _spindles(subject: Subject, count: int, rng: np.random.Generator) -> NDArray
     t = np.arange(2 * RATE_HZ) / RATE_HZ
     length_s = rng.uniform(0.6, 1.6, (count, 1))
     frequency_hz = subject.spindle_hz + rng.normal(0, 0.25, (count, 1))
-    peak = 26 * subject.eeg_gain * np.exp(0.25 * rng.standard_normal((count, 1)))
+    gain = subject.eeg_gain * subject.effects.spindle_gain(subject.age_years, subject.sex)
+    peak = 26 * gain * np.exp(0.25 * rng.standard_normal((count, 1)))
     envelope = np.where(t < length_s, np.sin(np.pi * t / length_s) ** 2, 0.0)
     phase = rng.uniform(0, 2 * np.pi, (count, 1))
     return (peak * envelope * np.sin(2 * np.pi * frequency_hz * t + phase)).astype(np.float32)

@@ -27,7 +27,7 @@ RESPIRATORY = (*APNEAS, EventKind.HYPOPNEA)
 
 # Relative rates in the order W, N1, N2, N3, REM. Apnea is far rarer in slow-wave sleep
 # (Ratnavadivel et al. 2009); the other ratios are our choice.
-RESPIRATORY_BY_STAGE = np.array([0.0, 1.2, 1.0, 0.4, 1.3])
+RESPIRATORY_BY_STAGE = np.array([0.0, 1.2, 1.0, 0.4, 0.0])  # REM's is of Effects
 AROUSAL_BY_STAGE = np.array([0.0, 1.3, 1.1, 0.5, 1.0])
 # EEG arousals per hour of sleep in healthy people by age (Boselli et al. 1998).
 AROUSAL_AGES_YEARS, AROUSALS_PER_H = (15, 25, 50, 70), (13.8, 14.7, 17.8, 27.1)
@@ -146,7 +146,9 @@ def _respiratory_events(
     subject: Subject, hypnogram: NDArray[np.int8], rng: np.random.Generator
 ) -> list[NightEvent]:
     """A renewal process on the warped clock, kept where sleep lasts and breathing recovers."""
-    warped, seconds = _warped_seconds(hypnogram, RESPIRATORY_BY_STAGE)
+    by_stage = RESPIRATORY_BY_STAGE.copy()
+    by_stage[Stage.REM] = subject.effects.rem_apnea(subject.sex)
+    warped, seconds = _warped_seconds(hypnogram, by_stage)
     period_s = 3600.0 / subject.ahi_per_h
     num_drawn = int(2 * warped[-1] / period_s) + 20
     duration_s = np.clip(rng.gamma(7.0, MEAN_EVENT_S / 7.0, num_drawn), MIN_EVENT_S, MAX_EVENT_S)

@@ -35,14 +35,15 @@ def expected_architecture(subject: Subject) -> Architecture:
     Directions: with age N3, REM and sleep efficiency fall and latency, N1 and wake after onset
     rise (Ohayon et al. 2004); men sleep lighter than women and lose more N3 with age (Redline et
     al. 2004); REM loses about 0.6 points a decade (Floyd et al. 2007); sleep-disordered breathing
-    makes sleep lighter (Redline et al. 2004). BMI acts through the AHI. The sizes are ours, set
-    so that the shares resemble the paper's Table 5 at each cohort's mean age and sex.
+    makes sleep lighter (Redline et al. 2004). BMI acts through the AHI. Sizes are those of
+    `subject.effects` and ours, so that wake after onset grows by the 10 minutes a decade, sleep
+    shrinks by the 10, and latency grows by less than 10 minutes in all, of Ohayon et al.
     """
     years = subject.age_years - 20.0
     ahi = subject.ahi_per_h
-    n3 = 0.235 - 0.0021 * years if subject.sex == "male" else 0.235 - 0.0007 * years
+    n3 = subject.effects.n3_share(subject.age_years, subject.sex)
     return Architecture(
-        n1_share=0.05 + 0.0009 * years + 0.0015 * ahi,
+        n1_share=0.05 + subject.effects.n1_per_year * years + 0.0015 * ahi,
         n3_share=max(n3 - 0.0009 * ahi, 0.01),
         rem_share=0.225 - 0.0006 * years - 0.0004 * ahi,
         wake_share=0.06 + 0.0022 * years + 0.0012 * ahi,

@@ -1,4 +1,4 @@
-"""One simulated night: first its truth (stages and events), then ten channels that follow it."""
+"""One simulated night: first its truth (stages and events), then the channels of a recorder."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,15 @@ from numpy.typing import NDArray
 
 from sleepmami.psg import EPOCH_S
 from sleepmami.signals.edf_writer import WriteChannel
-from sleepmami.simulation import eeg, eyes_and_chin, heart, respiration
+from sleepmami.simulation.artefacts import Artefact, add_artefacts
+from sleepmami.simulation.body import simulate_body
+from sleepmami.simulation.devices import Device, device
 from sleepmami.simulation.events import NightEvent, NightPlan, simulate_events
+from sleepmami.simulation.hardware import record
 from sleepmami.simulation.hypnogram import simulate_hypnogram
 from sleepmami.simulation.subjects import Stream, Subject, random_stream
+
+REFERENCE = device("reference")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,11 +26,15 @@ class SimulatedNight:
         channels: physical samples in the order they are written.
         hypnogram: Stage codes int8[num_epochs].
         events: apneas, hypopneas, desaturations and arousals in time order.
+        device: what recorded it.
+        artefacts: faults of sensors, by start.
     """
 
     channels: tuple[WriteChannel, ...]
     hypnogram: NDArray[np.int8]
     events: tuple[NightEvent, ...]
+    device: Device = REFERENCE
+    artefacts: tuple[Artefact, ...] = ()
 
 
 def plan_night(subject: Subject, duration_h: float, seed: int) -> NightPlan:
@@ -43,48 +52,39 @@ def plan_night(subject: Subject, duration_h: float, seed: int) -> NightPlan:
     return NightPlan(hypnogram=hypnogram, events=tuple(simulate_events(subject, hypnogram, rng)))
 
 
-def simulate_night(subject: Subject, duration_h: float, seed: int) -> SimulatedNight:
-    """The night of `plan_night` with its signals, in the montage of SHHS.
+def simulate_night(
+    subject: Subject,
+    duration_h: float,
+    seed: int,
+    recorder: Device = REFERENCE,
+    artefacts: float = 0.0,
+    *,
+    measured_spectra: bool = False,
+) -> SimulatedNight:
+    """The night of `plan_night` with its signals, as a recorder writes them.
 
-    EEG, EOG and EMG are in uV and the ECG in mV at 125 Hz, breathing at 10 Hz, SaO2 in % at 1 Hz.
+    The default is the montage of SHHS without faults: EEG, EOG and EMG in uV and the ECG in mV at
+    125 Hz, breathing at 10 Hz, SaO2 in % at 1 Hz. The body is the same whatever records it.
+
+    Args:
+        subject: who sleeps.
+        duration_h: time in bed.
+        seed: of the cohort.
+        recorder: what records.
+        artefacts: how often sensors fail, relative to a usual night; 0 for never.
+        measured_spectra: EEGs differ from person to person as real ones do (measured_spectra.py).
     """
     plan = plan_night(subject, duration_h, seed)
-
-    def rng(stream: Stream) -> np.random.Generator:
-        return random_stream(seed, subject.index, stream)
-
-    breathing_rng = rng(Stream.RESPIRATION)
-    breathing = respiration.simulate_breathing(subject, plan, breathing_rng)
-    saturation = respiration.simulate_saturation(subject, plan, breathing_rng)
-    beats = heart.simulate_heart(subject, plan, breathing.phase, rng(Stream.HEART))
-    c4, c3 = eeg.simulate_eeg(subject, plan, rng(Stream.EEG))
-    left, right = eyes_and_chin.simulate_eog(plan, (c4, c3), rng(Stream.EYES))
-    chin = eyes_and_chin.simulate_emg(plan, rng(Stream.MUSCLE))
-    fast, slow = float(eeg.RATE_HZ), float(respiration.RATE_HZ)
-    channels = (
-        _channel("EEG C4-A1", "uV", fast, c4, -500, 500),
-        _channel("EEG C3-A2", "uV", fast, c3, -500, 500),
-        _channel("EOG(L)", "uV", fast, left, -1000, 1000),
-        _channel("EOG(R)", "uV", fast, right, -1000, 1000),
-        _channel("EMG chin", "uV", fast, chin, -500, 500),
-        _channel("ECG", "mV", fast, beats.ecg, -5, 5),
-        _channel("AIRFLOW", "", slow, breathing.flow, -2, 2),
-        _channel("THOR RES", "", slow, breathing.thorax, -2, 2),
-        _channel("ABDO RES", "", slow, breathing.abdomen, -2, 2),
-        _channel("SaO2", "%", float(respiration.SPO2_RATE_HZ), saturation, 0, 100),
-    )
-    return SimulatedNight(channels=channels, hypnogram=plan.hypnogram, events=plan.events)
-
-
-def _channel(
-    label: str, unit: str, rate_hz: float, samples: NDArray[np.float32], low: float, high: float
-) -> WriteChannel:
-    """An amplifier saturates: what exceeds its range is written as the range's end."""
-    return WriteChannel(
-        label=label,
-        unit=unit,
-        sample_rate_hz=rate_hz,
-        samples=np.clip(samples, low, high),
-        physical_min=low,
-        physical_max=high,
+    body = simulate_body(subject, plan, seed, measured_spectra=measured_spectra)
+    faults: tuple[Artefact, ...] = ()
+    if artefacts > 0:
+        rng = random_stream(seed, subject.index, Stream.ARTEFACTS)
+        body, faults = add_artefacts(body, plan, artefacts, rng)
+    rng = random_stream(seed, subject.index, Stream.HARDWARE)
+    return SimulatedNight(
+        channels=record(body, recorder, rng),
+        hypnogram=plan.hypnogram,
+        events=plan.events,
+        device=recorder,
+        artefacts=faults,
     )

@@ -85,7 +85,12 @@ def write_night(
     with replacing(xml) as temporary:
         temporary.write_bytes(nsrr_xml(night.hypnogram, night.events))
     with replacing(edf) as temporary:
-        write_edf(temporary, night.channels)
+        write_edf(
+            temporary,
+            night.channels,
+            record_duration_s=night.device.record_duration_s,
+            plus=night.device.plus,
+        )
 
 
 def nsrr_xml(hypnogram: NDArray[np.int8], events: tuple[NightEvent, ...]) -> bytes:

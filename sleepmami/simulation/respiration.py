@@ -17,6 +17,10 @@ RATE_BY_STAGE = np.array([1.05, 1.0, 1.0, 1.0, 1.04])
 IRREGULARITY = np.array([0.16, 0.10, 0.05, 0.025, 0.14])
 
 
+# SpO2 falls as time to this power during an event, then recovers as a half Gaussian of this width.
+FALL_POWER, RECOVERY_S = 1.3, 10.0
+
+
 class Breathing(NamedTuple):
     """Signals at RATE_HZ in arbitrary units; `phase` in radians, inspiration from 0 to pi."""
 
@@ -111,8 +115,8 @@ def simulate_saturation(
     after = np.arange(60.0)
     for event in of_kind(plan.events, *RESPIRATORY):
         fall_s = max(round(event.duration_s), 1)
-        fall = event.depth * np.linspace(0, 1, fall_s + 1)[1:] ** 1.3
-        rise = event.depth * np.exp(-((after[1:] / 10) ** 2))
+        fall = event.depth * np.linspace(0, 1, fall_s + 1)[1:] ** FALL_POWER
+        rise = event.depth * np.exp(-((after[1:] / RECOVERY_S) ** 2))
         curve = np.concatenate([fall, rise])
         begin = round(event.start_s + subject.oximeter_delay_s) + 1
         span = deficit[begin : begin + curve.size]

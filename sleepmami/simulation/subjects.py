@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from sleepmami.errors import ConfigError
+from sleepmami.simulation.effects import PLAIN, Effects
 
 YOUNGEST_YEARS, OLDEST_YEARS = 20.0, 88.0
 BMI_RANGE = (17.0, 50.0)
@@ -26,6 +27,10 @@ class Stream(IntEnum):
     EEG = 5
     EYES = 6
     MUSCLE = 7
+    HARDWARE = 8
+    ARTEFACTS = 9
+    FOLLOW_UP = 10
+    SPECTRA = 11
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +47,7 @@ class Subject:
         spindle_hz: frequency of the sleep spindles.
         eeg_gain: amplitude of the EEG relative to others of the same age and sex.
         oximeter_delay_s: from a change of ventilation to its effect at the finger.
+        effects: sizes of what age and sex do besides the traits above.
     """
 
     index: int
@@ -56,6 +62,7 @@ class Subject:
     spindle_hz: float
     eeg_gain: float
     oximeter_delay_s: float
+    effects: Effects = PLAIN
 
 
 def random_stream(seed: int, index: int, stream: Stream) -> np.random.Generator:
@@ -79,8 +86,8 @@ def expected_ahi(age_years: float, sex: str, bmi: float) -> float:
     return median * weight * math.exp(0.025 * (min(age_years, 60.0) - 57.0))
 
 
-def simulate_subject(index: int, seed: int) -> Subject:
-    """Draw one subject; depends on (seed, index) alone.
+def simulate_subject(index: int, seed: int, effects: Effects = PLAIN) -> Subject:
+    """Draw one subject; depends on (seed, index) and the sizes of effects alone.
 
     Sexes alternate and ages follow a golden-ratio sequence from 20 to 88 years, so that even a
     cohort of a dozen spans both. BMI is lognormal about 27.3 kg/m2, the middle of Table 5.
@@ -97,6 +104,7 @@ def simulate_subject(index: int, seed: int) -> Subject:
     bmi = float(np.clip(27.0 * math.exp(0.17 * rng.standard_normal()), *BMI_RANGE))
     # 0.8 is what BMI and age leave of the spread of log AHI in Heinzer et al. 2015.
     ahi = expected_ahi(age, sex, bmi) * math.exp(0.8 * rng.standard_normal())
+    alpha_hz = effects.alpha_hz - effects.alpha_hz_per_year * (age - 20)
     return Subject(
         index=index,
         subject_id=f"sim-{index + 1:04d}",
@@ -107,8 +115,10 @@ def simulate_subject(index: int, seed: int) -> Subject:
         heart_rate_bpm=float(np.clip(rng.normal(60 if sex == "male" else 63, 6), 45, 85)),
         breaths_per_min=float(np.clip(rng.normal(15, 1.5), 11, 20)),
         # The alpha rhythm slows with age (Klimesch 1999).
-        alpha_hz=float(np.clip(rng.normal(10.4 - 0.015 * (age - 20), 0.5), 8.2, 11.8)),
-        spindle_hz=float(np.clip(rng.normal(13.1, 0.4), 12.2, 14.0)),
+        alpha_hz=float(np.clip(rng.normal(alpha_hz, 0.5), *effects.alpha_range_hz)),
+        spindle_hz=float(np.clip(rng.normal(13.1, 0.4), 12.2, 14.0))
+        + effects.spindle_hz_per_year * (age - 54.0),
         eeg_gain=float(np.clip(math.exp(rng.normal(0, 0.15)), 0.7, 1.4)),
         oximeter_delay_s=float(np.clip(rng.normal(20, 2.5), 14, 27)),
+        effects=effects,
     )

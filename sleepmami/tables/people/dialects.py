@@ -10,6 +10,7 @@ from sleepmami.tables.people.csv_table import CsvTable, Row
 from sleepmami.tables.people.dialect import Dialect, entry_of, needs
 from sleepmami.tables.people.entries import Entry
 from sleepmami.tables.people.nsrr import NSRR
+from sleepmami.tables.people.outcomes import NAMED_COLUMNS, named_outcomes
 
 _GENERIC: Final = ("recording_id", "age_years", "sex", "bmi")
 _HARMONISED: Final = ("nsrrid", "nsrr_age", "nsrr_sex", "nsrr_bmi")
@@ -38,6 +39,7 @@ def _generic(row: Row, table: CsvTable) -> Entry:
             sex=row.sex("sex"),
             bmi=row.bmi("bmi"),
             ahi=row.ahi("ahi" if "ahi" in table.header else "ahi_per_h"),
+            outcomes=named_outcomes(row, table),
         ),
     )
 
@@ -46,7 +48,9 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     Dialect(
         name="generic",
         matches=needs(*_GENERIC),
-        columns=frozenset((*_GENERIC, "subject_id", "ahi", "ahi_per_h", "age_top_coded")),
+        columns=frozenset(
+            (*_GENERIC, "subject_id", "ahi", "ahi_per_h", "age_top_coded", *NAMED_COLUMNS)
+        ),
         entry=_generic,
     ),
     *NSRR,

@@ -1,8 +1,10 @@
-"""Follow-up of the SHHS people: the columns of shhs-cvd-summary-dataset as survival outcomes.
+"""Follow-up of people: columns of shhs-cvd-summary-dataset, or of a generic table, as outcomes.
 
-Times are days since the SHHS1 night and end at `censdate`. Event columns count events, but for
-the deaths (0 or 1) and `vital` (0 is dead). An outcome of a person is left out where the file does
-not say whether it happened, when, or whether it had happened before the night.
+A generic table has NAME_event (yes or no) with NAME_days, and NAME_prevalent where an outcome can
+be had before the night; names are those that SHHS's columns get. In SHHS's summary times are days
+since the SHHS1 night and end at `censdate`. Event columns count events, but for the deaths (0 or 1)
+and `vital` (0 is dead). An outcome of a person is left out where the file does not say whether it
+happened, when, or whether it had happened before the night.
 """
 
 from typing import Final, NamedTuple
@@ -39,6 +41,40 @@ SHHS_COLUMNS: Final = frozenset(
     for column in (task.event, task.time, task.prevalent)
     if column is not None
 )
+
+
+_NAMED: Final = {
+    task.name: (f"{task.name}_event", f"{task.name}_days")
+    + ((f"{task.name}_prevalent",) if task.prevalent else ())
+    for task in _TASKS
+}
+NAMED_COLUMNS: Final = frozenset(column for columns in _NAMED.values() for column in columns)
+
+
+def named_outcomes(row: Row, table: CsvTable) -> tuple[Outcome, ...] | None:
+    """The outcomes of a row of a generic table; None where nothing is known of any.
+
+    An outcome is left out where the row does not say whether, when, or whether before.
+
+    Raises:
+        TableError: the table has some of an outcome's columns and lacks others.
+    """
+    outcomes = []
+    for name, columns in _NAMED.items():
+        missing = [column for column in columns if column not in table.header]
+        if len(missing) == len(columns):
+            continue
+        if missing:
+            raise TableError(
+                f"{table.file}: line 1: found columns of the outcome {name} without {missing}; "
+                f"expected {list(columns)} together"
+            )
+        event = row.flag(columns[0])
+        time_days = days(row, columns[1])
+        before = row.flag(columns[2]) if len(columns) > 2 else False
+        if event is not None and time_days is not None and before is not None:
+            outcomes.append(Outcome(name=name, event=event, time_days=time_days, prevalent=before))
+    return tuple(outcomes) or None
 
 
 def require_columns(table: CsvTable) -> None:

@@ -97,3 +97,24 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path, channels: list[Wr
 def test_a_path_that_cannot_be_written_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="unreadable"):
         write_edf(tmp_path / "no such folder" / "a.edf", [EEG])
+
+
+def test_plain_edf_of_eight_bits_holds_the_samples_to_half_a_step(tmp_path: Path) -> None:
+    path = tmp_path / "a.edf"
+    coarse = replace(EEG, digital_min=-128, digital_max=127, prefilter="HP:0.15Hz")
+    write_edf(path, [coarse], plus=False)
+    header = path.read_bytes()
+    assert header[192:236].strip() == b""
+    assert header.count(b"HP:0.15Hz") == 1
+    step = 400 / 255
+    file = open_edf(path)
+    error = np.abs(file.physical(file.channels[0]) - EEG.samples).max()
+    assert error <= step / 2 * (1 + 1e-6)
+
+
+def test_plain_edf_takes_no_annotations_and_no_digits_beyond_its_integers(tmp_path: Path) -> None:
+    mark = Annotation(onset_s=1.0, duration_s=1.0, text="lights off")
+    with pytest.raises(RecordingError, match=r"plain EDF.*expected EDF\+"):
+        write_edf(tmp_path / "a.edf", [EEG], annotations=[mark], plus=False)
+    with pytest.raises(RecordingError, match="digital limits 5, 5"):
+        write_edf(tmp_path / "a.edf", [replace(EEG, digital_min=5, digital_max=5)])

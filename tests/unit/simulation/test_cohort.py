@@ -1,5 +1,7 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,8 +90,35 @@ def test_a_cohort_can_grow(cohort: Path) -> None:
     assert after["metadata.csv"].startswith(before["metadata.csv"])
 
 
-@pytest.mark.parametrize("change", [{"seed": 9}, {"duration_h": 0.4}])
-def test_a_folder_of_other_nights_is_refused(cohort: Path, change: dict[str, float]) -> None:
-    settings = {"num_subjects": 3, "duration_h": 0.5, "seed": 8} | change
+@pytest.mark.parametrize("change", [{"seed": 9}, {"duration_h": 0.4}, {"devices": ("nox",)}])
+def test_a_folder_of_other_nights_is_refused(cohort: Path, change: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {
+        "num_subjects": 3,
+        "duration_h": 0.5,
+        "seed": 8,
+    } | change  # Any: fields
     with pytest.raises(ConfigError, match="use another folder"):
-        write_cohort(cohort, SimulateConfig(**settings))  # type: ignore[arg-type]  # int or float
+        write_cohort(cohort, SimulateConfig(**settings))
+
+
+def test_the_table_names_the_recorder_where_there_are_others(tmp_path: Path) -> None:
+    devices = ("sleep_edf", "compumedics")
+    config = SimulateConfig(num_subjects=4, duration_h=0.1, seed=8, devices=devices)
+    write_cohort(tmp_path, config)
+    with (tmp_path / "metadata.csv").open(newline="") as stream:
+        named = [row["device"] for row in csv.DictReader(stream)]
+    assert named == ["sleep_edf", "sleep_edf", "compumedics", "compumedics"]
+    edf_kind = (tmp_path / "edf" / "sim-0003.edf").read_bytes()[192:236].strip()
+    assert edf_kind == b""  # plain EDF, as its recorder writes
+
+
+def test_a_follow_up_is_added_without_making_a_night_again(cohort: Path) -> None:
+    before = contents(cohort)
+    write_cohort(cohort, replace(CONFIG, follow_up_years=11.0))
+    after = contents(cohort)
+    assert {name for name in after if after[name] != before.get(name)} == {
+        "metadata.csv",
+        "truth.csv",
+    }
+    write_cohort(cohort, CONFIG)
+    assert contents(cohort) == before

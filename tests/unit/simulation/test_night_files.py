@@ -89,7 +89,7 @@ def test_equal_nights_give_equal_bytes(
 def test_a_write_that_fails_leaves_no_edf_behind(
     short: tuple[Subject, SimulatedNight], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: Path, channels: object) -> None:
+    def fail(path: Path, channels: object, **header: object) -> None:
         path.write_bytes(b"half a header")
         raise OSError("disk full")
 

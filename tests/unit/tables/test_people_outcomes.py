@@ -125,3 +125,39 @@ def test_an_event_before_the_night_costs_one_outcome_of_one_person() -> None:
     assert [odd.partition("; ")[0] for odd in people.files[0].odd] == [
         "cvd.csv: line 6, column 'stk_date': found '-12'"
     ]
+
+
+GENERIC = "recording_id,age_years,sex,bmi,"
+
+
+def generic(columns: str, cells: str) -> tuple[Outcome, ...] | None:
+    table = f"{GENERIC}{columns}\nnight1,60,male,27,{cells}\n"
+    found = read_people([table.encode()], names=["people.csv"]).of("night1")
+    assert found is not None
+    return found.outcomes
+
+
+def test_a_generic_table_names_its_outcomes() -> None:
+    columns = "mi_event,mi_days,mi_prevalent,cvd_death_event,cvd_death_days"
+    assert generic(columns, "1,400,no,0,900") == (
+        Outcome(name="cvd_death", event=False, time_days=900.0),
+        Outcome(name="mi", event=True, time_days=400.0),
+    )
+
+
+@pytest.mark.parametrize("cells", ["1,,0", ",400,0", "1,400,", "1,-5,0"])
+def test_an_outcome_of_a_generic_table_without_its_when_or_before_is_left_out(cells: str) -> None:
+    table = f"{GENERIC}mi_event,mi_days,mi_prevalent\n" + "".join(
+        f"night{n},60,male,27,{row}\n" for n, row in enumerate([cells, *["0,9,0"] * 9])
+    )
+    people = read_people([table.encode()], names=["people.csv"])
+    odd, whole = people.of("night0"), people.of("night1")
+    assert odd is not None
+    assert whole is not None
+    assert odd.outcomes is None
+    assert whole.outcomes == (Outcome(name="mi", event=False, time_days=9.0),)
+
+
+def test_a_generic_outcome_without_one_of_its_columns_is_refused() -> None:
+    with pytest.raises(TableError, match=r"outcome mi without \['mi_prevalent'\]"):
+        generic("mi_event,mi_days", "1,400")
