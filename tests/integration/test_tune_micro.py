@@ -15,7 +15,11 @@ from tests.integration.test_pretrain import MICRO
 from tune_spaces import stages
 from tune_spaces.trials import MicroTrial
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [  # endurance: it starts four trainings of Ray Train, two minutes
+    pytest.mark.ray,
+    pytest.mark.endurance,
+    pytest.mark.usefixtures("ray_cluster"),
+]
 
 OBJECTIVE = "validation/contrast_accuracy_blocked"
 START = replace_at(
