@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from learning_data import StudyNight, band_powers, joined, training_batch, windows
 from learning_measures import (
-    auroc,
     average_precision,
     effective_rank,
     explained_by,
@@ -29,6 +28,7 @@ from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.psg import EPOCH_S, MODALITIES, SEGMENT_EPOCHS
 from sleepmami.training.batches import SegmentBatch
 from sleepmami.training.objectives import MicroObjective, retrieval_accuracy, slot_means
+from sleepmami.training.probes import auroc
 
 Floats = NDArray[np.float64]
 NUM_STAGES = 5

@@ -80,15 +80,6 @@ def staging_scores(label_N: Ints, predicted_N: Ints, num_classes: int) -> dict[s
     }
 
 
-def auroc(label_N: NDArray[np.bool_], score_N: Floats) -> float:
-    """Chance that a positive scores above a negative; ties count half."""
-    _, inverse_N, count = np.unique(score_N, return_inverse=True, return_counts=True)
-    rank_N = (np.cumsum(count) - (count - 1) / 2)[inverse_N]
-    positives, negatives = label_N.sum(), (~label_N).sum()
-    above = rank_N[label_N].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
-
-
 def average_precision(label_N: NDArray[np.bool_], score_N: Floats) -> float:
     """Mean over the positives of the precision at their score; ties share the lowest."""
     order = np.argsort(-score_N, kind="stable")

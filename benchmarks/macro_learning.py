@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from learning import variant_config
-from learning_measures import auroc
 from macro_nights import StudySubject, study_cohort, trained_micro
 from numpy.typing import NDArray
 from provenance import git_state, machine
@@ -39,6 +38,7 @@ from sleepmami.training.batches import macro_batch
 from sleepmami.training.engine import build_engine
 from sleepmami.training.macro_objective import MacroObjective
 from sleepmami.training.micro_statistics import micro_statistics
+from sleepmami.training.probes import auroc, r_squared
 from sleepmami.training.stratified import stratified_batches
 
 Floats = NDArray[np.float64]
@@ -291,7 +291,7 @@ def probes(
     for name, value in values.items():
         fit_K, test_K = (np.array([value(s) for s in part], dtype=float) for part in (fit, test))
         guess_K = ridge(fit_KF, fit_K, test_KF)
-        score = r2 if name.endswith("r2") else _auroc
+        score = r_squared if name.endswith("r2") else _auroc
         rng = np.random.default_rng(0)
         draws = (rng.integers(len(test_K), size=len(test_K)) for _ in range(BOOTSTRAPS))
         interval = np.nanpercentile([score(test_K[d], guess_K[d]) for d in draws], [2.5, 97.5])
@@ -322,12 +322,7 @@ def ridge(fit_KF: Floats, fit_K: Floats, test_KF: Floats) -> Floats:
 
 def ridge_r2(fit_KF: Floats, fit_K: Floats, test_KF: Floats, test_K: Floats) -> float:
     """R2 on `test` of the ridge probe fitted on `fit`."""
-    return r2(test_K, ridge(fit_KF, fit_K, test_KF))
-
-
-def r2(true_K: Floats, guess_K: Floats) -> float:
-    """Share of the variance that the guess explains; below 0 it is worse than the mean."""
-    return float(1 - ((true_K - guess_K) ** 2).sum() / ((true_K - true_K.mean()) ** 2).sum())
+    return r_squared(test_K, ridge(fit_KF, fit_K, test_KF))
 
 
 def _auroc(label_K: Floats, score_K: Floats) -> float:

@@ -9,6 +9,7 @@ first by its recording id, because times count from it and an event happens to a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -154,21 +155,24 @@ def answer(
 Read = Callable[[Floats], Floats]
 
 
-class _Question:
+class _Question(ABC):
     """A loss for each fit set, and figures of the guesses of all test sets."""
 
     guess = "guess"
 
+    @abstractmethod
     def loss(self, fit: Ints) -> tuple[Loss, Read]:
-        raise NotImplementedError
+        """What is fitted on some nights, and how the probe's scores are read."""
 
+    @abstractmethod
     def figures(
         self, tested: Ints, guess_N: Floats, fold_N: Ints, weight_BN: Ints
     ) -> dict[str, Floats]:
-        raise NotImplementedError
+        """Of the tested nights, each resample of them at once."""
 
+    @abstractmethod
     def truth(self, tested: Ints) -> dict[str, list[str | int | float]]:
-        raise NotImplementedError
+        """Columns of the predictions table."""
 
     def num_events(self, tested: Ints) -> int:
         return 0

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ALL_FACTORS = ("age", "sex", "bmi")
+from sleepmami.config import FACTORS
 
 
 def demographic_distance(
@@ -35,7 +35,7 @@ def demographic_distance(
     female_K: Tensor,
     *,
     lambda_sex: float,
-    factors: Collection[str] = ALL_FACTORS,
+    factors: Collection[str] = FACTORS,
 ) -> Tensor:
     """Eq. 5 over the factors that both subjects of a pair know.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepmami.errors import TrainingError
+from sleepmami.evaluation import metrics
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -117,7 +118,5 @@ def auroc(positive_T: Bools, score_T: Floats) -> float:
 
 def macro_f1(true_T: Ints, predicted_T: Ints) -> float:
     """Mean F1 over the classes that are true or predicted anywhere; there must be a row."""
-    classes = np.union1d(true_T, predicted_T)
-    hit = [(true_T == k) & (predicted_T == k) for k in classes]
-    size = [(true_T == k).sum() + (predicted_T == k).sum() for k in classes]
-    return float(np.mean([2 * h.sum() / s for h, s in zip(hit, size, strict=True)]))
+    num_classes = int(max(true_T.max(), predicted_T.max())) + 1
+    return float(metrics.macro_f1(metrics.confusion(true_T, predicted_T, num_classes)))

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from benchmarks.learning_measures import (
-    auroc,
     average_precision,
     effective_rank,
     explained_by,
@@ -18,6 +17,7 @@ from benchmarks.learning_measures import (
     retrieval,
     staging_scores,
 )
+from sleepmami.training.probes import auroc
 
 
 def rng() -> np.random.Generator:

@@ -6,25 +6,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sleepmami.models import compiled_c
 
+pytestmark = pytest.mark.usefixtures("own_kernel_cache")
+
 SOURCE = "cpu_kernels.c"
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, compiled_c.COMPILERS)), reason="needs a C compiler"
 )
-
-
-@pytest.fixture(autouse=True)
-def forgotten_afterwards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    compiled_c.forget()
-    yield
-    compiled_c.forget()
 
 
 def test_without_a_compiler_there_is_no_library_and_one_warning(

@@ -3,22 +3,14 @@
 import logging
 import platform
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
-from sleepmami.models import compiled_c, fused
+from sleepmami.models import fused
 from sleepmami.models.cpu import keep_freed_memory
 
-
-@pytest.fixture(autouse=True)
-def forgotten_afterwards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    compiled_c.forget()
-    yield
-    compiled_c.forget()
+pytestmark = pytest.mark.usefixtures("own_kernel_cache")
 
 
 def test_without_a_compiler_layers_run_as_plain_torch_and_say_so_once(
