@@ -27,8 +27,9 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from serve_apps.app_args import EmbeddingAppArgs
+from serve_apps.backend import Refusal
 from serve_apps.encoder import LocalEncoder
-from serve_apps.http_app import Admission, Refusal, create_app
+from serve_apps.http_app import Admission, create_app
 from serve_apps.http_errors import HttpError, log_failure
 from serve_apps.wire import Limits, ModelInfo
 from sleepmami.config import ServeConfig

@@ -3,7 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from serve_apps.http_app import Refusal
+from serve_apps.backend import Refusal
 from serve_apps.http_errors import INTERNAL, log_failure
 from serve_apps.wire import ModelInfo, redacted
 from sleepmami.errors import CheckpointError, RecordingError

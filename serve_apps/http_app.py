@@ -6,7 +6,6 @@ It is built around anything that embeds a recording, so tests run it without a c
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 from fastapi import FastAPI, Query, Request
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 import sleepmami
+from serve_apps.backend import Refusal
 from serve_apps.docs_page import docs_page
 from serve_apps.http_errors import RETRY_STATUSES, HttpError, install, request_id_of
 from serve_apps.metrics import CONTENT_TYPE, Metrics
@@ -49,13 +49,6 @@ EMBED_DESCRIPTION = (
 
 
 STALL_S = 60.0  # a client that sends nothing for so long gives its place to another
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A recording that could not be embedded: a code of http_errors.ERRORS, and no text."""
-
-    code: str
 
 
 class NightEncoder(Protocol):

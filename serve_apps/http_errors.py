@@ -64,6 +64,7 @@ ERRORS: dict[str, ErrorKind] = {
     RecordingCode.ANNOTATION_INVALID: ErrorKind(422, "The annotations could not be read."),
     "empty_body": ErrorKind(400, "The request has no body; send the EDF file as the body."),
     "not_found": ErrorKind(404, "There is no such route; see /docs."),
+    "model_unknown": ErrorKind(404, "There is no model of that name; see models of /info."),
     "method_not_allowed": ErrorKind(405, "The route does not take this method; see /docs."),
     "not_acceptable": ErrorKind(
         406, "None of the types in Accept can be sent; see answer_types of /info."

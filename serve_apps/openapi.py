@@ -6,7 +6,8 @@ A test holds the file equal to the application, so a change of the contract show
 import json
 from pathlib import Path
 
-from serve_apps.http_app import Admission, Refusal, create_app
+from serve_apps.backend import Refusal
+from serve_apps.http_app import Admission, create_app
 from serve_apps.http_errors import HttpError
 from serve_apps.wire import Limits, ModelInfo
 

@@ -88,14 +88,18 @@ class EmbeddingAnswer(Wire):
 
 
 class ModelInfo(Wire):
-    """The model behind the service."""
+    """One model behind the service."""
 
+    name: str = "default"  # what a request calls it
+    default: bool = True  # whom a request gets that names none, but for the canaries' shares
+    canary_share: float = 0.0  # of the requests that name none
     model_id: str
     weights_sha256: str
     modalities: list[str]
     micro_dim: int  # width of an epoch's micro vector: one block per modality
     macro_dim: int
     night_dim: int
+    second_dim: int | None = None  # width of a second's vector; None: the model gives none
 
 
 class Limits(Wire):

@@ -53,11 +53,13 @@ class EpochEmbedding:
         micro_LMD: float32[L, 6, D]; exactly zero where modality_valid_LM is False.
         modality_valid_LM: bool[L, 6]: the modality had a usable signal in this epoch.
         epoch_valid_L: bool[L]: at least one modality had.
+        info: what made these numbers, where they leave the process; plain JSON types.
     """
 
     micro_LMD: NDArray[np.float32]
     modality_valid_LM: NDArray[np.bool_]
     epoch_valid_L: NDArray[np.bool_]
+    info: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

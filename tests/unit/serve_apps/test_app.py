@@ -11,7 +11,8 @@ import yaml
 
 from serve_apps import http_app
 from serve_apps.app_args import EmbeddingAppArgs
-from serve_apps.http_app import Admission, Refusal, create_app
+from serve_apps.backend import Refusal
+from serve_apps.http_app import Admission, create_app
 from serve_apps.http_errors import HttpError
 from serve_apps.wire import Limits, ModelInfo, redacted
 from sleepmami.config import ServeConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serve_apps.backend import Refusal
 from serve_apps.encoder import LocalEncoder
-from serve_apps.http_app import Refusal
 from sleepmami.errors import CheckpointError
 from sleepmami.inference.embedder import Embedder, NightEmbedding
 from sleepmami.psg import Night
