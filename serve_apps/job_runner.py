@@ -277,5 +277,3 @@ class JobRunner:
     async def _tell(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-
-

@@ -84,9 +84,7 @@ async def blocks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def recording_body(
-    request: Request, max_bytes: int, spool: Path
-) -> AsyncIterator[Recording]:
+async def recording_body(request: Request, max_bytes: int, spool: Path) -> AsyncIterator[Recording]:
     """The whole body: bytes, or above SPOOL_BYTES the path of a file that ends with the block.
 
     Raises:
