@@ -30,7 +30,8 @@ from serve_apps.wire import (
     encode_array,
 )
 from sleepmami.inference.embedder import NightEmbedding
-from sleepmami.inference.export import CYCLES_KEY, INFO_KEY, MODALITIES_KEY, NIGHT_KEY, epoch_table
+from sleepmami.inference.export import CYCLES_KEY, INFO_KEY, MODALITIES_KEY, NIGHT_KEY
+from sleepmami.psg import EPOCH_S, MODALITIES
 
 DTYPE_KEY = "sleepmami.dtype"
 PARTS: Mapping[Level, tuple[str, ...]] = {
@@ -52,38 +53,51 @@ FILE_TYPES = {
 Arrays = dict[str, NDArray[Any]]  # Any: float32 or float16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Chosen:
     """What of an embedding is to be sent.
 
     Attributes:
-        embedding: redacted; its masks and info are sent always.
+        info: what made the numbers, redacted.
+        epoch_valid: bool[L].
+        modality_valid: bool[L, 6].
         arrays: name -> array of the parts asked for, in the type asked for.
         dtype: of the arrays.
     """
 
-    embedding: NightEmbedding
+    info: Mapping[str, Any]  # Any: JSON values
+    epoch_valid: NDArray[np.bool_]
+    modality_valid: NDArray[np.bool_]
     arrays: Arrays
     dtype: DType
 
 
 def choose(embedding: NightEmbedding, levels: Sequence[Level], dtype: DType) -> Chosen:
-    """The parts of some levels in one number type.
+    """The parts of some levels in one number type; `embedding` is redacted already.
 
     Raises:
         HttpError: request_invalid when the embedding lacks a part (the model gives no vectors per
             second); dtype_unfit when a number is too large for float16.
     """
-    wanted = {part for level in levels for part in PARTS[level]}
     arrays: Arrays = {}
-    for name in ("micro", "macro", "cycles", "night", "second"):
-        if name not in wanted:
-            continue
+    for name in parts_of(levels):
         array = getattr(embedding, name, None)
         if array is None:
             raise HttpError("request_invalid")
-        arrays[name] = _cast(array, dtype)
-    return Chosen(embedding, arrays, dtype)
+        arrays[name] = cast(array, dtype)
+    return Chosen(
+        info=embedding.info,
+        epoch_valid=embedding.epoch_valid,
+        modality_valid=embedding.modality_valid,
+        arrays=arrays,
+        dtype=dtype,
+    )
+
+
+def parts_of(levels: Sequence[Level]) -> list[str]:
+    """Names of the arrays that make some levels, in a fixed order."""
+    wanted = {part for level in levels for part in PARTS[level]}
+    return [part for part in (*PARTS["all"], *PARTS["second"]) if part in wanted]
 
 
 def to_json(chosen: Chosen, encoding: Encoding) -> bytes:
@@ -93,11 +107,10 @@ def to_json(chosen: Chosen, encoding: Encoding) -> bytes:
 
 def answer_of(chosen: Chosen, encoding: Encoding) -> EmbeddingAnswer:
     """The JSON shape of a redacted embedding."""
-    embedding = chosen.embedding
     return EmbeddingAnswer(
-        **embedding.info,
-        epoch_valid=embedding.epoch_valid.tolist(),
-        modality_valid=embedding.modality_valid.tolist(),
+        **chosen.info,
+        epoch_valid=chosen.epoch_valid.tolist(),
+        modality_valid=chosen.modality_valid.tolist(),
         **{name: encode_array(array, encoding) for name, array in chosen.arrays.items()},
     )
 
@@ -105,13 +118,13 @@ def answer_of(chosen: Chosen, encoding: Encoding) -> EmbeddingAnswer:
 def to_npz(chosen: Chosen) -> bytes:
     """One array per part, the masks, and info (a JSON string); no pickle."""
     buffer = io.BytesIO()
-    np.savez(buffer, info=np.array(json.dumps(chosen.embedding.info)), **_with_masks(chosen))
+    np.savez(buffer, info=np.array(json.dumps(chosen.info)), **_with_masks(chosen))
     return buffer.getvalue()
 
 
 def to_safetensors(chosen: Chosen) -> bytes:
     """One tensor per part and the masks; info is JSON in the metadata."""
-    metadata = {INFO_KEY: json.dumps(chosen.embedding.info)}
+    metadata = {INFO_KEY: json.dumps(chosen.info)}
     tensors = {name: np.ascontiguousarray(array) for name, array in _with_masks(chosen).items()}
     data: bytes = safetensors.numpy.save(tensors, metadata)
     return data
@@ -119,23 +132,28 @@ def to_safetensors(chosen: Chosen) -> bytes:
 
 def to_table(chosen: Chosen) -> pa.Table:
     """One row per epoch; what is of the night is base64 in the metadata."""
-    embedding = chosen.embedding
-    table = epoch_table(embedding).select(["epoch", "start_s", "epoch_valid", "modality_valid"])
-    num_epochs = len(embedding.epoch_valid)
+    num_epochs = len(chosen.epoch_valid)
+    epoch = np.arange(num_epochs, dtype=np.int32)
+    columns = {
+        "epoch": pa.array(epoch),
+        "start_s": pa.array(epoch * EPOCH_S),
+        "epoch_valid": pa.array(chosen.epoch_valid),
+        "modality_valid": _rows(chosen.modality_valid),
+    }
     for name in OF_THE_EPOCH:
         if name in chosen.arrays:
-            array = chosen.arrays[name].reshape(num_epochs, -1)
-            rows = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
-            table = table.append_column(name, rows)
-    kept = {INFO_KEY.encode(), MODALITIES_KEY.encode()}
-    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k in kept}
-    metadata[DTYPE_KEY.encode()] = chosen.dtype.encode()
+            columns[name] = _rows(chosen.arrays[name].reshape(num_epochs, -1))
+    metadata: dict[str, str | bytes] = {
+        INFO_KEY: json.dumps(chosen.info),
+        MODALITIES_KEY: json.dumps([m.value for m in MODALITIES]),
+        DTYPE_KEY: chosen.dtype,
+    }
     for name, key in (("night", NIGHT_KEY), ("cycles", CYCLES_KEY)):
         if name in chosen.arrays:
             array = chosen.arrays[name]
             little = array.astype(array.dtype.newbyteorder("<"))
-            metadata[key.encode()] = base64.b64encode(little.tobytes())
-    return table.replace_schema_metadata(metadata)
+            metadata[key] = base64.b64encode(little.tobytes())
+    return pa.table(columns).replace_schema_metadata(metadata)
 
 
 def to_arrow_stream(chosen: Chosen) -> bytes:
@@ -177,8 +195,8 @@ def from_npz(data: bytes) -> NightEmbedding:
 
 def _with_masks(chosen: Chosen) -> Arrays:
     masks = {
-        "epoch_valid": chosen.embedding.epoch_valid,
-        "modality_valid": chosen.embedding.modality_valid,
+        "epoch_valid": chosen.epoch_valid,
+        "modality_valid": chosen.modality_valid,
     }
     return chosen.arrays | masks
 
@@ -192,7 +210,8 @@ def _ipc(chosen: Chosen, new: Any) -> bytes:  # Any: pyarrow comes without types
     return data
 
 
-def _cast(array: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
+def cast(array: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
+    """The array in that type; HttpError("dtype_unfit")."""
     if dtype == "float32":
         return array
     with np.errstate(over="ignore"):  # an overflow is infinite, and found below
@@ -200,3 +219,7 @@ def _cast(array: NDArray[np.float32], dtype: DType) -> NDArray[Any]:
     if np.isinf(half).any():
         raise HttpError("dtype_unfit")
     return half
+
+
+def _rows(array: NDArray[Any]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])

@@ -11,13 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.wire import HypnogramAnswer
-from sleepmami import storage
-from sleepmami.errors import CheckpointError
-from sleepmami.evaluation.fitted_probe import FittedProbe, load_probe
+from sleepmami.evaluation.fitted_probe import FittedProbe
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.psg import EPOCH_S, Stage
 
-STAGING_FILE = "probes/staging.safetensors"  # in a bundle's folder
 UNSCORED = "unknown"  # of an epoch without a usable signal
 _CODES = {"W": Stage.WAKE, "WAKE": Stage.WAKE, "R": Stage.REM} | {
     stage.name: stage for stage in Stage
@@ -100,17 +97,3 @@ def hypnogram_tsv(hypnogram: Hypnogram) -> bytes:
         rows.writerow([epoch * EPOCH_S, EPOCH_S, stage, *numbers])
     return text.getvalue().encode()
 
-
-def staging_probe(bundle: str) -> FittedProbe | None:
-    """The bundle's staging probe; None when it has none.
-
-    Raises:
-        CheckpointError: there is one that cannot be read, or that tells something else.
-    """
-    uri = storage.join(bundle, STAGING_FILE)
-    if not storage.exists(uri):
-        return None
-    probe = load_probe(uri)
-    if probe.task != "staging":
-        raise CheckpointError(f"{uri}: found a probe of {probe.task}; expected one of staging")
-    return probe

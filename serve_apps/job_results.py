@@ -1,7 +1,8 @@
 """What a finished job answers with: files made from the one embedding it kept."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from serve_apps.formats import SUFFIXES, choose, from_npz, to_file
 from serve_apps.http_errors import HttpError
@@ -30,11 +31,7 @@ class JobResults:
         found = [f"embeddings.{suffix}" for suffix in SUFFIXES] + [REPORT_FILE]
         if self._store.has_result(job, OVERVIEW_FILE):
             found.append(OVERVIEW_FILE)
-        if self._probes:
-            try:
-                self.hypnogram(job)
-            except HttpError:
-                return found
+        if job.weights_sha256 in self._probes:
             found += ["hypnogram.json", "hypnogram.tsv"]
         return found
 
@@ -61,13 +58,13 @@ class JobResults:
             raise HttpError("no_overview")
         return data
 
-    def hypnogram(self, job: Job) -> tuple[Hypnogram, NightEmbedding]:
-        """HttpError job_not_done, no_staging_probe."""
+    def hypnogram(self, job: Job) -> tuple[Hypnogram, Mapping[str, Any]]:  # Any: JSON values
+        """The stages, and what made the vectors; HttpError job_not_done, no_staging_probe."""
         embedding = self.embedding(job)
         probe = self._probes.get(embedding.info["weights_sha256"])
         if probe is None:
             raise HttpError("no_staging_probe")
-        return hypnogram_of(embedding, probe), embedding
+        return hypnogram_of(embedding, probe), embedding.info
 
     async def report(self, job: Job) -> bytes:
         """A page about the night, drawn when it is first asked for; HttpError("job_not_done")."""

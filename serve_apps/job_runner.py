@@ -213,7 +213,8 @@ class JobRunner:
             if not isinstance(outcome, Refusal):
                 if await asyncio.to_thread(self._keep, job, outcome):
                     self._metrics.observe_embedding(outcome)
-                    await self._end(job_id, state="done")
+                    sha256 = outcome.info["weights_sha256"]
+                    await self._end(job_id, state="done", weights_sha256=sha256)
                 return
             if outcome.code not in _GONE or attempts >= MAX_ATTEMPTS:
                 self._metrics.observe_refusal(outcome.code)

@@ -42,6 +42,7 @@ class Job:
         second: also vectors per second.
         state: of the job.
         stage, done, total: of backend.Progress, while it runs.
+        weights_sha256: of the model, once it is done.
         code: of http_errors.ERRORS, when it failed.
         attempts: how often it was begun.
         version: grows with every change; the id of an event.
@@ -58,6 +59,7 @@ class Job:
     stage: Stage = "queued"
     done: int = 0
     total: int = 0
+    weights_sha256: str | None = None
     code: str | None = None
     attempts: int = 0
     version: int = 0

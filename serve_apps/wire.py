@@ -71,7 +71,7 @@ class ChannelUsed(Wire):
     """One signal the model heard."""
 
     modality: str
-    derivation: Literal["as_recorded", "rereferenced"]
+    derivation: Literal["as_recorded", "rereferenced"] | None = None  # a cohort does not tell
 
 
 class EmbeddingAnswer(Wire):
