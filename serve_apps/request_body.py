@@ -84,9 +84,7 @@ async def blocks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def recording_body(
-    request: Request, max_bytes: int, spool: Path
-) -> AsyncIterator[Recording]:
+async def recording_body(request: Request, max_bytes: int, spool: Path) -> AsyncIterator[Recording]:
     """The whole body: bytes, or above SPOOL_BYTES the path of a file that ends with the block.
 
     Raises:
@@ -124,7 +122,7 @@ async def json_body(request: Request, wanted: type[_Wanted]) -> _Wanted:
 
 def _append(path: Path, block: bytes) -> None:
     try:
-        with path.open("ab", opener=_private) as file:
+        with open(path, "ab", opener=_private) as file:
             file.write(block)
     except OSError as error:
         raise HttpError("storage_full") from error
