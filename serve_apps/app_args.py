@@ -39,6 +39,11 @@ class EmbeddingAppArgs(BaseModel):
     batch_wait_ms: float = DEFAULTS.batch_wait_ms
     precision: Precision = DEFAULTS.precision
     both_halves: bool = DEFAULTS.both_halves
+    state_dir: str | None = DEFAULTS.state_dir
+    retention_h: float = DEFAULTS.retention_h
+    max_uploads_gb: float = DEFAULTS.max_uploads_gb
+    max_jobs: int = DEFAULTS.max_jobs
+    cohort: str | None = DEFAULTS.cohort
 
     @model_validator(mode="after")
     def _require_known_models(self) -> "EmbeddingAppArgs":
