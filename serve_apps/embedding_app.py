@@ -24,9 +24,9 @@ from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.exceptions import RayServeException
 
+from serve_apps.admission import limits_of
 from serve_apps.app_args import EmbeddingAppArgs, require_models
 from serve_apps.replicas import EncoderReplica, IngressReplica, PreprocessorReplica
-from serve_apps.wire import Limits
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError, ServiceError
@@ -45,12 +45,7 @@ UPSCALE_DELAY_S, DOWNSCALE_DELAY_S = 10.0, 300.0
 def build(args: EmbeddingAppArgs) -> serve.Application:
     """The application for `serve run`, `serve deploy` and `start`."""
     config = args.config()
-    most = (config.max_replicas or config.num_replicas) * len(args.bundles)
-    limits = Limits(
-        max_body_mb=config.max_body_mb,
-        max_running=most * config.max_ongoing_requests,
-        max_queued=config.max_queued_requests,
-    )
+    limits = limits_of(config, len(args.bundles))
     # The Ingress admits no more than the Encoders take, so Serve's own queues stay empty and a
     # client that is turned away gets our answer, before its body is read.
     places = limits.max_running + limits.max_queued + SPARE_REQUESTS
@@ -80,7 +75,7 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
         graceful_shutdown_timeout_s=DRAIN_S,
         ray_actor_options={"num_cpus": 0},
     )(IngressReplica)
-    return ingress.bind(preprocessor, encoders, args.canary, limits.model_dump())
+    return ingress.bind(preprocessor, encoders, args.bundles, args.canary, to_dict(config))
 
 
 def _scale(start: int, most: int | None) -> dict[str, Any]:  # Any: of serve.deployment
