@@ -38,7 +38,9 @@ def probe(
     ] = [],  # noqa: B006  # typer copies defaults
     level: Annotated[
         str | None,
-        typer.Option(help="micro | macro | night; default macro for epochs, night for people"),
+        typer.Option(
+            help="micro | macro | night | second; default macro for epochs, night for people"
+        ),
     ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="write the whole result as JSON here")

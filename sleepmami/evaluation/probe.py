@@ -17,6 +17,7 @@ from sleepmami.evaluation.embeddings import Embeddings, ProbeNight, open_embeddi
 from sleepmami.evaluation.folds import Fold, make_folds
 from sleepmami.evaluation.labels import with_labels
 from sleepmami.evaluation.results import PredictionSink, ProbeResult
+from sleepmami.psg import UNTRAINED
 
 EPOCH_TASKS: tuple[Task, ...] = ("staging", "few-shot", "apnea")
 # settings that only some tasks look at
@@ -91,6 +92,8 @@ class _Request:
         # Any: fields of ProbeResult
         """The answer, with what does not depend on it."""
         seen = _seen_in_training(self.task, self.level, tested)
+        if self.embeddings.model_id.startswith(UNTRAINED):
+            seen = ("the encoder was never trained: its weights are random",)
         return ProbeResult(
             task=self.task,
             level=self.level,
@@ -111,6 +114,11 @@ def _with_subject(night: ProbeNight) -> ProbeNight:
 
 
 def _level(task: Task, config: ProbeConfig) -> Level:
+    if config.level == "second" and task != "apnea":
+        raise ConfigError(
+            f"level='second' has a vector for each second, {task} does not ask for it; expected "
+            + ("micro or macro" if task in EPOCH_TASKS else "micro, macro or night")
+        )
     if task not in EPOCH_TASKS:
         return config.level or "night"
     if config.level == "night":
