@@ -240,13 +240,13 @@ def _shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
 
 
 def _embedded_cells(output: str, model_id: str, config: EmbedConfig) -> dict[str, Row]:
-    return _shared_cells(output) if _may_go_on(output, model_id, config) else {}
+    return _shared_cells(output) if may_go_on(output, model_id, config) else {}
 
 
 def _with_seconds(output: str, model_id: str, config: EmbedConfig) -> set[str]:
     """Nights whose vectors of seconds are there."""
     table = _second_table(output)
-    if not _may_go_on(table, model_id, config):
+    if not may_go_on(table, model_id, config):
         return set()
     return set(lance_io.read_table(table, ["recording_id"]).column(0).to_pylist())
 
@@ -255,7 +255,7 @@ def _second_table(output: str) -> str:
     return storage.join(output.rpartition("/")[0], SECOND_TABLE)
 
 
-def _may_go_on(output: str, model_id: str, config: EmbedConfig) -> bool:
+def may_go_on(output: str, model_id: str, config: EmbedConfig) -> bool:
     """Whether a table is there; TableError when its vectors are made in another way."""
     if not lance_io.exists(output):
         return False

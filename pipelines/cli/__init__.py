@@ -61,6 +61,7 @@ embed.command("micro")(training.embed_micro)
 embed.command("cohort")(training.embed_cohort)
 embed.command("file")(training.embed_file)
 app.command()(evaluation.probe)
+app.command("missing-modalities")(evaluation.missing_modalities)
 app.command()(service.serve)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     service.submit

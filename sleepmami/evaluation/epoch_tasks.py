@@ -21,7 +21,7 @@ from sleepmami.evaluation import metrics
 from sleepmami.evaluation.bootstrap import estimate, resampled_counts
 from sleepmami.evaluation.embeddings import Embeddings, NightVectors, ProbeNight
 from sleepmami.evaluation.folds import Fold
-from sleepmami.evaluation.linear_probe import FittedProbe, fit_probe
+from sleepmami.evaluation.linear_probe import FittedProbe, LinearProbe, fit_probe
 from sleepmami.evaluation.metrics import Array, Bools, Ints
 from sleepmami.evaluation.probe_losses import CrossEntropy, class_weights
 from sleepmami.evaluation.results import Cell, Confusion, Figure, FoldResult, PredictionSink
@@ -170,6 +170,22 @@ def answer(
         ),
         notes=tuple(notes),
     )
+
+
+def staging_probes(asked: AskedNights, config: ProbeConfig) -> list[LinearProbe]:
+    """The probe of each fold; a class that its fit set does not have is never guessed.
+
+    Raises:
+        TableError: too few classes to fit on.
+    """
+    rows, _ = _fit_rows(asked, config)
+    models = [model for fold in _fitted("staging", staging_question(), rows, asked, config)
+              for model in fold]  # fmt: skip
+    return [
+        replace(probe, bias_O=np.where(model.loss.absent_C, -np.inf, probe.bias_O))
+        for model in models
+        for probe in [model.fitted.probe]
+    ]
 
 
 def _fitted(

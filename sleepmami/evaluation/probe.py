@@ -65,7 +65,7 @@ def run_probe(
         config=config,
         sink=sink,
     )
-    places, left_out = _among(request.nights, config)
+    places, left_out = among(request.nights, config)
     ask = _of_epochs if task in EPOCH_TASKS else _of_people
     result = ask(request, places, left_out)
     if nameless:
@@ -137,7 +137,7 @@ def _refuse_without_effect(task: Task, config: ProbeConfig, sink: PredictionSink
         raise ConfigError("predictions of few-shot are of many probes; write those of staging")
 
 
-def _among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int], Counter[str]]:
+def among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int], Counter[str]]:
     """Places of the nights that may be used, and how many may not."""
     left_out: Counter[str] = Counter()
     places = list(range(len(nights)))
@@ -153,7 +153,8 @@ def _among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int]
     return places, left_out
 
 
-def _folds(nights: Sequence[ProbeNight], config: ProbeConfig, why: Counter[str]) -> list[Fold]:
+def folds_of(nights: Sequence[ProbeNight], config: ProbeConfig, why: Counter[str]) -> list[Fold]:
+    """The folds of nights that have labels; `why` others have none is said where none is left."""
     if not nights:
         reasons = ", ".join(f"{count} nights: {reason}" for reason, count in why.items())
         raise TableError(
@@ -175,7 +176,7 @@ def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str])
     pairs = zip(places, targets, strict=True)
     usable = [(place, target) for place, target in pairs if target is not None]
     nights = [request.nights[place] for place, _ in usable]
-    folds = _folds(nights, config, left_out)
+    folds = folds_of(nights, config, left_out)
     asked = epoch_tasks.AskedNights(
         embeddings=request.embeddings,
         level=request.level,
@@ -214,7 +215,7 @@ def _of_people(request: _Request, places: Sequence[int], left_out: Counter[str])
         nights = [candidates[number] for number in usable]
         x_own_NF = x_NF[valid_N][np.array(usable, np.intp)]
         try:
-            folds = _folds(nights, config, left_out + reasons)
+            folds = folds_of(nights, config, left_out + reasons)
             answers[outcome] = person_tasks.answer(
                 task, x_own_NF, nights, folds, config, outcome, request.sink
             )

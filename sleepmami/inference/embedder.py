@@ -134,7 +134,7 @@ class Embedder:
         self.epoch_tokens = NUM_PATCHES // SEGMENT_EPOCHS // bundle.micro.model.merge_stride
         micro = MicroEncoder(bundle.micro.model)
         self._prepare(micro, bundle.micro_state, "micro")
-        self._micro = micro.for_inference(DTYPES[precision])
+        self.micro = micro.for_inference(DTYPES[precision])
         self._macro: MacroEncoder | None = None
         if bundle.macro is not None:
             self._macro = MacroEncoder(bundle.macro.model, self.dim)
@@ -169,7 +169,7 @@ class Embedder:
         Raises:
             RecordingError: no modality is usable anywhere in the night.
         """
-        if not _usable(night).any():
+        if not usable_epochs(night).any():
             raise RecordingError(
                 RecordingCode.SIGNAL_UNUSABLE,
                 file=night.recording_id,
@@ -199,7 +199,7 @@ class Embedder:
             block = np.ix_(epochs, streams.numpy())
             found_LMRD[block] = found_SBERD[:, :, slot].swapaxes(0, 1)
             valid_LM[block] = valid_SB.T
-        valid_LM &= _usable(night)
+        valid_LM &= usable_epochs(night)
         found_LMRD[~valid_LM] = 0
         return EpochEmbedding(
             micro_LMD=found_LMRD[:, :, 0],
@@ -285,9 +285,9 @@ class Embedder:
         inputs = [part.to(self.device) for part in (signal_SBT, streams, valid_SB)]
         with torch.inference_mode():
             if seconds:
-                found_SBERD = self._micro.embed_with_tokens(*inputs)
+                found_SBERD = self.micro.embed_with_tokens(*inputs)
             else:
-                found_SBERD = self._micro.embed(*inputs)[:, :, :, None]
+                found_SBERD = self.micro.embed(*inputs)[:, :, :, None]
         array: NDArray[np.float32] = found_SBERD.float().cpu().numpy()
         return array
 
@@ -332,7 +332,7 @@ def channels_used(night: Night) -> list[dict[str, str]]:
     ]
 
 
-def _usable(night: Night) -> NDArray[np.bool_]:
+def usable_epochs(night: Night) -> NDArray[np.bool_]:
     """bool[L, 6] of the quality checks; an absent modality is never usable."""
     never = np.zeros(night.num_epochs, np.bool_)
     return np.stack([_column(night, m, never) for m in MODALITIES], axis=1)
