@@ -317,11 +317,11 @@ class NightWorker:
             second = self._second_row(recording, epochs) if self._seconds else None
         except Exception as error:  # one night costs itself at most
             return NightResult(recording_id=recording_id, failure=as_ours(error, recording_id))
-        return NightResult(
-            recording_id=recording_id,
-            fragment=_written(built, self._output, SCHEMAS[self._kind]),
-            second_fragment=second and _written(second, _second_table(self._output), SECOND_SCHEMA),
-        )
+        seconds = None
+        if second is not None:
+            seconds = _written(second, _second_table(self._output), SECOND_SCHEMA)
+        fragment = _written(built, self._output, SCHEMAS[self._kind])
+        return NightResult(recording_id=recording_id, fragment=fragment, second_fragment=seconds)
 
     def _micro_row(self, recording: Row, night: Night, epochs: EpochEmbedding) -> Row:
         return micro_night_row(

@@ -52,7 +52,7 @@ class CrossEntropy:
 
     def __init__(self, target_NK: Ints, weight_C: Floats) -> None:
         self._target_NK, self._weight_C = target_NK, weight_C
-        self._absent_C = weight_C == 0
+        self._absent_C: Bools = np.asarray(weight_C == 0)
 
     @property
     def absent_C(self) -> Bools:

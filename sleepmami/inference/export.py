@@ -33,18 +33,18 @@ MODALITIES_KEY = "sleepmami.modalities"
 def to_npz_bytes(embedding: NightEmbedding) -> bytes:
     """One key per array of a NightEmbedding, and info (a JSON string); no pickle."""
     buffer = io.BytesIO()
-    seconds = {} if embedding.second is None else {"second": embedding.second}
-    np.savez(
-        buffer,
-        **seconds,
-        micro=embedding.micro,
-        macro=embedding.macro,
-        cycles=embedding.cycles,
-        night=embedding.night,
-        epoch_valid=embedding.epoch_valid,
-        modality_valid=embedding.modality_valid,
-        info=np.array(json.dumps(embedding.info)),
-    )
+    arrays: dict[str, Any] = {  # Any: arrays of several types
+        "micro": embedding.micro,
+        "macro": embedding.macro,
+        "cycles": embedding.cycles,
+        "night": embedding.night,
+        "epoch_valid": embedding.epoch_valid,
+        "modality_valid": embedding.modality_valid,
+        "info": np.array(json.dumps(embedding.info)),
+    }
+    if embedding.second is not None:
+        arrays["second"] = embedding.second
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -11,7 +11,7 @@ Shapes: as in embedder.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +82,7 @@ class SubsetNight:
             found.append(_Segments(np.array(batch_starts, np.intp), tokens, batch.valid_SB))
         return found
 
-    def _fused(self, streams: Collection[int]) -> NDArray[np.float32]:
+    def _fused(self, streams: Sequence[int]) -> NDArray[np.float32]:
         """Fused vectors [L, 6, D] of some streams; those of an invalid epoch mean nothing."""
         micro_LMD = self._look(self._looks[0], streams, len(self._usable_LM))
         if len(self._looks) > 1:
@@ -91,7 +91,7 @@ class SubsetNight:
         return micro_LMD
 
     def _look(
-        self, look: list[_Segments], streams: Collection[int], num_epochs: int
+        self, look: list[_Segments], streams: Sequence[int], num_epochs: int
     ) -> NDArray[np.float32]:
         embedder = self._embedder
         micro_LMD = np.zeros((num_epochs, len(MODALITIES), embedder.dim), np.float32)

@@ -58,7 +58,7 @@ def start(folder: Path, out: str = "missing", config: MissingConfig = CONFIG) ->
 def test_all_63_are_answered_and_the_whole_is_what_probe_says(folder: Path) -> None:
     answer = start(folder)
     assert json.loads((folder / "missing" / ANSWER).read_text()) == answer
-    assert [tuple(entry["modalities"]) for entry in answer["subsets"]] == SUBSETS
+    assert [tuple(entry["modalities"]) for entry in answer["subsets"]] == list(SUBSETS)
     for entry in answer["subsets"]:
         for level in ("micro", "macro"):
             for name in ("accuracy", "macro_f1", "kappa", "cosine"):

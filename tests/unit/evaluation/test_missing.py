@@ -79,7 +79,7 @@ def test_there_are_all_subsets_once_and_the_whole_is_last() -> None:
 
 def test_the_one_modality_that_knows_the_stage_is_found() -> None:
     entries = matrix([eeg_knows(number) for number in range(6)])
-    assert [tuple(e["modalities"]) for e in entries] == SUBSETS
+    assert [tuple(e["modalities"]) for e in entries] == list(SUBSETS)
     for entry in entries:
         knows = "EEG" in entry["modalities"]
         for level in ("micro", "macro"):
