@@ -185,7 +185,7 @@ def percentiles_ms(answers: list[Answer]) -> dict[str, float]:
 
 
 def upload(url: str, num_bytes: int, part_bytes: int = 8 * 2**20) -> None:
-    """A resumable upload of zeros, by parts; it is deleted in the end. RuntimeError when refused."""
+    """A resumable upload of zeros, deleted in the end; RuntimeError when a part is refused."""
     tus = {"tus-resumable": "1.0.0"}
     with httpx.Client(timeout=600, trust_env=False) as client:
         made = client.post(f"{url}/v1/uploads", headers=tus | {"upload-length": str(num_bytes)})
