@@ -23,6 +23,8 @@ class EmbeddingAppArgs(BaseModel):
     windows_per_batch: int = DEFAULTS.windows_per_batch
     precision: Precision = DEFAULTS.precision
     both_halves: bool = DEFAULTS.both_halves
+    keys_file: str | None = DEFAULTS.keys_file
+    behind_gateway: bool = DEFAULTS.behind_gateway
 
     def config(self) -> ServeConfig:
         """The settings as a ServeConfig, whose ranges hold here too; ConfigError."""

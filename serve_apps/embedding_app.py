@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -31,6 +32,8 @@ from serve_apps.backend import Refusal
 from serve_apps.encoder import LocalEncoder
 from serve_apps.http_app import Admission, create_app
 from serve_apps.http_errors import HttpError, log_failure
+from serve_apps.key_middleware import install_keys
+from serve_apps.keys import KeyRing, read_keys
 from serve_apps.wire import Limits, ModelInfo
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import from_dict, to_dict
@@ -90,13 +93,19 @@ class RemoteEncoder:
 class IngressReplica:
     """The HTTP application in front of the Encoder."""
 
-    def __init__(self, encoder: DeploymentHandle[Any], limits: dict[str, int]) -> None:
+    def __init__(
+        self, encoder: DeploymentHandle[Any], limits: dict[str, int], keys_file: str | None
+    ) -> None:
         self._encoder = RemoteEncoder(encoder)
         self._admission = Admission(Limits(**limits))
+        self._keys_file = keys_file
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica: the app holds locks and counters and is not pickled."""
-        return create_app(self._encoder, self._admission)
+        app = create_app(self._encoder, self._admission)
+        if self._keys_file is not None:
+            install_keys(app, KeyRing(self._keys_file))
+        return app
 
     async def drain(self) -> None:
         """Take no more recordings and return when those in hand are embedded."""
@@ -127,7 +136,7 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
         ray_actor_options={"num_cpus": 0},
     )(IngressReplica)
     models = encoder.bind(args.bundle, to_dict(config))
-    return ingress.bind(models, limits.model_dump())
+    return ingress.bind(models, limits.model_dump(), config.keys_file)
 
 
 def start(bundle: str, config: ServeConfig) -> str:
@@ -141,10 +150,15 @@ def start(bundle: str, config: ServeConfig) -> str:
 
     Raises:
         CheckpointError: the bundle is missing, altered, or without a Macro-Encoder.
+        ConfigError: the key file is missing, open to others, or not one.
         ServiceError: no Ray session, the port is taken, the cluster too small, or the service did
             not come up.
     """
     bundle = absolute(bundle)
+    if config.keys_file is not None:
+        keys_file = absolute(config.keys_file)
+        read_keys(Path(keys_file))
+        config = dataclasses.replace(config, keys_file=keys_file)
     if load_bundle(bundle).macro is None:
         raise CheckpointError(f"{bundle}: found no Macro-Encoder; serving needs a full bundle")
     if not ray.is_initialized():

@@ -76,6 +76,10 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "request_invalid": ErrorKind(422, "A parameter is unknown or has a wrong value; see /docs."),
     "overloaded": ErrorKind(429, "Too many requests wait already; try again later."),
+    "unauthorized": ErrorKind(401, "Send a key of this service: Authorization: Bearer KEY."),
+    "cross_site_request": ErrorKind(403, "A page of another site may not use this session."),
+    "quota_exceeded": ErrorKind(429, "The key has used what it may; see Retry-After."),
+    "keys_unreadable": ErrorKind(503, "The service cannot read its keys; tell its operator."),
     "model_not_ready": ErrorKind(503, "The model is not there at the moment; try again later."),
     INTERNAL: ErrorKind(500, "The service failed; report the request id to its operator."),
 }  # fmt: skip

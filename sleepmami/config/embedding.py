@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from sleepmami.config.training import Precision
 from sleepmami.errors import require
+
+
+def is_loopback(host: str) -> bool:
+    """Nobody outside this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +52,23 @@ class ServeConfig:
     windows_per_batch: int = 32
     precision: Precision = "float32"  # as EmbedConfig's
     both_halves: bool = False  # as EmbedConfig's
+    keys_file: str | None = None  # of `sleepmami keys`; every route but /health and /ready asks
+    behind_gateway: bool = False  # something in front asks who comes; for a host others can reach
 
     def __post_init__(self) -> None:
+        require(
+            self.keys_file is not None or self.behind_gateway or is_loopback(self.host),
+            "host",
+            self.host,
+            "of this machine alone (127.0.0.1) without keys_file; set behind_gateway=true where a "
+            "gateway asks who comes",
+        )
+        require(
+            self.keys_file is None or not self.behind_gateway,
+            "behind_gateway",
+            self.behind_gateway,
+            "false with keys_file: it would have no effect",
+        )
         require(0 <= self.port <= 65535, "port", self.port, "in 0..65535")
         for name in (
             "num_replicas",
