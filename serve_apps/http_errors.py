@@ -76,6 +76,12 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "request_invalid": ErrorKind(422, "A parameter is unknown or has a wrong value; see /docs."),
     "overloaded": ErrorKind(429, "Too many requests wait already; try again later."),
+    "payload_invalid": ErrorKind(400, "The body is not a plain array file of the declared type."),
+    "pickle_forbidden": ErrorKind(422, "The body holds Python objects; only numbers are read."),
+    "extension_type_forbidden": ErrorKind(422, "Arrow extension types are not read."),
+    "windows_invalid": ErrorKind(
+        422, "Names, shapes or numbers are not those of preprocessed windows; see /docs."
+    ),
     "unauthorized": ErrorKind(401, "Send a key of this service: Authorization: Bearer KEY."),
     "cross_site_request": ErrorKind(403, "A page of another site may not use this session."),
     "quota_exceeded": ErrorKind(429, "The key has used what it may; see Retry-After."),
