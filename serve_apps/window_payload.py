@@ -80,7 +80,7 @@ def checked_windows(arrays: Arrays) -> SentWindows:
         if not (np.abs(signal_BT) <= LARGEST).all():
             raise HttpError("windows_invalid")
     valid_BSE = _valid(arrays.get(VALID), rows, [m in signals for m in MODALITIES])
-    return SentWindows(WindowBatch(signals, valid_BSE.any(axis=2)), valid_BSE)
+    return SentWindows(WindowBatch(signals, np.asarray(valid_BSE.any(axis=2))), valid_BSE)
 
 
 def _valid(sent: NDArray[np.bool_] | None, rows: int, there_S: list[bool]) -> NDArray[np.bool_]:
