@@ -7,7 +7,7 @@ header.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from serve_apps.wire import ModelInfo
 from sleepmami.inference.embedder import EpochEmbedding, NightEmbedding
 from sleepmami.psg import Modality
+from sleepmami.report.night_overview import Overview
 
 Recording = bytes | str  # the bytes of an EDF, or the path of an upload that both sides can read
 Stage = Literal["queued", "preprocessing", "encoding", "night"]
@@ -51,10 +52,12 @@ class EmbedOptions:
     Attributes:
         model: a name of `Backend.models`; None is the default model, or its canary by share.
         second: also one vector per second; unknown to a model whose `second_dim` is None.
+        overview: also an Overview of the signals among the steps.
     """
 
     model: str | None = None
     second: bool = False
+    overview: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ class Backend(Protocol):
 
     def embed_steps(
         self, recording: Recording, request_id: str, options: EmbedOptions
-    ) -> AsyncIterator[Progress | NightEmbedding | Refusal]:
+    ) -> AsyncGenerator[Progress | Overview | NightEmbedding | Refusal]:
         """As `embed`, telling how far it is; ends with one of the last two."""
 
     async def inspect(self, recording: Recording, request_id: str) -> Inspection | Refusal:

@@ -50,8 +50,21 @@ class Metrics:
             ["modality"],
             registry=self.registry,
         )
+        self._uploaded = Counter(
+            "sleepmami_upload_bytes", "Bytes of uploads that were kept.", registry=self.registry
+        )
         for modality in MODALITIES:
             self._missing.labels(modality.value)  # a series that is 0 is better than none
+
+    def watch_jobs(self, waiting: Callable[[], int]) -> None:
+        """Show how many jobs wait or run."""
+        Gauge("sleepmami_jobs", "Jobs that wait or run.", registry=self.registry).set_function(
+            waiting
+        )
+
+    def observe_upload(self, num_bytes: int) -> None:
+        """Count the bytes of one part."""
+        self._uploaded.inc(num_bytes)
 
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""

@@ -42,6 +42,7 @@ app = typer.Typer(
 pretrain = typer.Typer(no_args_is_help=True, help="Train an encoder with Ray Train.")
 tune = typer.Typer(no_args_is_help=True, help="Search settings with Ray Tune.")
 embed = typer.Typer(no_args_is_help=True, help="Turn nights into vectors.")
+bundle = typer.Typer(no_args_is_help=True, help="Change what lies beside a bundle's weights.")
 
 app.command()(recordings.simulate)
 app.command()(recordings.inspect)
@@ -52,6 +53,7 @@ app.command()(recordings.deid)
 app.add_typer(pretrain, name="pretrain")
 app.add_typer(embed, name="embed")
 app.add_typer(tune, name="tune")
+app.add_typer(bundle, name="bundle")
 pretrain.command("micro")(training.pretrain_micro)
 pretrain.command("macro")(training.pretrain_macro)
 tune.command("dgcl")(tuning.tune_dgcl)
@@ -60,6 +62,7 @@ embed.command("micro")(training.embed_micro)
 embed.command("cohort")(training.embed_cohort)
 embed.command("file")(training.embed_file)
 app.command()(evaluation.probe)
+bundle.command("add-probe")(evaluation.add_probe)
 app.command()(service.serve)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     service.submit

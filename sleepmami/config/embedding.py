@@ -42,14 +42,19 @@ class ServeConfig:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    num_replicas: int = 1
+    num_replicas: int = 1  # Encoders of each model
+    max_replicas: int | None = None  # up to how many when requests wait; None: always num_replicas
     cpus_per_replica: float = 1.0
     threads_per_replica: int = 1
     use_gpu: bool = False
+    num_preprocessors: int = 1  # each reads one recording at a time
+    max_preprocessors: int | None = None  # as max_replicas
+    cpus_per_preprocessor: float = 1.0
     max_body_mb: int = 1024  # a larger EDF is answered 413
     max_ongoing_requests: int = 16
     max_queued_requests: int = 64  # more are answered 429
-    windows_per_batch: int = 32
+    windows_per_batch: int = 32  # of all requests together
+    batch_wait_ms: float = 2.0  # how long an idle Encoder waits for a batch to fill
     precision: Precision = "float32"  # as EmbedConfig's
     both_halves: bool = False  # as EmbedConfig's
     keys_file: str | None = None  # of `sleepmami keys`; every route but /health and /ready asks
@@ -73,6 +78,7 @@ class ServeConfig:
         for name in (
             "num_replicas",
             "threads_per_replica",
+            "num_preprocessors",
             "max_body_mb",
             "max_ongoing_requests",
             "max_queued_requests",
@@ -80,3 +86,12 @@ class ServeConfig:
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
         require(self.cpus_per_replica > 0, "cpus_per_replica", self.cpus_per_replica, "> 0")
+        cpus = self.cpus_per_preprocessor
+        require(cpus > 0, "cpus_per_preprocessor", cpus, "> 0")
+        require(0 <= self.batch_wait_ms <= 1000, "batch_wait_ms", self.batch_wait_ms, "in 0..1000")
+        for most, least in (
+            ("max_replicas", "num_replicas"),
+            ("max_preprocessors", "num_preprocessors"),
+        ):
+            limit, start = getattr(self, most), getattr(self, least)
+            require(limit is None or limit > start, most, limit, f"> {least} ({start}), or none")
