@@ -82,9 +82,7 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
         graceful_shutdown_timeout_s=DRAIN_S,
         ray_actor_options={"num_cpus": 0},
     )(IngressReplica)
-    return ingress.bind(
-        preprocessor, encoders, args.canary, limits.model_dump(), config.keys_file
-    )
+    return ingress.bind(preprocessor, encoders, args.canary, limits.model_dump(), config.keys_file)
 
 
 def _scale(start: int, most: int | None) -> dict[str, Any]:  # Any: of serve.deployment

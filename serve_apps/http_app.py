@@ -19,11 +19,13 @@ from serve_apps.job_runner import JobRunner
 from serve_apps.job_store import JobStore
 from serve_apps.metrics import Metrics
 from serve_apps.routes_embeddings import add_embedding_routes
+from serve_apps.routes_encode import add_encode_routes
 from serve_apps.routes_jobs import add_job_routes
 from serve_apps.routes_neighbors import add_neighbor_routes
 from serve_apps.routes_recordings import add_recording_routes
 from serve_apps.routes_service import add_service_routes
 from serve_apps.routes_uploads import add_upload_routes
+from serve_apps.routes_v2 import add_v2_routes
 from serve_apps.service import GB, MB, Service
 from serve_apps.state_folder import StateFolder
 from serve_apps.upload_store import UploadStore
@@ -85,6 +87,8 @@ def create_app(
     add_job_routes(app, service)
     add_recording_routes(app, service)
     add_neighbor_routes(app, service)
+    add_encode_routes(app, service)
+    add_v2_routes(app, service)
     return app
 
 

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from serve_apps.http_errors import HttpError
 from serve_apps.openapi_parts import body_of, errors, headers_of
+from serve_apps.quotas import require_bytes
 from serve_apps.request_body import blocks, check_length, content_type_of
 from serve_apps.service import MB, Service, owner_of
 from serve_apps.upload_store import CHECKSUMS, Part, Upload

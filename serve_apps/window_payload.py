@@ -21,10 +21,9 @@ from serve_apps.arrow_guard import arrow_arrays
 from serve_apps.backend import WindowBatch
 from serve_apps.http_errors import HttpError
 from serve_apps.payload_guard import Arrays, npz_arrays, safetensors_arrays
-from serve_apps.wire import ARROW, NPZ
+from serve_apps.wire import ARROW, NPZ, SAFETENSORS
 from sleepmami.psg import MODALITIES, SEGMENT_EPOCHS, SEGMENT_S, STORED_RATE_HZ, STORED_SCALE
 
-SAFETENSORS = "application/vnd.safetensors"
 WINDOW_TYPES = (NPZ, ARROW, SAFETENSORS)
 VALID = "valid"
 LARGEST = 2**15 / STORED_SCALE  # stored numbers are int16; what is larger is no z-score
