@@ -96,4 +96,3 @@ def hypnogram_tsv(hypnogram: Hypnogram) -> bytes:
         numbers = [f"{value:.4f}" for value in (confidence, *probabilities)]
         rows.writerow([epoch * EPOCH_S, EPOCH_S, stage, *numbers])
     return text.getvalue().encode()
-

@@ -148,7 +148,7 @@ class RayBackend:
                     loaded, seconds = ref, {"preprocessing": step.seconds}
             if loaded is None:
                 break
-            stream = self._encoders[name].options(stream=True)
+            stream: Any = self._encoders[name].options(stream=True)
             async for found in stream.night_steps.remote(loaded, request_id, options.second):
                 if isinstance(found, OtherSettings):
                     settings = self._settings[name] = found.preprocess
@@ -170,7 +170,7 @@ class RayBackend:
     ) -> AsyncGenerator[tuple[Any, Progress | Overview | Preprocessed | Refusal]]:
         """Each step and the object that holds it: the Encoder reads the night from there."""
         travelling = await asyncio.to_thread(ray.put, shared(recording))
-        stream = self._preprocessor.options(stream=True)
+        stream: Any = self._preprocessor.options(stream=True)
         call = stream.load_steps.remote(travelling, settings, request_id, overview)
         async for ref in await call._to_object_ref_gen():
             yield ref, await ref
