@@ -105,8 +105,7 @@ def _add_infer(router: APIRouter, service: Service) -> None:
         "/models/{model}/infer",
         summary="Encode windows that are preprocessed already.",
         response_class=Response,
-        responses=_infer_answers()
-        | _errors(400, 404, 408, 413, 415, 422, 429, 500, 503),
+        responses=_infer_answers() | _errors(400, 404, 408, 413, 415, 422, 429, 500, 503),
         openapi_extra={
             "requestBody": {
                 "required": True,
