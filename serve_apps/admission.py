@@ -6,6 +6,19 @@ from contextlib import asynccontextmanager
 
 from serve_apps.http_errors import HttpError
 from serve_apps.wire import Limits
+from sleepmami.config import ServeConfig
+
+
+def limits_of(config: ServeConfig) -> Limits:
+    """The limits that /info tells, of a configuration."""
+    return Limits(
+        max_body_mb=config.max_body_mb,
+        max_running=config.num_replicas * config.max_ongoing_requests,
+        max_queued=config.max_queued_requests,
+        max_uploads_gb=config.max_uploads_gb,
+        max_jobs=config.max_jobs,
+        retention_h=config.retention_h,
+    )
 
 
 class Admission:

@@ -41,6 +41,11 @@ class EmbeddingAppArgs(BaseModel):
     both_halves: bool = DEFAULTS.both_halves
     keys_file: str | None = DEFAULTS.keys_file
     behind_gateway: bool = DEFAULTS.behind_gateway
+    state_dir: str | None = DEFAULTS.state_dir
+    retention_h: float = DEFAULTS.retention_h
+    max_uploads_gb: float = DEFAULTS.max_uploads_gb
+    max_jobs: int = DEFAULTS.max_jobs
+    cohort: str | None = DEFAULTS.cohort
 
     @model_validator(mode="after")
     def _require_known_models(self) -> "EmbeddingAppArgs":

@@ -7,7 +7,7 @@ header.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -135,7 +135,7 @@ class Backend(Protocol):
 
     def embed_steps(
         self, recording: Recording, request_id: str, options: EmbedOptions
-    ) -> AsyncGenerator[Progress | Overview | NightEmbedding | Refusal]:
+    ) -> AsyncIterator[Progress | Overview | NightEmbedding | Refusal]:
         """As `embed`, telling how far it is; ends with one of the last two."""
 
     async def inspect(self, recording: Recording, request_id: str) -> Inspection | Refusal:

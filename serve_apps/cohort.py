@@ -182,7 +182,7 @@ class Cohort:
             yield np.stack([np.asarray(night, np.float32) for night in list_values(column)])
 
     def _build_index(self, folder: Path) -> int:
-        """A table of fixed-size vectors beside the service's state, indexed; returns their width."""
+        """Fixed-size vectors in a table of the service's own, indexed; returns their width."""
         width = len(self.night_vector(self._names[0]))
         if lance_io.exists(self._index):
             return width

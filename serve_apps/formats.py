@@ -107,18 +107,20 @@ def to_json(chosen: Chosen, encoding: Encoding) -> bytes:
 
 def answer_of(chosen: Chosen, encoding: Encoding) -> EmbeddingAnswer:
     """The JSON shape of a redacted embedding."""
-    return EmbeddingAnswer(
+    fields: dict[str, Any] = {  # Any: the fields differ in type
         **chosen.info,
-        epoch_valid=chosen.epoch_valid.tolist(),
-        modality_valid=chosen.modality_valid.tolist(),
+        "epoch_valid": chosen.epoch_valid.tolist(),
+        "modality_valid": chosen.modality_valid.tolist(),
         **{name: encode_array(array, encoding) for name, array in chosen.arrays.items()},
-    )
+    }
+    return EmbeddingAnswer(**fields)
 
 
 def to_npz(chosen: Chosen) -> bytes:
     """One array per part, the masks, and info (a JSON string); no pickle."""
     buffer = io.BytesIO()
-    np.savez(buffer, info=np.array(json.dumps(chosen.info)), **_with_masks(chosen))
+    files: dict[str, Any] = _with_masks(chosen)  # Any: numpy types its own arguments among them
+    np.savez(buffer, info=np.array(json.dumps(chosen.info)), **files)
     return buffer.getvalue()
 
 

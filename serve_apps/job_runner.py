@@ -7,18 +7,20 @@ when the first has ended. What was running then is queued again.
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, cast
 
-from serve_apps.backend import Backend, EmbedOptions, Overview, Progress, Refusal
+from serve_apps.backend import Backend, EmbedOptions, Progress, Refusal
 from serve_apps.formats import choose, to_npz
 from serve_apps.http_errors import INTERNAL, HttpError, log_failure
 from serve_apps.job_store import Job, JobStore
 from serve_apps.metrics import Metrics
 from serve_apps.state_folder import StateFolder
 from serve_apps.upload_store import UploadStore
+from serve_apps.wire import Level
 from sleepmami.inference.embedder import NightEmbedding
+from sleepmami.report.night_overview import Overview
 
 EMBEDDING_FILE = "embedding.npz"
 OVERVIEW_FILE = "overview.json"
@@ -26,6 +28,7 @@ MAX_ATTEMPTS = 6  # of a job whose model went away, or that was running when the
 RETRY_S = 1.0  # after the first such failure; twice as long after each further one
 LOCK_S = 1.0  # between attempts to become the process that runs jobs
 SWEEP_S = 600.0
+Step = Progress | Overview | NightEmbedding | Refusal
 _GONE = ("model_not_ready", "overloaded")  # what passes
 
 
@@ -137,14 +140,18 @@ class JobRunner:
                 return
             before = job
             while job.version == before.version:
-                try:
-                    async with asyncio.timeout(heartbeat_s), self._changed:
-                        await self._changed.wait_for(
-                            lambda before=before: self._now(before).version != before.version
-                        )
-                except TimeoutError:
+                if not await self._wait_for_change(before, heartbeat_s):
                     yield None
                 job = self._now(before)
+
+    async def _wait_for_change(self, job: Job, wait_s: float) -> bool:
+        """Whether it changed within that time."""
+        try:
+            async with asyncio.timeout(wait_s), self._changed:
+                await self._changed.wait_for(lambda: self._now(job).version != job.version)
+        except TimeoutError:
+            return False
+        return True
 
     def _now(self, job: Job) -> Job:
         live = self._live.get(job.id)
@@ -214,7 +221,9 @@ class JobRunner:
                 if await asyncio.to_thread(self._keep, job, outcome):
                     self._metrics.observe_embedding(outcome)
                     sha256 = outcome.info["weights_sha256"]
-                    await self._end(job_id, state="done", weights_sha256=sha256)
+                    await self._end(
+                        job_id, state="done", stage="night", done=1, total=1, weights_sha256=sha256
+                    )
                 return
             if outcome.code not in _GONE or attempts >= MAX_ATTEMPTS:
                 self._metrics.observe_refusal(outcome.code)
@@ -231,7 +240,8 @@ class JobRunner:
             return Refusal(error.code)
         options = EmbedOptions(model=job.model, second=job.second, overview=True)
         steps = self._backend.embed_steps(path, job.request_id, options)
-        async with aclosing(steps):
+        # a generator: closing it is how the work in hand is told to stop
+        async with aclosing(cast(AsyncGenerator[Step], steps)):
             async for step in steps:
                 if job.id not in self._live:
                     return None
@@ -245,7 +255,7 @@ class JobRunner:
 
     def _keep(self, job: Job, embedding: NightEmbedding) -> bool:
         """Write the result; False when the job was deleted meanwhile."""
-        levels = ("all", "second") if job.second else ("all",)
+        levels: list[Level] = ["all", "second"] if job.second else ["all"]
         try:
             self.store.write_result(
                 job, EMBEDDING_FILE, to_npz(choose(embedding, levels, "float32"))

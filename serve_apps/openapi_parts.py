@@ -48,6 +48,21 @@ def binary_answers(*types: str, model: type[BaseModel] | None = None) -> Respons
     return {200: answer}
 
 
+def answer(
+    status: int,
+    description: str,
+    headers: dict[str, Any] | None = None,
+    content: dict[str, Any] | None = None,
+) -> Responses:
+    """An answer that is no error; `headers` as `headers_of` gives them."""
+    parts: dict[str, Any] = {"description": description}  # Any: an OpenAPI object
+    if headers:
+        parts["headers"] = headers
+    if content:
+        parts["content"] = content
+    return {status: parts}
+
+
 def headers_of(**names: str) -> dict[str, Any]:  # Any: an OpenAPI object
     """Answer headers by name, with `_` for `-`, and what each means."""
     return {

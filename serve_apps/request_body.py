@@ -122,7 +122,7 @@ async def json_body(request: Request, wanted: type[_Wanted]) -> _Wanted:
 
 def _append(path: Path, block: bytes) -> None:
     try:
-        with path.open("ab", opener=_private) as file:
+        with open(path, "ab", opener=_private) as file:
             file.write(block)
     except OSError as error:
         raise HttpError("storage_full") from error

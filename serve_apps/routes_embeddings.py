@@ -33,8 +33,8 @@ from sleepmami.psg import MODALITIES
 
 EMBED_DESCRIPTION = (
     "The body is one EDF or EDF+ file, at least one minute long, or JSON that names an upload. "
-    "The answer is JSON, an Arrow IPC stream (one row per epoch), an npz archive or safetensors, by "
-    "the Accept header. A recording in the body is not kept."
+    "The answer is JSON, an Arrow IPC stream (one row per epoch), an npz archive or safetensors, "
+    "by the Accept header. A recording in the body is not kept."
 )
 INSPECT_DESCRIPTION = (
     "What would be used of a recording, without reading its signals: the body is as of "

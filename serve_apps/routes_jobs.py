@@ -16,7 +16,14 @@ from serve_apps.http_errors import ERRORS, HttpError, request_id_of
 from serve_apps.hypnogram import hypnogram_answer, hypnogram_tsv
 from serve_apps.job_results import JobResults
 from serve_apps.job_store import Job
-from serve_apps.openapi_parts import BINARY, binary_answers, errors, headers_of, json_body_of
+from serve_apps.openapi_parts import (
+    BINARY,
+    answer,
+    binary_answers,
+    errors,
+    headers_of,
+    json_body_of,
+)
 from serve_apps.request_body import json_body
 from serve_apps.routes_embeddings import NoQuery
 from serve_apps.service import Service, owner_of
@@ -53,7 +60,7 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
     runner = service.runner
     results = JobResults(service)
 
-    def answer(job: Job) -> JobAnswer:
+    def told(job: Job) -> JobAnswer:
         return job_answer(job, results.names(job), runner.store.retention_s)
 
     def find(request: Request, job_id: str) -> Job:
@@ -64,9 +71,7 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
         summary="Embed an upload in the background.",
         status_code=202,
         response_model=JobAnswer,
-        responses={
-            202: {"description": "Queued.", "headers": headers_of(Location="Of the job.")},
-        }
+        responses=answer(202, "Queued.", headers_of(Location="Of the job."))
         | errors(404, 409, 413, 415, 422, 429, 503),
         openapi_extra=json_body_of(JobRequest),
     )
@@ -86,17 +91,17 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
             request_id=request_id_of(request),
         )
         response.headers["location"] = f"/v1/jobs/{job.id}"
-        return answer(job)
+        return told(job)
 
     @app.get("/v1/jobs/{job_id}", summary="How a job is.", responses=errors(404))
     async def get_job(request: Request, job_id: str) -> JobAnswer:
-        return answer(find(request, job_id))
+        return told(find(request, job_id))
 
     @app.delete(
         "/v1/jobs/{job_id}",
         summary="Cancel a job, and delete it with its results.",
         status_code=204,
-        responses={204: {"description": "Gone."}} | errors(404),
+        responses=answer(204, "Gone.") | errors(404),
     )
     async def delete_job(request: Request, job_id: str) -> Response:
         await runner.delete(owner_of(request), job_id)
@@ -108,10 +113,8 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
         description="Events progress, then one of done, failed, cancelled, after which the stream "
         "ends; the data is the job as JSON. With the Last-Event-ID of the last one: 204.",
         response_class=Response,
-        responses={
-            200: {"description": "The stream.", "content": {EVENTS: BINARY}},
-            204: {"description": "Nothing more will come."},
-        }
+        responses=answer(200, "The stream.", content={EVENTS: BINARY})
+        | answer(204, "Nothing more will come.")
         | errors(404),
     )
     async def job_events(request: Request, job_id: str) -> Response:
@@ -126,7 +129,7 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
                 if now is None:
                     yield b": still here\n\n"
                 elif now.version != seen:
-                    yield event(now, answer(now))
+                    yield event(now, told(now))
 
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(stream(), media_type=EVENTS, headers=headers)
@@ -207,10 +210,10 @@ def job_answer(job: Job, results: list[str], retention_s: float) -> JobAnswer:
     )
 
 
-def event(job: Job, answer: JobAnswer) -> bytes:
+def event(job: Job, told: JobAnswer) -> bytes:
     """One server-sent event."""
     name = _EVENT_OF.get(job.state, "progress")
-    data = json.dumps(answer.model_dump(), separators=(",", ":"))
+    data = json.dumps(told.model_dump(), separators=(",", ":"))
     return f"id: {job.version}\nevent: {name}\ndata: {data}\n\n".encode()
 
 

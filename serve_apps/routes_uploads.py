@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from serve_apps.http_errors import HttpError
-from serve_apps.openapi_parts import body_of, errors, headers_of
+from serve_apps.openapi_parts import answer, body_of, errors, headers_of
 from serve_apps.quotas import require_bytes
 from serve_apps.request_body import blocks, check_length, content_type_of
 from serve_apps.service import MB, Service, owner_of
@@ -44,7 +44,7 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         "/v1/uploads",
         summary="What of tus is spoken here.",
         status_code=204,
-        responses={204: {"description": "In the headers."}},
+        responses=answer(204, "In the headers."),
     )
     async def upload_options() -> Response:
         headers = TUS | {
@@ -60,12 +60,9 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         summary="Begin an upload.",
         description="The answer's Location is where its parts go. Upload-Metadata is not read.",
         status_code=201,
-        responses={
-            201: {
-                "description": "Begun.",
-                "headers": headers_of(Location="Of the upload.", Upload_Expires="When it ends."),
-            }
-        }
+        responses=answer(
+            201, "Begun.", headers_of(Location="Of the upload.", Upload_Expires="When it ends.")
+        )
         | errors(412, 413, 422, 429, 507),
         openapi_extra=_parameters("Tus-Resumable", "Upload-Length"),
     )
@@ -86,14 +83,13 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         "/v1/uploads/{upload_id}",
         summary="How far an upload is.",
         status_code=200,
-        responses={
-            200: {
-                "description": "In the headers.",
-                "headers": headers_of(Upload_Offset="Bytes there.", Upload_Length="Of all."),
-            },
-            404: {"description": "No such upload."},
-            412: {"description": "Another version of tus."},
-        },
+        responses=answer(
+            200,
+            "In the headers.",
+            headers_of(Upload_Offset="Bytes there.", Upload_Length="Of all."),
+        )
+        | answer(404, "No such upload.")  # HEAD has no body to say more
+        | answer(412, "Another version of tus."),
         openapi_extra=_parameters("Tus-Resumable"),
     )
     async def upload_offset(request: Request, upload_id: str) -> Response:
@@ -108,9 +104,7 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         description="Up to max_part_mb of /info. What arrives before the connection breaks is "
         "kept, unless the part has a checksum: then it counts whole or not at all.",
         status_code=204,
-        responses={
-            204: {"description": "Kept.", "headers": headers_of(Upload_Offset="Bytes there now.")}
-        }
+        responses=answer(204, "Kept.", headers_of(Upload_Offset="Bytes there now."))
         | errors(404, 408, 409, 412, 413, 415, 422, 423, 460, 507),
         openapi_extra=_parameters("Tus-Resumable", "Upload-Offset", "Upload-Checksum?")
         | body_of(PART_TYPE),
@@ -133,7 +127,7 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         "/v1/uploads/{upload_id}",
         summary="Delete an upload and its bytes, and cancel the jobs that need it.",
         status_code=204,
-        responses={204: {"description": "Gone."}} | errors(404, 412),
+        responses=answer(204, "Gone.") | errors(404, 412),
         openapi_extra=_parameters("Tus-Resumable"),
     )
     async def delete_upload(request: Request, upload_id: str) -> Response:

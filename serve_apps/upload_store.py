@@ -119,7 +119,7 @@ class UploadStore:
         return upload
 
     def complete_path(self, owner: str, upload_id: str) -> str:
-        """The file of an upload that is all there; HttpError upload_not_found, upload_incomplete."""
+        """The file of a whole upload; HttpError upload_not_found, upload_incomplete."""
         if not self.get(owner, upload_id).is_complete:
             raise HttpError("upload_incomplete")
         return str(self._folder / upload_id / "data")

@@ -59,6 +59,11 @@ class ServeConfig:
     both_halves: bool = False  # as EmbedConfig's
     keys_file: str | None = None  # of `sleepmami keys`; every route but /health and /ready asks
     behind_gateway: bool = False  # something in front asks who comes; for a host others can reach
+    state_dir: str | None = None  # where uploads and jobs lie; None: they end with the service
+    retention_h: float = 24.0  # after which uploads and jobs are deleted
+    max_uploads_gb: float = 20.0  # that one key may hold
+    max_jobs: int = 64  # that wait or run; one more is answered 429
+    cohort: str | None = None  # OUT of `embed cohort`, served beside the model
 
     def __post_init__(self) -> None:
         require(
@@ -83,8 +88,11 @@ class ServeConfig:
             "max_ongoing_requests",
             "max_queued_requests",
             "windows_per_batch",
+            "max_jobs",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
+        for name in ("retention_h", "max_uploads_gb"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "> 0")
         require(self.cpus_per_replica > 0, "cpus_per_replica", self.cpus_per_replica, "> 0")
         cpus = self.cpus_per_preprocessor
         require(cpus > 0, "cpus_per_preprocessor", cpus, "> 0")

@@ -96,7 +96,9 @@ def night_overview(night: Night) -> Overview:
     """The picture of one preprocessed night."""
     return Overview(
         num_epochs=night.num_epochs,
-        traces=tuple(_trace(night, modality) for modality in STORED_RATE_HZ if modality in night.signals),
+        traces=tuple(
+            _trace(night, modality) for modality in STORED_RATE_HZ if modality in night.signals
+        ),
     )
 
 
