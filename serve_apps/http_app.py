@@ -17,6 +17,8 @@ from serve_apps.cohort import Cohort
 from serve_apps.http_errors import install
 from serve_apps.job_runner import JobRunner
 from serve_apps.job_store import JobStore
+from serve_apps.key_middleware import install_keys
+from serve_apps.keys import KeyRing
 from serve_apps.metrics import Metrics
 from serve_apps.routes_embeddings import add_embedding_routes
 from serve_apps.routes_encode import add_encode_routes
@@ -48,6 +50,7 @@ def create_app(
     *,
     cohort: Cohort | None = None,
     probes: Mapping[str, FittedProbe] | None = None,
+    keys: KeyRing | None = None,
 ) -> FastAPI:
     """The application around one backend; jobs run while its lifespan lasts.
 
@@ -57,6 +60,7 @@ def create_app(
         state: where uploads and jobs lie; None is a private folder that ends with the lifespan.
         cohort: nights embedded before.
         probes: a staging probe by the weights_sha256 of the model whose vectors it reads.
+        keys: who may ask; None lets everybody.
     """
     state = state or StateFolder(None)
     service = service_of(backend, admission, state, cohort, probes or {})
@@ -89,6 +93,8 @@ def create_app(
     add_neighbor_routes(app, service)
     add_encode_routes(app, service)
     add_v2_routes(app, service)
+    if keys is not None:
+        install_keys(app, keys)
     return app
 
 

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from serve_apps.admission import Admission, limits_of
 from serve_apps.cohort import Cohort
 from serve_apps.http_app import create_app
+from serve_apps.keys import KeyRing
 from serve_apps.local_backend import LocalBackend
 from serve_apps.state_folder import StateFolder
 from sleepmami.config import ServeConfig
@@ -62,6 +63,7 @@ def local_app(
         state,
         cohort=nights,
         probes={bundle.weights_sha256: staging} if staging is not None else None,
+        keys=KeyRing(config.keys_file) if config.keys_file else None,
     )
 
 

@@ -10,7 +10,6 @@ from ray.serve.handle import DeploymentHandle
 from serve_apps.admission import Admission
 from serve_apps.encoder import LocalEncoder
 from serve_apps.http_app import create_app
-from serve_apps.key_middleware import install_keys
 from serve_apps.keys import KeyRing
 from serve_apps.preprocessor import LocalPreprocessor
 from serve_apps.ray_backend import RayBackend
@@ -67,10 +66,8 @@ class IngressReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica: the app holds locks and counters and is not pickled."""
-        app = create_app(self._backend, self._admission)
-        if self._keys_file is not None:
-            install_keys(app, KeyRing(self._keys_file))
-        return app
+        keys = None if self._keys_file is None else KeyRing(self._keys_file)
+        return create_app(self._backend, self._admission, keys=keys)
 
     async def drain(self) -> None:
         """Take no more recordings and return when those in hand are embedded."""

@@ -148,7 +148,7 @@ def encoded_body(encoded: EncodedWindows, answer_type: str, encoding: Encoding) 
         return safetensors.numpy.save(arrays, {"info": json.dumps(info)})
     if answer_type == ARROW:
         return _stream_of(arrays, info)
-    micro = arrays["micro"]
+    micro = encoded.micro_BEMD
     shown = encode_array(micro, encoding) if encoding == "base64" else micro.tolist()
     valid = encoded.valid_BEM.tolist()
     return EncodeAnswer(**info, modality_valid=valid, micro=shown).model_dump_json().encode()

@@ -64,6 +64,7 @@ embed.command("file")(training.embed_file)
 app.command()(evaluation.probe)
 bundle.command("add-probe")(evaluation.add_probe)
 app.command()(service.serve)
+app.command()(service.serve_check)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     service.submit
 )

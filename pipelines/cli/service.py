@@ -40,6 +40,20 @@ def serve(
         run(bundle, config, ready=lambda url: out.print(f"ready: {url}  (docs at {url}/docs)"))
 
 
+def serve_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="as for `serve deploy`")],
+) -> None:
+    """Check a Serve file: every key, every argument, what it imports, and who may reach it."""
+    from serve_apps.serve_config import check_serve_file
+
+    problems = check_serve_file(file)
+    for problem in problems:
+        out.print(problem, soft_wrap=True)
+    if problems:
+        raise typer.Exit(EXIT_FAILURE)
+    out.print(f"{file}: every key is known and every value can be used")
+
+
 def submit(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="http://head:8265")],
     command: Annotated[

@@ -27,6 +27,7 @@ COMMANDS = [
     ["embed", "file"],
     ["probe"],
     ["serve"],
+    ["serve-check"],
     ["keys", "add"],
     ["keys", "list"],
     ["keys", "revoke"],
