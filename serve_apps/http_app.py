@@ -20,6 +20,7 @@ from serve_apps.job_store import JobStore
 from serve_apps.key_middleware import install_keys
 from serve_apps.keys import KeyRing
 from serve_apps.metrics import Metrics
+from serve_apps.request_log import install_request_log
 from serve_apps.routes_embeddings import add_embedding_routes
 from serve_apps.routes_encode import add_encode_routes
 from serve_apps.routes_jobs import add_job_routes
@@ -93,6 +94,8 @@ def create_app(
     add_neighbor_routes(app, service)
     add_encode_routes(app, service)
     add_v2_routes(app, service)
+    app.state.metrics = service.metrics  # for whoever made the backend, to hand it on
+    install_request_log(app)
     if keys is not None:
         install_keys(app, keys)
     return app
@@ -125,6 +128,7 @@ def service_of(
         workers=jobs_at_once(limits),
     )
     metrics.watch_jobs(lambda: runner.num_waiting)
+    metrics.watch_queue(lambda: max(0, admission.admitted - limits.max_running))
     return Service(
         backend=backend,
         admission=admission,

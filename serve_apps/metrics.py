@@ -1,13 +1,16 @@
 """What /metrics shows, in the registry of one app so that two apps in a process do not meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serve_apps.request_log import note_stages
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.psg import MODALITIES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+STAGES = ("queued", "preprocessing", "encoding", "night")  # what is beside them is the total
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 
@@ -41,6 +44,22 @@ class Metrics:
             ["code"],
             registry=self.registry,
         )
+        self._stages = Histogram(
+            "sleepmami_stage_seconds",
+            "Time of one recording, or of the windows of one request, in each stage.",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._batch = Histogram(
+            "sleepmami_batch_windows",
+            "Windows of a forward pass, its own and others', as a mean over each answer's passes.",
+            buckets=BATCHES,
+            registry=self.registry,
+        )
+        self._nights = Counter(
+            "sleepmami_nights_embedded", "Recordings embedded.", registry=self.registry
+        )
         self._epochs = Counter(
             "sleepmami_epochs_embedded", "30-s epochs embedded.", registry=self.registry
         )
@@ -55,6 +74,31 @@ class Metrics:
         )
         for modality in MODALITIES:
             self._missing.labels(modality.value)  # a series that is 0 is better than none
+        for stage in STAGES:
+            self._stages.labels(stage)
+
+    def watch_queue(self, waiting: Callable[[], int]) -> None:
+        """Show how many requests wait for their turn."""
+        Gauge(
+            "sleepmami_requests_waiting",
+            "Requests that wait for their turn, with their body unread.",
+            registry=self.registry,
+        ).set_function(waiting)
+
+    def observe_stages(self, seconds: Mapping[str, float], batches: int, windows: int) -> None:
+        """Where the time of one answer went, and in what company its windows were encoded.
+
+        Args:
+            seconds: by stage; what is not in STAGES is left out.
+            batches: forward passes that held windows of it.
+            windows: of those passes, of whichever request.
+        """
+        for stage in STAGES:
+            if stage in seconds:
+                self._stages.labels(stage).observe(seconds[stage])
+        if batches:
+            self._batch.observe(windows / batches)
+        note_stages(seconds)
 
     def watch_jobs(self, waiting: Callable[[], int]) -> None:
         """Show how many jobs wait or run."""
@@ -73,6 +117,7 @@ class Metrics:
 
     def observe_embedding(self, embedding: NightEmbedding) -> None:
         """Count one embedded recording."""
+        self._nights.inc()
         self._epochs.inc(len(embedding.epoch_valid))
         for modality in embedding.info["modalities_missing"]:
             self._missing.labels(modality).inc()

@@ -13,6 +13,7 @@ from serve_apps.http_app import create_app
 from serve_apps.keys import KeyRing
 from serve_apps.preprocessor import LocalPreprocessor
 from serve_apps.ray_backend import RayBackend
+from serve_apps.request_log import configure_logs
 from serve_apps.wire import Limits
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import from_dict
@@ -22,11 +23,16 @@ from sleepmami.inference.embedder import Embedder
 class PreprocessorReplica(LocalPreprocessor):
     """One reader of recordings."""
 
+    def __init__(self) -> None:
+        configure_logs()
+        super().__init__()
+
 
 class EncoderReplica(LocalEncoder):
     """One copy of one model."""
 
     def __init__(self, name: str, bundle: str, config: dict[str, Any]) -> None:  # Any: JSON values
+        configure_logs()
         settings = from_dict(ServeConfig, config)
         embedder = Embedder.from_checkpoint(
             bundle,
@@ -60,6 +66,7 @@ class IngressReplica:
         limits: dict[str, Any],
         keys_file: str | None,
     ) -> None:
+        configure_logs()
         self._keys_file = keys_file
         self._backend = RayBackend(preprocessor, encoders, canary)
         self._admission = Admission(Limits(**limits))
@@ -67,7 +74,9 @@ class IngressReplica:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica: the app holds locks and counters and is not pickled."""
         keys = None if self._keys_file is None else KeyRing(self._keys_file)
-        return create_app(self._backend, self._admission, keys=keys)
+        app = create_app(self._backend, self._admission, keys=keys)
+        self._backend.observe = app.state.metrics.observe_stages
+        return app
 
     async def drain(self) -> None:
         """Take no more recordings and return when those in hand are embedded."""
