@@ -186,22 +186,26 @@ def _archives() -> Iterator[Attack]:
 
 
 def _extension_types(canary: Path) -> Iterator[Attack]:
-    bomb = pickle.dumps(Payload(canary), protocol=2)
+    bomb = pickle.dumps(Payload(canary), protocol=4)  # needs no readline of its reader
     named = {b"ARROW:extension:name": b"ray.data.arrow_pickled_object"}
     metadata = named | {b"ARROW:extension:metadata": bomb}
-    cell = pa.array([bomb, bomb], pa.binary())
-    plain = pa.field("EEG", pa.binary(), metadata=named)
-    tainted = pa.field("x", pa.binary(), metadata=metadata)
+    cell = pa.array([bomb, bomb], pa.large_binary())
+    plain = pa.field("EEG", pa.large_binary(), metadata=named)
+    tainted = pa.field("x", pa.large_binary(), metadata=metadata)
     struct_cell = pa.StructArray.from_arrays([cell], fields=[tainted])
     list_cell = pa.array([[bomb], [bomb]], pa.list_(tainted))
     union = pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [cell], ["x"])
     fields: dict[str, tuple[pa.Field, pa.Array]] = {
         "plain": (plain, cell),
-        "with metadata": (pa.field("EEG", pa.binary(), metadata=metadata), cell),
+        "of another storage": (  # ends a process that believes the name
+            pa.field("EEG", pa.binary(), metadata=named),
+            cell.cast(pa.binary()),
+        ),
+        "with metadata": (pa.field("EEG", pa.large_binary(), metadata=metadata), cell),
         "in a struct": (pa.field("EEG", struct_cell.type), struct_cell),
         "in a list": (pa.field("EEG", list_cell.type), list_cell),
         "in a dictionary": (
-            pa.field("EEG", pa.dictionary(pa.int32(), pa.binary()), metadata=named),
+            pa.field("EEG", pa.dictionary(pa.int32(), pa.large_binary()), metadata=named),
             cell.dictionary_encode(),
         ),
         "in a map": (
@@ -213,7 +217,7 @@ def _extension_types(canary: Path) -> Iterator[Attack]:
     for place, (field, array) in fields.items():
         table = pa.Table.from_arrays([array], schema=pa.schema([field]))
         yield Attack(f"extension type {place}", ARROW, stream(table))
-    of_schema = pa.schema([pa.field("EEG", pa.binary())], metadata=metadata)
+    of_schema = pa.schema([pa.field("EEG", pa.large_binary())], metadata=metadata)
     yield Attack(
         "extension keys of a schema", ARROW, stream(pa.Table.from_arrays([cell], schema=of_schema))
     )
