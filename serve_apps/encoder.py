@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -72,7 +72,7 @@ class LocalEncoder:
 
     async def night_steps(
         self, loaded: Preprocessed, request_id: str, second: bool
-    ) -> AsyncIterator[Progress | Encoded | OtherSettings | Refusal]:
+    ) -> AsyncGenerator[Progress | Encoded | OtherSettings | Refusal]:
         """How far the night is, in epochs, then its embedding or why there is none."""
         if loaded.settings_key != self._settings_key:
             yield OtherSettings(self._info.preprocess)

@@ -1,6 +1,6 @@
 """What /metrics shows, in the registry of one app so that two apps in a process do not meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -8,6 +8,7 @@ from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.psg import MODALITIES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 
@@ -53,6 +54,20 @@ class Metrics:
         self._uploaded = Counter(
             "sleepmami_upload_bytes", "Bytes of uploads that were kept.", registry=self.registry
         )
+        self._stages = Histogram(
+            "sleepmami_stage_seconds",
+            "Where the time of an answer went: preprocessing, queued (for its first window), "
+            "encoding (to its last window, other requests' windows between), night.",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "sleepmami_batch_windows",
+            "Windows per forward pass, own and other requests', as the mean over one request.",
+            buckets=BATCH_WINDOWS,
+            registry=self.registry,
+        )
         for modality in MODALITIES:
             self._missing.labels(modality.value)  # a series that is 0 is better than none
 
@@ -76,6 +91,13 @@ class Metrics:
         self._epochs.inc(len(embedding.epoch_valid))
         for modality in embedding.info["modalities_missing"]:
             self._missing.labels(modality).inc()
+
+    def observe_stages(self, seconds: Mapping[str, float], batches: int, windows: int) -> None:
+        """Note where the time of one answer went; see `backend.Observed`."""
+        for stage, spent_s in seconds.items():
+            self._stages.labels(stage).observe(spent_s)
+        if batches:
+            self._batches.observe(windows / batches)
 
     def observe_refusal(self, code: str) -> None:
         """Count one recording that could not be embedded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +16,7 @@ from sleepmami.config import PreprocessConfig
 from sleepmami.config_edit import from_dict
 from sleepmami.errors import RecordingError
 from sleepmami.models.cpu import prepare_cpu
+from sleepmami.report.night_overview import Overview, night_overview
 from sleepmami.signals.inspect import inspect_file
 from sleepmami.signals.preprocess import load_night
 
@@ -41,9 +42,13 @@ class LocalPreprocessor:
         )
 
     async def load_steps(
-        self, recording: SharedRecording, settings: Settings, request_id: str
-    ) -> AsyncIterator[Progress | Preprocessed | Refusal]:
-        """How far it is, then the night, or why there is none."""
+        self,
+        recording: SharedRecording,
+        settings: Settings,
+        request_id: str,
+        overview: bool = False,
+    ) -> AsyncGenerator[Progress | Overview | Preprocessed | Refusal]:
+        """How far it is, its overview if that is wanted, then the night or why there is none."""
         loop = asyncio.get_running_loop()
         steps: asyncio.Queue[Progress] = asyncio.Queue()
 
@@ -60,7 +65,10 @@ class LocalPreprocessor:
                     yield step.result()
                 else:
                     step.cancel()
-            yield await work
+            loaded = await work
+            if overview and isinstance(loaded, Preprocessed):
+                yield await loop.run_in_executor(self._worker, night_overview, loaded.night)
+            yield loaded
         finally:
             work.cancel()
 
@@ -74,7 +82,11 @@ class LocalPreprocessor:
         )
 
     def _load(
-        self, recording: SharedRecording, settings: Settings, request_id: str, tell: Any
+        self,
+        recording: SharedRecording,
+        settings: Settings,
+        request_id: str,
+        tell: Callable[[int, int], None],
     ) -> Preprocessed | Refusal:
         started_s = time.perf_counter()
         try:

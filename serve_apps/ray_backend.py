@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from serve_apps.backend import (
     EmbedOptions,
     Inspection,
+    Observe,
     Progress,
     Recording,
     Refusal,
@@ -25,12 +26,11 @@ from serve_apps.model_choice import chosen_model
 from serve_apps.stages import Encoded, EncoderInfo, OtherSettings, Preprocessed, shared
 from serve_apps.wire import ModelInfo
 from sleepmami.inference.embedder import EpochEmbedding, NightEmbedding
+from sleepmami.report.night_overview import Overview
 
 MODEL_TIMEOUT_S = 5.0  # /ready and /info: a replica that is there answers at once
 MAX_TRIES = 3  # of one recording while a bundle with other preprocessing is rolled out
 Handle = DeploymentHandle[Any]  # Any: a handle's methods have no types
-Observe = Callable[[Mapping[str, float], int, int], None]
-T = TypeVar("T")
 
 
 class RayBackend:
@@ -61,20 +61,20 @@ class RayBackend:
     ) -> NightEmbedding | Refusal:
         """See Backend; a replica that dies meanwhile is model_not_ready."""
         async for step in self.embed_steps(recording, request_id, options):
-            if not isinstance(step, Progress):
+            if isinstance(step, NightEmbedding | Refusal):
                 return step
         return Refusal("model_not_ready")
 
     async def embed_steps(
         self, recording: Recording, request_id: str, options: EmbedOptions
-    ) -> AsyncIterator[Progress | NightEmbedding | Refusal]:
+    ) -> AsyncGenerator[Progress | Overview | NightEmbedding | Refusal]:
         """See Backend."""
         name = chosen_model(options.model, request_id, self._default, self._canary)
         if name not in self._encoders:
             yield Refusal("model_unknown")
             return
         try:
-            async for step in self._steps(name, recording, request_id, options.second):
+            async for step in self._steps(name, recording, request_id, options):
                 yield step
         except (RayError, RayServeException) as error:
             log_failure(error, request_id)
@@ -127,16 +127,19 @@ class RayBackend:
         ]
 
     async def _steps(
-        self, name: str, recording: Recording, request_id: str, second: bool
-    ) -> AsyncIterator[Progress | NightEmbedding | Refusal]:
+        self, name: str, recording: Recording, request_id: str, options: EmbedOptions
+    ) -> AsyncGenerator[Progress | Overview | NightEmbedding | Refusal]:
         started_s = time.perf_counter()
         yield Progress("queued", 0, 1)
         settings = await self._settings_of(name)
+        shown = False
         for _ in range(MAX_TRIES):
             loaded: ray.ObjectRef[Preprocessed] | None = None
             seconds = {"preprocessing": 0.0}
-            async for ref, step in self._load(recording, settings, request_id):
-                if isinstance(step, Progress):
+            wanted = options.overview and not shown
+            async for ref, step in self._load(recording, settings, request_id, wanted):
+                if isinstance(step, Progress | Overview):
+                    shown = shown or isinstance(step, Overview)
                     yield step
                 elif isinstance(step, Refusal):
                     yield step
@@ -145,8 +148,8 @@ class RayBackend:
                     loaded, seconds = ref, {"preprocessing": step.seconds}
             if loaded is None:
                 break
-            stream = self._encoders[name].options(stream=True)
-            async for found in stream.night_steps.remote(loaded, request_id, second):
+            stream: Any = self._encoders[name].options(stream=True)
+            async for found in stream.night_steps.remote(loaded, request_id, options.second):
                 if isinstance(found, OtherSettings):
                     settings = self._settings[name] = found.preprocess
                     break
@@ -163,12 +166,12 @@ class RayBackend:
         yield Refusal("model_not_ready")
 
     async def _load(
-        self, recording: Recording, settings: dict[str, Any], request_id: str
-    ) -> AsyncIterator[tuple[Any, Progress | Preprocessed | Refusal]]:
+        self, recording: Recording, settings: dict[str, Any], request_id: str, overview: bool
+    ) -> AsyncGenerator[tuple[Any, Progress | Overview | Preprocessed | Refusal]]:
         """Each step and the object that holds it: the Encoder reads the night from there."""
         travelling = await asyncio.to_thread(ray.put, shared(recording))
-        stream = self._preprocessor.options(stream=True)
-        call = stream.load_steps.remote(travelling, settings, request_id)
+        stream: Any = self._preprocessor.options(stream=True)
+        call = stream.load_steps.remote(travelling, settings, request_id, overview)
         async for ref in await call._to_object_ref_gen():
             yield ref, await ref
 

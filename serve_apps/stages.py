@@ -85,4 +85,4 @@ def shared(recording: Recording) -> SharedRecording:
 
 def readable(recording: SharedRecording) -> str | memoryview:
     """The recording as the reader takes it, without a copy."""
-    return recording if isinstance(recording, str) else memoryview(recording)
+    return recording if isinstance(recording, str) else recording.data
