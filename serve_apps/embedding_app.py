@@ -130,6 +130,8 @@ def start(
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     settings = dataclasses.asdict(config)
     del settings["host"], settings["port"]
+    for name in ("state_dir", "cohort"):  # replicas start elsewhere
+        settings[name] = settings[name] and absolute(settings[name])
     serve.start(
         proxy_location="HeadOnly",
         http_options=HTTPOptions(host=config.host, port=port, request_timeout_s=REQUEST_TIMEOUT_S),

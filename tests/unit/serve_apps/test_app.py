@@ -1,7 +1,6 @@
 """The HTTP application around a fake encoder: no Ray, no model, no socket."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from serve_apps import request_body
 from serve_apps.app_args import EmbeddingAppArgs
 from serve_apps.backend import Refusal
 from serve_apps.http_app import Admission, create_app
-from serve_apps.state_folder import StateFolder
 from serve_apps.wire import Limits, redacted
 from sleepmami.config import ServeConfig
 from sleepmami.errors import ConfigError

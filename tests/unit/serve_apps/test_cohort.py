@@ -88,8 +88,14 @@ def test_an_index_finds_what_a_full_comparison_finds(tmp_path: Path) -> None:
     assert not index.is_exact
     found = 0
     for row in range(0, 900, 45):
-        wanted = {a.recording_id: a.similarity for a in exact.neighbors(nights[row].astype(np.float32), 10)}
-        got = {a.recording_id: a.similarity for a in index.neighbors(nights[row].astype(np.float32), 10)}
+        wanted = {
+            a.recording_id: a.similarity
+            for a in exact.neighbors(nights[row].astype(np.float32), 10)
+        }
+        got = {
+            a.recording_id: a.similarity
+            for a in index.neighbors(nights[row].astype(np.float32), 10)
+        }
         found += len(set(wanted) & set(got))
         for name in set(wanted) & set(got):
             assert got[name] == pytest.approx(wanted[name], abs=1e-4)
@@ -178,9 +184,7 @@ def neighbors(backend: FakeBackend, cohort: Cohort | None, **body: Any) -> httpx
 
 
 def test_neighbors_of_a_vector_and_of_a_recording(backend: FakeBackend, cohort: Cohort) -> None:
-    of_vector = neighbors(
-        backend, cohort, vector=[0, 5, 0, 0], weights_sha256=WEIGHTS, k=1
-    ).json()
+    of_vector = neighbors(backend, cohort, vector=[0, 5, 0, 0], weights_sha256=WEIGHTS, k=1).json()
     assert of_vector["neighbors"] == [{"recording_id": "r-2", "similarity": 1.0}]
     assert of_vector["exact"] is True
     assert of_vector["num_recordings"] == 4
@@ -226,7 +230,9 @@ def test_a_service_without_a_cohort_says_so(backend: FakeBackend) -> None:
     assert error_of(answer) == (404, "no_cohort")
 
 
-def test_a_job_of_another_model_is_refused(backend: FakeBackend, tmp_path: Path, nights: np.ndarray) -> None:
+def test_a_job_of_another_model_is_refused(
+    backend: FakeBackend, tmp_path: Path, nights: np.ndarray
+) -> None:
     other = Cohort(write_cohort(tmp_path, nights, weights="cd" * 32), tmp_path)
 
     async def steps(client: httpx.AsyncClient) -> httpx.Response:

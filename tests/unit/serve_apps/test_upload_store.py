@@ -49,10 +49,29 @@ def data_of(store: UploadStore, upload_id: str, owner: str = "a") -> bytes:
     return Path(store.complete_path(owner, upload_id)).read_bytes()
 
 
-def send(store: UploadStore, upload_id: str, offset: int, data: bytes) -> None:
-    with store.part("a", upload_id, offset) as part:
-        part.write(data)
+def send(
+    store: UploadStore,
+    upload_id: str,
+    offset: int,
+    data: bytes,
+    checksum: tuple[str, bytes] | None = None,
+) -> None:
+    with store.part("a", upload_id, offset, checksum) as part:
+        part.write(data[:2])
+        part.write(data[2:])
         part.verify()
+
+
+def break_off(
+    store: UploadStore,
+    upload_id: str,
+    offset: int,
+    data: bytes,
+    checksum: tuple[str, bytes] | None = None,
+) -> None:
+    with store.part("a", upload_id, offset, checksum) as part:
+        part.write(data)
+        raise ConnectionError
 
 
 def test_parts_make_the_file(store: UploadStore) -> None:
@@ -70,9 +89,8 @@ def test_a_file_is_whole_after_breaks_at_ten_random_places(store: UploadStore) -
     upload = store.create("a", len(data))
     for cut in sorted(rng.sample(range(1, len(data)), 10)):
         offset = store.get("a", upload.id).offset
-        with pytest.raises(ConnectionError), store.part("a", upload.id, offset) as part:
-            part.write(data[offset:cut])
-            raise ConnectionError
+        with pytest.raises(ConnectionError):
+            break_off(store, upload.id, offset, data[offset:cut])
         assert store.get("a", upload.id).offset == cut  # what had arrived is kept
     offset = store.get("a", upload.id).offset
     send(store, upload.id, offset, data[offset:])
@@ -90,10 +108,10 @@ def test_a_part_that_begins_elsewhere_is_refused(store: UploadStore) -> None:
 
 def test_bytes_over_the_announced_length_are_refused(store: UploadStore) -> None:
     upload = store.create("a", 3)
-    with pytest.raises(HttpError) as error, store.part("a", upload.id, 0) as part:
-        part.write(b"abcd")
+    with pytest.raises(HttpError) as error:
+        send(store, upload.id, 0, b"abcd")
     assert code_of(error) == "payload_too_large"
-    assert store.get("a", upload.id).offset == 0
+    assert store.get("a", upload.id).offset == 2  # of the two writes the first fits
 
 
 def test_a_second_writer_has_to_wait(store: UploadStore) -> None:
@@ -112,31 +130,19 @@ def test_a_part_that_is_not_what_its_checksum_says_leaves_nothing(
 ) -> None:
     upload = store.create("a", 6)
     send(store, upload.id, 0, b"ab")
-    digest = hashlib.new(algorithm, b"cdef").digest()
-    with (
-        pytest.raises(HttpError) as error,
-        store.part("a", upload.id, 2, (algorithm, digest)) as part,
-    ):
-        part.write(b"cdeX")
-        part.verify()
+    checksum = (algorithm, hashlib.new(algorithm, b"cdef").digest())
+    with pytest.raises(HttpError) as error:
+        send(store, upload.id, 2, b"cdeX", checksum)
     assert code_of(error) == "checksum_mismatch"
     assert store.get("a", upload.id).offset == 2
-    with store.part("a", upload.id, 2, (algorithm, digest)) as part:
-        part.write(b"cd")
-        part.write(b"ef")
-        part.verify()
+    send(store, upload.id, 2, b"cdef", checksum)
     assert data_of(store, upload.id) == b"abcdef"
 
 
 def test_a_part_with_a_checksum_that_breaks_off_counts_for_nothing(store: UploadStore) -> None:
     upload = store.create("a", 6)
-    digest = hashlib.sha1(b"abcdef").digest()
-    with (
-        pytest.raises(ConnectionError),
-        store.part("a", upload.id, 0, ("sha1", digest)) as part,
-    ):
-        part.write(b"abc")
-        raise ConnectionError
+    with pytest.raises(ConnectionError):
+        break_off(store, upload.id, 0, b"abc", ("sha1", hashlib.sha1(b"abcdef").digest()))
     assert store.get("a", upload.id).offset == 0
 
 
@@ -259,11 +265,16 @@ def test_deleting_removes_the_bytes_and_stops_the_writer(
     store: UploadStore, tmp_path: Path
 ) -> None:
     upload = store.create("a", 2 * MB)
-    with pytest.raises(HttpError) as error, store.part("a", upload.id, 0) as part:
-        part.write(b"a" * MB)
-        store.delete("a", upload.id)
-        assert list((tmp_path / "uploads").iterdir()) == []
-        part.write(b"a")
+
+    def write_on() -> None:
+        with store.part("a", upload.id, 0) as part:
+            part.write(b"a" * MB)
+            store.delete("a", upload.id)
+            assert list((tmp_path / "uploads").iterdir()) == []
+            part.write(b"a")
+
+    with pytest.raises(HttpError) as error:
+        write_on()
     assert code_of(error) == "upload_not_found"
 
 
