@@ -154,7 +154,8 @@ def test_a_process_that_ends_in_a_part_leaves_what_it_had_written_or_verified(
     send(store, upload.id, 0, b"y")
     part = store.part("a", upload.id, 1, checksum).__enter__()
     part.write(b"xxx")
-    del part  # closes the file and nothing else, as the end of a process does
+    assert part._file is not None
+    part._file.close()  # and nothing else, as the end of a process does
     offset = store.get("a", upload.id).offset
     assert offset == (1 if checksum else 4)
     send(store, upload.id, offset, b"z" * (9 - offset))
