@@ -233,7 +233,7 @@ class JobRunner:
     async def _embed(self, job: Job) -> NightEmbedding | Refusal | None:
         """The outcome; None when the job was cancelled, which is noticed at the next step."""
         try:
-            path = self._uploads.complete_path(job.owner, job.upload_id)
+            path = self._uploads.complete_path(job.owner, job.upload_id, even_expired=True)
         except HttpError as error:
             return Refusal(error.code)
         options = EmbedOptions(model=job.model, second=job.second, overview=True)

@@ -292,8 +292,10 @@ def test_an_upload_expires_and_is_swept(store: UploadStore, clock: Clock, tmp_pa
 
 def test_the_sweep_spares_what_a_job_needs(store: UploadStore, clock: Clock) -> None:
     upload = store.create("a", 6)
+    send(store, upload.id, 0, b"abcdef")
     clock.now_s += 101
     assert store.sweep({upload.id}) == 0
+    assert Path(store.complete_path("a", upload.id, even_expired=True)).read_bytes() == b"abcdef"
     assert store.sweep() == 1
 
 
