@@ -155,17 +155,25 @@ def test_a_night_made_with_other_settings_is_sent_back(encoder: LocalEncoder, ed
     assert night_steps(encoder, night) == [OtherSettings(SETTINGS)]
 
 
-def test_vectors_per_second_of_a_model_without_them_are_refused(
-    encoder: LocalEncoder, edf: bytes
+def test_vectors_per_second_come_when_they_are_asked_for(
+    encoder: LocalEncoder, embedder: Embedder, edf: bytes
 ) -> None:
-    assert night_steps(encoder, loaded(edf), second=True) == [Refusal("request_invalid")]
+    night = load_night(edf, PreprocessConfig(), recording_id="x")
+    expected = embedder.night(night, seconds=True).second
+    answer = night_steps(encoder, loaded(edf), second=True)[-1]
+    assert isinstance(answer, Encoded)
+    assert isinstance(answer.embedding, NightEmbedding)
+    assert answer.embedding.second is not None
+    assert expected is not None
+    assert answer.embedding.second.shape[1] == asyncio.run(encoder.info()).model.second_dim
+    np.testing.assert_allclose(answer.embedding.second, expected, atol=1e-5, rtol=0)
 
 
 def test_an_unexpected_failure_keeps_its_text_to_itself(
     edf: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Embedder):
-        def night_of(self, night: object, epochs: object) -> NightEmbedding:
+        def in_context(self, night: object, epochs: object) -> NightEmbedding:
             raise ValueError(SECRET.decode())
 
     broken = LocalEncoder(Broken(random_bundle(), windows_per_batch=4), threads=1)
