@@ -9,11 +9,12 @@ from serve_apps.wire import Limits
 from sleepmami.config import ServeConfig
 
 
-def limits_of(config: ServeConfig) -> Limits:
-    """The limits that /info tells, of a configuration."""
+def limits_of(config: ServeConfig, num_models: int = 1) -> Limits:
+    """The limits that /info tells, of a configuration; each model has replicas of its own."""
+    num_replicas = (config.max_replicas or config.num_replicas) * num_models
     return Limits(
         max_body_mb=config.max_body_mb,
-        max_running=config.num_replicas * config.max_ongoing_requests,
+        max_running=num_replicas * config.max_ongoing_requests,
         max_queued=config.max_queued_requests,
         max_uploads_gb=config.max_uploads_gb,
         max_jobs=config.max_jobs,

@@ -7,9 +7,9 @@ header.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,3 +148,19 @@ class Backend(Protocol):
 
     async def models(self) -> list[ModelInfo]:
         """The loaded models, the default one first; HttpError("model_not_ready") without any."""
+
+
+Observe = Callable[[Mapping[str, float], int, int], None]
+
+
+@runtime_checkable
+class Observed(Protocol):
+    """A backend that tells where the time of each answer went.
+
+    Attributes:
+        observe: called once per answer with seconds by stage, the batches that the request had
+            windows in, and the windows in those batches, its own and others'. The application
+            sets it.
+    """
+
+    observe: Observe

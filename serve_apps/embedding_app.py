@@ -25,10 +25,10 @@ from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.exceptions import RayServeException
 
+from serve_apps.admission import limits_of
 from serve_apps.app_args import EmbeddingAppArgs, require_models
 from serve_apps.keys import read_keys
 from serve_apps.replicas import EncoderReplica, IngressReplica, PreprocessorReplica
-from serve_apps.wire import Limits
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError, ServiceError
@@ -47,12 +47,7 @@ UPSCALE_DELAY_S, DOWNSCALE_DELAY_S = 10.0, 300.0
 def build(args: EmbeddingAppArgs) -> serve.Application:
     """The application for `serve run`, `serve deploy` and `start`."""
     config = args.config()
-    most = (config.max_replicas or config.num_replicas) * len(args.bundles)
-    limits = Limits(
-        max_body_mb=config.max_body_mb,
-        max_running=most * config.max_ongoing_requests,
-        max_queued=config.max_queued_requests,
-    )
+    limits = limits_of(config, len(args.bundles))
     # The Ingress admits no more than the Encoders take, so Serve's own queues stay empty and a
     # client that is turned away gets our answer, before its body is read.
     places = limits.max_running + limits.max_queued + SPARE_REQUESTS
@@ -82,7 +77,7 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
         graceful_shutdown_timeout_s=DRAIN_S,
         ray_actor_options={"num_cpus": 0},
     )(IngressReplica)
-    return ingress.bind(preprocessor, encoders, args.canary, limits.model_dump(), config.keys_file)
+    return ingress.bind(preprocessor, encoders, args.bundles, args.canary, to_dict(config))
 
 
 def _scale(start: int, most: int | None) -> dict[str, Any]:  # Any: of serve.deployment
@@ -142,6 +137,8 @@ def start(
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     settings = dataclasses.asdict(config)
     del settings["host"], settings["port"]
+    for name in ("state_dir", "cohort"):  # replicas start elsewhere
+        settings[name] = settings[name] and absolute(settings[name])
     serve.start(
         proxy_location="HeadOnly",
         http_options=HTTPOptions(host=config.host, port=port, request_timeout_s=REQUEST_TIMEOUT_S),

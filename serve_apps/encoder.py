@@ -53,6 +53,7 @@ class LocalEncoder:
             micro_dim=len(MODALITIES) * embedder.dim,
             macro_dim=2 * bundle.macro.model.dim,
             night_dim=2 * bundle.macro.model.dim,
+            second_dim=len(MODALITIES) * embedder.dim,
         )
         self._info = EncoderInfo(model, to_dict(bundle.preprocess))
         self._scheduler = WindowScheduler(embedder, threads=threads, wait_s=wait_s)
@@ -77,11 +78,8 @@ class LocalEncoder:
         if loaded.settings_key != self._settings_key:
             yield OtherSettings(self._info.preprocess)
             return
-        if second and self._info.model.second_dim is None:
-            yield Refusal("request_invalid")
-            return
         steps: asyncio.Queue[Progress] = asyncio.Queue()
-        work = asyncio.ensure_future(self._night(loaded, request_id, steps))
+        work = asyncio.ensure_future(self._night(loaded, request_id, second, steps))
         try:
             while not work.done():
                 step = asyncio.ensure_future(steps.get())
@@ -107,7 +105,11 @@ class LocalEncoder:
         return _encoded(answer, times)
 
     async def _night(
-        self, loaded: Preprocessed, request_id: str, steps: asyncio.Queue[Progress]
+        self,
+        loaded: Preprocessed,
+        request_id: str,
+        second: bool,
+        steps: asyncio.Queue[Progress],
     ) -> Encoded | Refusal:
         night = loaded.night
         num_epochs = night.num_epochs
@@ -116,10 +118,10 @@ class LocalEncoder:
             steps.put_nowait(Progress("encoding", num_epochs * heard // of_all, num_epochs))
 
         try:
-            hearings = self._embedder.hearings(night)
+            hearings = self._embedder.hearings(night, seconds=second)
 
             def finish() -> NightEmbedding:
-                return redacted(self._embedder.night_of(night, self._embedder.heard(hearings)))
+                return redacted(self._embedder.in_context(night, self._embedder.heard(hearings)))
 
             answer, times = await self._scheduler.run(hearings, finish, tell)
         except RecordingError as error:

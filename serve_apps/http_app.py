@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 import sleepmami
 from serve_apps.admission import Admission
-from serve_apps.backend import Backend
+from serve_apps.backend import Backend, Observed
 from serve_apps.cohort import Cohort
 from serve_apps.http_errors import install
 from serve_apps.job_runner import JobRunner
@@ -86,6 +86,8 @@ def create_app(
         lifespan=lifespan,
     )
     install(app, service.metrics.observe_request)
+    if isinstance(backend, Observed):
+        backend.observe = service.metrics.observe_stages
     add_service_routes(app, service)
     add_embedding_routes(app, service)
     add_upload_routes(app, service)
@@ -94,7 +96,6 @@ def create_app(
     add_neighbor_routes(app, service)
     add_encode_routes(app, service)
     add_v2_routes(app, service)
-    app.state.metrics = service.metrics  # for whoever made the backend, to hand it on
     install_request_log(app)
     if keys is not None:
         install_keys(app, keys)

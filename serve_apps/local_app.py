@@ -59,7 +59,7 @@ def local_app(
         state.close()
         raise
     backend = LocalBackend(embedder, threads=config.threads_per_replica)
-    app = create_app(
+    return create_app(
         backend,
         Admission(limits_of(config)),
         state,
@@ -67,8 +67,6 @@ def local_app(
         probes={bundle.weights_sha256: staging} if staging is not None else None,
         keys=KeyRing(config.keys_file) if config.keys_file else None,
     )
-    backend.observe = app.state.metrics.observe_stages
-    return app
 
 
 def main() -> None:

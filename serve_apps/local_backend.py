@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 
 from serve_apps.backend import (
     EmbedOptions,
     Inspection,
+    Observe,
     Progress,
     Recording,
     Refusal,
@@ -37,7 +38,7 @@ class LocalBackend:
     def __init__(self, embedder: Embedder, *, threads: int = 1) -> None:
         self._preprocessor = LocalPreprocessor()
         self._encoder = LocalEncoder(embedder, threads=threads)
-        self.observe: Callable[[Mapping[str, float], int, int], None] = lambda *_: None
+        self.observe: Observe = lambda *_: None
 
     async def embed(
         self, recording: Recording, request_id: str, options: EmbedOptions

@@ -9,8 +9,8 @@ from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.psg import MODALITIES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STAGES = ("queued", "preprocessing", "encoding", "night")  # what is beside them is the total
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+STAGES = ("preprocessing", "queued", "encoding", "night")
+BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 
@@ -44,19 +44,6 @@ class Metrics:
             ["code"],
             registry=self.registry,
         )
-        self._stages = Histogram(
-            "sleepmami_stage_seconds",
-            "Time of one recording, or of the windows of one request, in each stage.",
-            ["stage"],
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self._batch = Histogram(
-            "sleepmami_batch_windows",
-            "Windows of a forward pass, its own and others', as a mean over each answer's passes.",
-            buckets=BATCHES,
-            registry=self.registry,
-        )
         self._nights = Counter(
             "sleepmami_nights_embedded", "Recordings embedded.", registry=self.registry
         )
@@ -72,6 +59,20 @@ class Metrics:
         self._uploaded = Counter(
             "sleepmami_upload_bytes", "Bytes of uploads that were kept.", registry=self.registry
         )
+        self._stages = Histogram(
+            "sleepmami_stage_seconds",
+            "Where the time of an answer went: preprocessing, queued (for its first window), "
+            "encoding (to its last window, other requests' windows between), night.",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "sleepmami_batch_windows",
+            "Windows per forward pass, own and other requests', as the mean over one request.",
+            buckets=BATCH_WINDOWS,
+            registry=self.registry,
+        )
         for modality in MODALITIES:
             self._missing.labels(modality.value)  # a series that is 0 is better than none
         for stage in STAGES:
@@ -84,21 +85,6 @@ class Metrics:
             "Requests that wait for their turn, with their body unread.",
             registry=self.registry,
         ).set_function(waiting)
-
-    def observe_stages(self, seconds: Mapping[str, float], batches: int, windows: int) -> None:
-        """Where the time of one answer went, and in what company its windows were encoded.
-
-        Args:
-            seconds: by stage; what is not in STAGES is left out.
-            batches: forward passes that held windows of it.
-            windows: of those passes, of whichever request.
-        """
-        for stage in STAGES:
-            if stage in seconds:
-                self._stages.labels(stage).observe(seconds[stage])
-        if batches:
-            self._batch.observe(windows / batches)
-        note_stages(seconds)
 
     def watch_jobs(self, waiting: Callable[[], int]) -> None:
         """Show how many jobs wait or run."""
@@ -121,6 +107,14 @@ class Metrics:
         self._epochs.inc(len(embedding.epoch_valid))
         for modality in embedding.info["modalities_missing"]:
             self._missing.labels(modality).inc()
+
+    def observe_stages(self, seconds: Mapping[str, float], batches: int, windows: int) -> None:
+        """Note where the time of one answer went; see `backend.Observed`."""
+        for stage, spent_s in seconds.items():
+            self._stages.labels(stage).observe(spent_s)
+        if batches:
+            self._batches.observe(windows / batches)
+        note_stages(seconds)
 
     def observe_refusal(self, code: str) -> None:
         """Count one recording that could not be embedded."""

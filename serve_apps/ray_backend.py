@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import ray
@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from serve_apps.backend import (
     EmbedOptions,
     Inspection,
+    Observe,
     Progress,
     Recording,
     Refusal,
@@ -30,7 +31,6 @@ from sleepmami.report.night_overview import Overview
 MODEL_TIMEOUT_S = 5.0  # /ready and /info: a replica that is there answers at once
 MAX_TRIES = 3  # of one recording while a bundle with other preprocessing is rolled out
 Handle = DeploymentHandle[Any]  # Any: a handle's methods have no types
-Observe = Callable[[Mapping[str, float], int, int], None]
 
 
 class RayBackend:

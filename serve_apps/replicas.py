@@ -7,17 +7,20 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from serve_apps.admission import Admission
+from serve_apps.admission import Admission, limits_of
+from serve_apps.cohort import Cohort
 from serve_apps.encoder import LocalEncoder
 from serve_apps.http_app import create_app
 from serve_apps.keys import KeyRing
 from serve_apps.preprocessor import LocalPreprocessor
 from serve_apps.ray_backend import RayBackend
 from serve_apps.request_log import configure_logs
-from serve_apps.wire import Limits
+from serve_apps.state_folder import StateFolder
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import from_dict
 from sleepmami.inference.embedder import Embedder
+from sleepmami.training.bundle_probes import read_probe
+from sleepmami.training.checkpoint import manifest_of
 
 
 class PreprocessorReplica(LocalPreprocessor):
@@ -62,21 +65,37 @@ class IngressReplica:
         self,
         preprocessor: DeploymentHandle[Any],  # Any: a handle's methods have no types
         encoders: dict[str, DeploymentHandle[Any]],
+        bundles: dict[str, str],
         canary: dict[str, float],
-        limits: dict[str, Any],
-        keys_file: str | None,
+        config: dict[str, Any],
     ) -> None:
         configure_logs()
-        self._keys_file = keys_file
+        self._config = from_dict(ServeConfig, config)
         self._backend = RayBackend(preprocessor, encoders, canary)
-        self._admission = Admission(Limits(**limits))
+        self._admission = Admission(limits_of(self._config, len(bundles)))
+        self._probes = {}
+        for bundle in bundles.values():
+            if (probe := read_probe(bundle, "staging")) is not None:
+                self._probes[manifest_of(bundle)["weights_sha256"]] = probe
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica: the app holds locks and counters and is not pickled."""
-        keys = None if self._keys_file is None else KeyRing(self._keys_file)
-        app = create_app(self._backend, self._admission, keys=keys)
-        self._backend.observe = app.state.metrics.observe_stages
-        return app
+        state = StateFolder(self._config.state_dir)
+        try:
+            uri = self._config.cohort
+            cohort = Cohort(uri, state.folder) if uri else None
+            keys = KeyRing(self._config.keys_file) if self._config.keys_file else None
+        except BaseException:
+            state.close()
+            raise
+        return create_app(
+            self._backend,
+            self._admission,
+            state,
+            cohort=cohort,
+            probes=self._probes,
+            keys=keys,
+        )
 
     async def drain(self) -> None:
         """Take no more recordings and return when those in hand are embedded."""

@@ -132,20 +132,16 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
     )
     async def delete_upload(request: Request, upload_id: str) -> Response:
         _require_version(request)
+        await asyncio.to_thread(store.get, owner_of(request), upload_id)
+        await service.runner.cancel_jobs_of(upload_id)  # first: they would fail without it
         await asyncio.to_thread(store.delete, owner_of(request), upload_id)
-        await service.runner.cancel_jobs_of(upload_id)
         return Response(status_code=204, headers=TUS)
 
 
 async def _receive(request: Request, part: Part, max_part_bytes: int) -> None:
-    try:
-        check_length(request, max_part_bytes)
-        async for block in blocks(request, max_part_bytes):
-            await asyncio.to_thread(part.write, block)
-    except HttpError as error:
-        if error.code == "payload_too_large" and part.offset < part.length:
-            raise HttpError("part_too_large") from None
-        raise
+    check_length(request, max_part_bytes, "part_too_large")
+    async for block in blocks(request, max_part_bytes, "part_too_large"):
+        await asyncio.to_thread(part.write, block)
     await asyncio.to_thread(part.verify)
 
 

@@ -18,6 +18,7 @@ from sleepmami.evaluation.fitted_probe import FittedProbe, result_probe
 from sleepmami.evaluation.folds import Fold, make_folds
 from sleepmami.evaluation.labels import with_labels
 from sleepmami.evaluation.results import PredictionSink, ProbeResult
+from sleepmami.psg import UNTRAINED
 
 # Takes the fitted probe; None where nobody wants it
 KeepProbe: TypeAlias = Callable[[FittedProbe], None] | None
@@ -72,7 +73,7 @@ def run_probe(
         sink=sink,
         keep=keep,
     )
-    places, left_out = _among(request.nights, config)
+    places, left_out = among(request.nights, config)
     ask = _of_epochs if task in EPOCH_TASKS else _of_people
     result = ask(request, places, left_out)
     if nameless:
@@ -100,6 +101,8 @@ class _Request:
         # Any: fields of ProbeResult
         """The answer, with what does not depend on it."""
         seen = _seen_in_training(self.task, self.level, tested)
+        if self.embeddings.model_id.startswith(UNTRAINED):
+            seen = ("the encoder was never trained: its weights are random",)
         return ProbeResult(
             task=self.task,
             level=self.level,
@@ -120,6 +123,11 @@ def _with_subject(night: ProbeNight) -> ProbeNight:
 
 
 def _level(task: Task, config: ProbeConfig) -> Level:
+    if config.level == "second" and task != "apnea":
+        raise ConfigError(
+            f"level='second' has a vector for each second, {task} does not ask for it; expected "
+            + ("micro or macro" if task in EPOCH_TASKS else "micro, macro or night")
+        )
     if task not in EPOCH_TASKS:
         return config.level or "night"
     if config.level == "night":
@@ -148,7 +156,7 @@ def _refuse_to_keep(task: Task, config: ProbeConfig) -> None:
         )
 
 
-def _among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int], Counter[str]]:
+def among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int], Counter[str]]:
     """Places of the nights that may be used, and how many may not."""
     left_out: Counter[str] = Counter()
     places = list(range(len(nights)))
@@ -164,7 +172,8 @@ def _among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int]
     return places, left_out
 
 
-def _folds(nights: Sequence[ProbeNight], config: ProbeConfig, why: Counter[str]) -> list[Fold]:
+def folds_of(nights: Sequence[ProbeNight], config: ProbeConfig, why: Counter[str]) -> list[Fold]:
+    """The folds of nights that have labels; `why` others have none is said where none is left."""
     if not nights:
         reasons = ", ".join(f"{count} nights: {reason}" for reason, count in why.items())
         raise TableError(
@@ -186,7 +195,7 @@ def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str])
     pairs = zip(places, targets, strict=True)
     usable = [(place, target) for place, target in pairs if target is not None]
     nights = [request.nights[place] for place, _ in usable]
-    folds = _folds(nights, config, left_out)
+    folds = folds_of(nights, config, left_out)
     asked = epoch_tasks.AskedNights(
         embeddings=request.embeddings,
         level=request.level,
@@ -228,7 +237,7 @@ def _of_people(request: _Request, places: Sequence[int], left_out: Counter[str])
         nights = [candidates[number] for number in usable]
         x_own_NF = x_NF[valid_N][np.array(usable, np.intp)]
         try:
-            folds = _folds(nights, config, left_out + reasons)
+            folds = folds_of(nights, config, left_out + reasons)
             answers[outcome] = person_tasks.answer(
                 task, x_own_NF, nights, folds, config, outcome, request.sink
             )

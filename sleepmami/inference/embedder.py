@@ -1,7 +1,7 @@
 """The one way from a night to vectors; batch jobs, HTTP and the command line all call it.
 
-Shapes: S streams of a batch, B segments of a batch, E epochs per segment (2), L epochs of the
-night, M modalities (6, in the order of MODALITIES), D width of the Micro-Encoder.
+Shapes: S streams of a batch, B segments of a batch, E epochs per segment (2),
+L epochs of the night, M modalities (6, in the order of MODALITIES), D width of the Micro-Encoder.
 
 Precision is the Micro-Encoder's. bfloat16 has 8 bits: in the models measured each epoch vector
 keeps a cosine of at least 0.9999 with float32's (benchmarks/README.md says how to check another),
@@ -38,6 +38,7 @@ from sleepmami.inference.hearing import (
 )
 from sleepmami.inference.second_look import from_second_epoch
 from sleepmami.models.macro_encoder import MacroEncoder
+from sleepmami.models.masking import NUM_PATCHES
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.psg import (
     MODALITIES,
@@ -45,6 +46,7 @@ from sleepmami.psg import (
     Decision,
     Night,
 )
+from sleepmami.tables.second_vectors import seconds_from_tokens
 from sleepmami.training.checkpoint import Bundle, load_bundle
 
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -58,13 +60,26 @@ class EpochEmbedding:
         micro_LMD: float32[L, 6, D]; exactly zero where modality_valid_LM is False.
         modality_valid_LM: bool[L, 6]: the modality had a usable signal in this epoch.
         epoch_valid_L: bool[L]: at least one modality had.
+        token_LMTD: float32[L, 6, T, D], of which each epoch's vector is the mean; only on request.
         info: what made these numbers, where they leave the process; plain JSON types.
     """
 
     micro_LMD: NDArray[np.float32]
     modality_valid_LM: NDArray[np.bool_]
     epoch_valid_L: NDArray[np.bool_]
+    token_LMTD: NDArray[np.float32] | None = None
     info: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
+
+    def tokens(self) -> NDArray[np.float32]:
+        """Modalities side by side: [L, T, 6 * D], of which tables/second_vectors.py makes seconds.
+
+        Raises:
+            ConfigError: they were not asked for.
+        """
+        if self.token_LMTD is None:
+            raise ConfigError("found no tokens; expected epochs(night, seconds=True)")
+        num_epochs, _, num_tokens, _ = self.token_LMTD.shape
+        return self.token_LMTD.transpose(0, 2, 1, 3).reshape(num_epochs, num_tokens, -1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +96,8 @@ class NightEmbedding:
         epoch_valid: bool[L].
         modality_valid: bool[L, 6].
         info: what made these numbers; plain JSON types.
+        second: float32[30 * L, 6 * D], one vector per second, blocks as in micro and zero where
+            their modality is not valid in the epoch; only on request.
     """
 
     micro: NDArray[np.float32]
@@ -90,6 +107,7 @@ class NightEmbedding:
     epoch_valid: NDArray[np.bool_]
     modality_valid: NDArray[np.bool_]
     info: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
+    second: NDArray[np.float32] | None = None
 
 
 class Embedder:
@@ -120,9 +138,10 @@ class Embedder:
         self.precision = precision
         self.both_halves = both_halves
         self.dim = bundle.micro.model.higher_dim
+        self.epoch_tokens = NUM_PATCHES // SEGMENT_EPOCHS // bundle.micro.model.merge_stride
         micro = MicroEncoder(bundle.micro.model)
         self._prepare(micro, bundle.micro_state, "micro")
-        self._micro = micro.for_inference(DTYPES[precision])
+        self.micro = micro.for_inference(DTYPES[precision])
         self._macro: MacroEncoder | None = None
         if bundle.macro is not None:
             self._macro = MacroEncoder(bundle.macro.model, self.dim)
@@ -147,19 +166,23 @@ class Embedder:
             both_halves=both_halves,
         )
 
-    def epochs(self, night: Night) -> EpochEmbedding:
+    def epochs(self, night: Night, *, seconds: bool = False) -> EpochEmbedding:
         """Micro vectors of every epoch.
+
+        Args:
+            night: the recording.
+            seconds: also the tokens that vectors of seconds are made of.
 
         Raises:
             RecordingError: no modality is usable anywhere in the night.
         """
-        hearings = self.hearings(night)
+        hearings = self.hearings(night, seconds=seconds)
         for hearing in hearings:
             for piece in pieces_of(hearing, self.windows_per_batch):
                 self.hear([piece])
         return self.heard(hearings)
 
-    def hearings(self, night: Night) -> list[Hearing]:
+    def hearings(self, night: Night, *, seconds: bool = False) -> list[Hearing]:
         """The night as it is to be heard: once, or twice with `both_halves`.
 
         Raises:
@@ -172,9 +195,10 @@ class Embedder:
                 found="no usable epoch of any modality",
                 expected="at least one",
             )
-        hearings = [hearing_of(night, self.dim)]
+        tokens = self.epoch_tokens if seconds else 0
+        hearings = [hearing_of(night, self.dim, tokens)]
         if self.both_halves and night.num_epochs > SEGMENT_EPOCHS:
-            hearings.append(hearing_of(from_second_epoch(night), self.dim))
+            hearings.append(hearing_of(from_second_epoch(night), self.dim, tokens))
         return hearings
 
     def hear(self, pieces: Sequence[Piece]) -> None:
@@ -184,28 +208,33 @@ class Embedder:
     def heard(self, hearings: Sequence[Hearing]) -> EpochEmbedding:
         """What all hearings of one night, each to its end, say of its epochs."""
         found, *later = hearings
-        micro_LMD = found.micro_LMD
+        found_LMRD = found.found_LMRD
         for hearing in later:
             # An epoch is valid in one hearing if it is in the other: `usable` alone decides.
-            micro_LMD[1:] = (micro_LMD[1:] + hearing.micro_LMD) / 2
+            found_LMRD[1:] = (found_LMRD[1:] + hearing.found_LMRD) / 2
         return EpochEmbedding(
-            micro_LMD=micro_LMD,
+            micro_LMD=found_LMRD[:, :, 0],
+            token_LMTD=found_LMRD[:, :, 1:] if found.num_tokens else None,
             modality_valid_LM=found.valid_LM,
             epoch_valid_L=np.asarray(found.valid_LM.any(axis=1)),
         )
 
-    def night(self, night: Night) -> NightEmbedding:
+    def night(self, night: Night, *, seconds: bool = False) -> NightEmbedding:
         """Micro, macro and night vectors.
+
+        Args:
+            night: the recording.
+            seconds: also vectors of seconds.
 
         Raises:
             CheckpointError: the bundle has no Macro-Encoder.
             RecordingError: no modality is usable anywhere in the night.
         """
         self._require_macro()
-        return self.night_of(night, self.epochs(night))
+        return self.in_context(night, self.epochs(night, seconds=seconds))
 
-    def night_of(self, night: Night, epochs: EpochEmbedding) -> NightEmbedding:
-        """As `night`, of micro vectors that are there already.
+    def in_context(self, night: Night, epochs: EpochEmbedding) -> NightEmbedding:
+        """`night` from its epochs, which may know of fewer modalities; `second` of their tokens.
 
         Raises:
             CheckpointError: the bundle has no Macro-Encoder.
@@ -227,6 +256,7 @@ class Embedder:
             epoch_valid=epochs.epoch_valid_L,
             modality_valid=epochs.modality_valid_LM,
             info=self._info(night),
+            second=None if epochs.token_LMTD is None else seconds_from_tokens(epochs.tokens()),
         )
 
     def _require_macro(self) -> tuple[MacroEncoder, MacroPretrainConfig]:
@@ -237,12 +267,16 @@ class Embedder:
             )
         return self._macro, self.bundle.macro
 
-    def _embed(self, signal_SBT: Tensor, streams: Tensor, valid_SB: Tensor) -> NDArray[np.float32]:
+    def _embed(
+        self, signal_SBT: Tensor, streams: Tensor, valid_SB: Tensor, seconds: bool
+    ) -> NDArray[np.float32]:
+        inputs = [part.to(self.device) for part in (signal_SBT, streams, valid_SB)]
         with torch.inference_mode():
-            epoch_SBED = self._micro.embed(
-                signal_SBT.to(self.device), streams.to(self.device), valid_SB.to(self.device)
-            )
-        array: NDArray[np.float32] = epoch_SBED.float().cpu().numpy()
+            if seconds:
+                found_SBERD = self.micro.embed_with_tokens(*inputs)
+            else:
+                found_SBERD = self.micro.embed(*inputs)[:, :, :, None]
+        array: NDArray[np.float32] = found_SBERD.float().cpu().numpy()
         return array
 
     def _prepare(self, model: nn.Module, state: Mapping[str, Tensor], part: str) -> None:

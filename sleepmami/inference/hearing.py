@@ -6,7 +6,8 @@ each window gets the numbers it would get alone: a stream that only others in th
 masked, which gives what leaving it out gives.
 
 Shapes: S streams of a batch, B windows of a batch, E epochs per window (2), L epochs of the night,
-M modalities (6, in the order of MODALITIES), D width of the Micro-Encoder.
+M modalities (6, in the order of MODALITIES), D width of the Micro-Encoder, R rows of an epoch: its
+vector, and behind it its tokens where those are wanted.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from sleepmami.psg import (
 )
 from sleepmami.training.batches import SegmentBatch, StoredSegments, night_batch
 
-# signal_SBT, streams_S, valid_SB -> epoch_SBED
-Encode = Callable[[Tensor, Tensor, Tensor], NDArray[np.float32]]
+# signal_SBT, streams_S, valid_SB, whether tokens are wanted -> found_SBERD
+Encode = Callable[[Tensor, Tensor, Tensor, bool], NDArray[np.float32]]
 
 
 class Piece(NamedTuple):
@@ -57,10 +58,12 @@ class Hearing:
         starts: first epoch of each window; an overlapping one gives its second epoch alone.
         segments: windows `first:stop` as the model reads them.
         dim: D.
+        num_tokens: of an epoch; 0 where they are not wanted.
 
     Attributes:
         streams: indices into MODALITIES of what is usable anywhere; the others cost nothing.
-        micro_LMD: float32, what is known so far.
+        num_tokens: the same.
+        found_LMRD: float32, what is known so far.
         valid_LM: bool, of the epochs heard so far.
     """
 
@@ -71,9 +74,12 @@ class Hearing:
         starts: Sequence[int],
         segments: Callable[[int, int], SegmentBatch],
         dim: int,
+        num_tokens: int = 0,
     ) -> None:
         self.streams = tuple(int(i) for i in np.flatnonzero(usable_LM.any(axis=0)))
-        self.micro_LMD = np.zeros((num_epochs, len(MODALITIES), dim), np.float32)
+        self.num_tokens = num_tokens
+        shape = (num_epochs, len(MODALITIES), 1 + num_tokens, dim)
+        self.found_LMRD = np.zeros(shape, np.float32)
         self.valid_LM = np.zeros((num_epochs, len(MODALITIES)), np.bool_)
         self.num_windows = len(starts)
         self._usable_LM = usable_LM
@@ -107,7 +113,9 @@ class Hearing:
         """The piece's windows as the model reads them, all six streams."""
         return self._segments(piece.first, piece.stop)
 
-    def put(self, piece: Piece, streams: NDArray[np.intp], epoch_SBED: NDArray[np.float32]) -> None:
+    def put(
+        self, piece: Piece, streams: NDArray[np.intp], found_SBERD: NDArray[np.float32]
+    ) -> None:
         """What the model says of a piece; vectors of streams that are not there do not matter."""
         starts = self._starts[piece.first : piece.stop]
         for slot in range(SEGMENT_EPOCHS):
@@ -115,11 +123,12 @@ class Hearing:
             # was heard by the window before it.
             rows = [r for r, start in enumerate(starts) if slot or start % SEGMENT_EPOCHS == 0]
             epochs = np.array([starts[row] + slot for row in rows], np.intp)
-            self.micro_LMD[np.ix_(epochs, streams)] = epoch_SBED[:, rows, slot].transpose(1, 0, 2)
+            wanted_SBRD = found_SBERD[:, rows, slot, : 1 + self.num_tokens]
+            self.found_LMRD[np.ix_(epochs, streams)] = wanted_SBRD.swapaxes(0, 1)
             self.valid_LM[epochs] = self._usable_LM[epochs]
         self._heard += piece.num_windows
         if self.done:
-            self.micro_LMD[~self.valid_LM] = 0
+            self.found_LMRD[~self.valid_LM] = 0
 
 
 def hear(pieces: Sequence[Piece], encode: Encode) -> None:
@@ -130,25 +139,20 @@ def hear(pieces: Sequence[Piece], encode: Encode) -> None:
     signal_SBT = _joined([batch.signal_SBT[streams] for batch in batches])
     valid_SB = _joined([batch.valid_SB[streams] for batch in batches])
     heard = torch.nonzero(valid_SB.any(0)).flatten()  # a silent window has no vectors
-    found_SBED: NDArray[np.float32] | None = None
+    tokens = any(piece.hearing.num_tokens for piece in pieces)
     if len(heard) == valid_SB.shape[1]:
-        found_SBED = encode(signal_SBT, streams, valid_SB)
-    elif len(heard):
-        some_SBED = encode(signal_SBT[:, heard], streams, valid_SB[:, heard])
-        shape = (len(union), valid_SB.shape[1], *some_SBED.shape[2:])
-        found_SBED = np.zeros(shape, np.float32)
-        found_SBED[:, heard.numpy()] = some_SBED
+        found_SBERD = encode(signal_SBT, streams, valid_SB, tokens)
+    else:
+        rows_and_dim = max(piece.hearing.found_LMRD.shape[2:] for piece in pieces)
+        shape = (*valid_SB.shape, SEGMENT_EPOCHS, *rows_and_dim)
+        found_SBERD = np.zeros(shape, np.float32)
+        if len(heard):
+            some_SBERD = encode(signal_SBT[:, heard], streams, valid_SB[:, heard], tokens)
+            found_SBERD[:, heard.numpy()] = some_SBERD
     first = 0
     for piece in pieces:
         stop = first + piece.num_windows
-        if found_SBED is None:
-            dim = piece.hearing.micro_LMD.shape[2]
-            nothing_SBED = np.zeros(
-                (len(union), piece.num_windows, SEGMENT_EPOCHS, dim), np.float32
-            )
-            piece.hearing.put(piece, np.array(union, np.intp), nothing_SBED)
-        else:
-            piece.hearing.put(piece, np.array(union, np.intp), found_SBED[:, first:stop])
+        piece.hearing.put(piece, np.array(union, np.intp), found_SBERD[:, first:stop])
         first = stop
 
 
@@ -156,7 +160,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def hearing_of(night: Night, dim: int) -> Hearing:
+def hearing_of(night: Night, dim: int, num_tokens: int = 0) -> Hearing:
     """A night, heard in the segments that it is cut into."""
     starts = segment_start_epochs(night.num_epochs)
     return Hearing(
@@ -165,6 +169,7 @@ def hearing_of(night: Night, dim: int) -> Hearing:
         starts,
         lambda first, stop: night_batch(night, first, stop),
         dim,
+        num_tokens,
     )
 
 

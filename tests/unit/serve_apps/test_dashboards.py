@@ -100,5 +100,5 @@ def test_stages_and_batches_by_hand() -> None:
     assert 'sleepmami_stage_seconds_sum{stage="encoding"} 3.0' in lines
     assert 'sleepmami_stage_seconds_bucket{le="2.0",stage="encoding"} 0.0' in lines
     assert 'sleepmami_stage_seconds_count{stage="night"} 0.0' in lines
-    assert not any('stage="total"' in line for line in lines)
+    assert 'sleepmami_stage_seconds_sum{stage="total"} 9.0' in lines
     assert "sleepmami_batch_windows_sum 10.0" in lines

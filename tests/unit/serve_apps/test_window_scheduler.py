@@ -204,6 +204,19 @@ def test_windows_given_as_numbers_have_the_vectors_of_their_night(bundle: Bundle
     assert_same(embedder.heard([hearing]), embedder.epochs(night))
 
 
+def test_a_night_with_seconds_shares_batches_with_one_without(bundle: Bundle) -> None:
+    embedder = Embedder(bundle, windows_per_batch=8)
+    with_seconds = embedder.hearings(noise_night(4, seed=1), seconds=True)
+    without = embedder.hearings(noise_night(4, seed=2))
+    embedder.hear([with_seconds[0].take(8), without[0].take(8)])
+    found, plain = embedder.heard(with_seconds), embedder.heard(without)
+    expected = embedder.epochs(noise_night(4, seed=1), seconds=True)
+    np.testing.assert_allclose(found.tokens(), expected.tokens(), atol=1e-5, rtol=0)
+    assert_same(found, expected)
+    assert plain.token_LMTD is None
+    assert_same(plain, embedder.epochs(noise_night(4, seed=2)))
+
+
 @pytest.mark.parametrize(
     ("waiting", "limit", "shares"),
     [
