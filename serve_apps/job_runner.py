@@ -43,7 +43,6 @@ class JobRunner:
         metrics: told of every embedding.
         max_jobs: that wait or run; one more is refused.
         workers: jobs that run at once.
-        retry_s: see RETRY_S.
     """
 
     def __init__(
@@ -56,7 +55,6 @@ class JobRunner:
         *,
         max_jobs: int,
         workers: int,
-        retry_s: float = RETRY_S,
     ) -> None:
         self.store = store
         self._uploads = uploads
@@ -65,7 +63,6 @@ class JobRunner:
         self._metrics = metrics
         self._max_jobs = max_jobs
         self._workers = workers
-        self._retry_s = retry_s
         self._live: dict[str, Job] = {}  # that wait or run
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._changed = asyncio.Condition()
@@ -189,6 +186,7 @@ class JobRunner:
     async def _sweep(self) -> None:
         while True:
             in_use = {job.upload_id for job in self._live.values()}
+            await asyncio.to_thread(self._state.clean)
             await asyncio.to_thread(self._uploads.sweep, in_use)
             await asyncio.to_thread(self.store.sweep)
             await asyncio.sleep(SWEEP_S)
@@ -207,7 +205,7 @@ class JobRunner:
                 await self._end(job_id, state="failed", code=INTERNAL)
 
     async def _run(self, job_id: str) -> None:
-        wait_s = self._retry_s
+        wait_s = RETRY_S
         while job_id in self._live:
             attempts = self._live[job_id].attempts + 1
             job = await self._change(job_id, state="running", attempts=attempts)
@@ -235,7 +233,7 @@ class JobRunner:
     async def _embed(self, job: Job) -> NightEmbedding | Refusal | None:
         """The outcome; None when the job was cancelled, which is noticed at the next step."""
         try:
-            path = self._uploads.complete_path(job.owner, job.upload_id)
+            path = self._uploads.complete_path(job.owner, job.upload_id, even_expired=True)
         except HttpError as error:
             return Refusal(error.code)
         options = EmbedOptions(model=job.model, second=job.second, overview=True)

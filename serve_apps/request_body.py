@@ -18,6 +18,7 @@ from serve_apps.wire import CURL_TYPE, EDF_TYPES, JSON
 STALL_S = 60.0  # a client that sends nothing for so long gives its place to another
 SPOOL_BYTES = 8 * 2**20  # a larger recording goes to disk as it arrives
 BLOCK_BYTES = 2**20  # written at once
+TOO_LARGE = "payload_too_large"
 MAX_JSON_BYTES = 2**20  # a night vector as numbers is 30 kB
 
 _Wanted = TypeVar("_Wanted", bound=BaseModel)
@@ -35,17 +36,17 @@ def check_headers(request: Request, max_bytes: int) -> None:
     check_length(request, max_bytes)
 
 
-def check_length(request: Request, max_bytes: int) -> None:
-    """Refuse a body that is compressed, or longer than that by its own account."""
+def check_length(request: Request, max_bytes: int, code: str = TOO_LARGE) -> None:
+    """Refuse a body that is compressed, or with `code` when longer than that by its own account."""
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise HttpError("unsupported_media_type")  # small bytes that become large ones
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > max_bytes:
-        raise HttpError("payload_too_large")
+        raise HttpError(code)
 
 
-async def chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it arrives; HttpError when it proves too large or stops coming for STALL_S."""
+async def chunks(request: Request, max_bytes: int, code: str = TOO_LARGE) -> AsyncIterator[bytes]:
+    """The body as it arrives; HttpError `code` when too large, upload_stalled after STALL_S."""
     size = 0
     stream = request.stream()
     while True:
@@ -58,19 +59,19 @@ async def chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
             return
         size += len(chunk)
         if size > max_bytes:
-            raise HttpError("payload_too_large")
+            raise HttpError(code)
         if chunk:
             yield chunk
 
 
-async def blocks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def blocks(request: Request, max_bytes: int, code: str = TOO_LARGE) -> AsyncIterator[bytes]:
     """The body in pieces of about BLOCK_BYTES, so that few writes are needed.
 
     What has arrived when the body breaks off comes before the error does.
     """
     held = bytearray()
     try:
-        async for chunk in chunks(request, max_bytes):
+        async for chunk in chunks(request, max_bytes, code):
             held += chunk
             if len(held) >= BLOCK_BYTES:
                 yield bytes(held)
@@ -110,7 +111,7 @@ async def recording_body(request: Request, max_bytes: int, spool: Path) -> Async
 
 async def json_body(request: Request, wanted: type[_Wanted]) -> _Wanted:
     """A small JSON body as one of our types; HttpError("request_invalid") without a quotation."""
-    if content_type_of(request, JSON) not in (JSON, CURL_TYPE):
+    if content_type_of(request, JSON) != JSON:  # what a form of another site cannot declare
         raise HttpError("unsupported_media_type")
     check_length(request, MAX_JSON_BYTES)
     text = b"".join([chunk async for chunk in chunks(request, MAX_JSON_BYTES)])

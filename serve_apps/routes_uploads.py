@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from serve_apps.http_errors import HttpError
 from serve_apps.openapi_parts import answer, body_of, errors, headers_of
+from serve_apps.quotas import require_bytes
 from serve_apps.request_body import blocks, check_length, content_type_of
 from serve_apps.service import MB, Service, owner_of
 from serve_apps.upload_store import CHECKSUMS, Part, Upload
@@ -72,6 +73,8 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         length = _number(request, "upload-length")
         if length == 0:
             raise HttpError("empty_body")
+        held = await asyncio.to_thread(store.held_bytes, owner_of(request))
+        require_bytes(request, held, length)
         upload = await asyncio.to_thread(store.create, owner_of(request), length)
         headers = _expiry(upload) | {"location": f"/v1/uploads/{upload.id}"}
         return Response(status_code=201, headers=headers)
@@ -129,20 +132,16 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
     )
     async def delete_upload(request: Request, upload_id: str) -> Response:
         _require_version(request)
+        await asyncio.to_thread(store.get, owner_of(request), upload_id)
+        await service.runner.cancel_jobs_of(upload_id)  # first: they would fail without it
         await asyncio.to_thread(store.delete, owner_of(request), upload_id)
-        await service.runner.cancel_jobs_of(upload_id)
         return Response(status_code=204, headers=TUS)
 
 
 async def _receive(request: Request, part: Part, max_part_bytes: int) -> None:
-    try:
-        check_length(request, max_part_bytes)
-        async for block in blocks(request, max_part_bytes):
-            await asyncio.to_thread(part.write, block)
-    except HttpError as error:
-        if error.code == "payload_too_large" and part.offset < part.length:
-            raise HttpError("part_too_large") from None
-        raise
+    check_length(request, max_part_bytes, "part_too_large")
+    async for block in blocks(request, max_part_bytes, "part_too_large"):
+        await asyncio.to_thread(part.write, block)
     await asyncio.to_thread(part.verify)
 
 

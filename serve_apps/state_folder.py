@@ -2,7 +2,7 @@
 
     uploads/ID/   data and meta.json of one upload: upload_store.py
     jobs/ID/      job.json and the results of one job: job_store.py
-    spool/ID      one large body while its request lasts; emptied at the start
+    spool/ID      one large body while its request lasts
     jobs.lock     held by the process that runs jobs
 
 Nothing a client sends becomes part of a path: an id has the form of ours or is no id at all.
@@ -17,6 +17,7 @@ import secrets
 import shutil
 import string
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ from sleepmami.errors import ServiceError
 
 ID_LENGTH = 26  # of 36 characters: 134 bits, more than anybody guesses
 GONE_PREFIX = "gone-"  # of a folder that is being deleted
+LEFT_S = 7200.0  # no request lasts so long
 PRIVATE_PREFIX = "sleepmami-state-"
 OWNER_ONLY = 0o700
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -119,14 +121,13 @@ class StateFolder:
         """Become the one process that runs the jobs of this folder; False while another is."""
         if self._lock is None:
             self._lock = _locked(self.folder / "jobs.lock")
-            if self._lock is not None:
-                self._clean()
         return self._lock is not None
 
-    def _clean(self) -> None:
-        """Delete what a process left that was killed."""
+    def clean(self) -> None:
+        """Delete what a process left that was killed; what is young may be another's at work."""
         for file in self.spool.iterdir():
-            file.unlink(missing_ok=True)
+            if _age_s(file) > LEFT_S:
+                file.unlink(missing_ok=True)
         for part in (self.uploads, self.jobs):
             for folder in part.glob(GONE_PREFIX + "*"):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -144,6 +145,13 @@ class StateFolder:
         if self.is_private:
             shutil.rmtree(self.folder, ignore_errors=True)
             atexit.unregister(self.close)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _private_folder() -> Path:
