@@ -72,9 +72,16 @@ def running(command: list[str], threads: int) -> Iterator[subprocess.Popen[bytes
 
 
 def service_processes(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The service's process and all that it started."""
+    """The service's process and those of its Ray; workers are nobody's children, but know it."""
     try:
         parent = psutil.Process(process.pid)
-        return [parent, *parent.children(recursive=True)]
+        own = [parent, *parent.children(recursive=True)]
     except psutil.Error:
         return []
+    raylets = {str(p.pid) for p in own if p.name() == "raylet"}
+    seen = {p.pid for p in own}
+    for other in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if other.pid not in seen and other.environ().get("RAY_RAYLET_PID") in raylets:
+                own.append(other)
+    return own
