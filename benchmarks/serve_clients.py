@@ -116,7 +116,7 @@ def window_npz(seed: int = 2) -> bytes:
 
 
 def post(client: httpx.Client, url: str, body: bytes, *, retry: bool) -> Answer:
-    """One recording, or windows where `body` is an npz; with `retry`, sent again after 429, 5xx and broken connections.
+    """One recording, or windows where `body` is an npz; `retry` sends again after 429, 5xx, cuts.
 
     Waits double, from FIRST_WAIT_S to LONGEST_WAIT_S, over TRIES tries: a client that is told
     Retry-After and comes back no sooner would wait longer, and meet the service no other way.
