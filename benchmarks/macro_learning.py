@@ -228,15 +228,15 @@ def _row(study: StudySubject, person: Any) -> MicroNight:  # Any: a Subject, per
 
 @torch.inference_mode()
 def night_vectors(model: MacroEncoder, subjects: list[StudySubject]) -> tuple[Floats, Floats]:
-    """The documented night vector of each subject, and the mean of its states over all epochs."""
+    """Of each subject the mean of the cycles' ends, what `night` was, and of all states."""
     nights, means = [], []
     for study in subjects:
         micro_BLMD = torch.from_numpy(study.micro_LMD.astype(np.float32))[None]
         valid_BLM = torch.from_numpy(study.valid_LM.copy())[None]
         length_B = torch.tensor([len(study.micro_LMD)])
-        macro_BLD, night_BD = model.embed(micro_BLMD, valid_BLM, length_B)
-        nights.append(night_BD[0].double().numpy())
-        means.append(macro_BLD[0].double().mean(0).numpy())
+        vectors = model.night_vectors(micro_BLMD, valid_BLM, length_B)
+        nights.append(vectors.cycle_BCD[0].double().mean(0).numpy())
+        means.append(vectors.macro_BLD[0].double().mean(0).numpy())
     return np.stack(nights), np.stack(means)
 
 
