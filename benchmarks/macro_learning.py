@@ -147,7 +147,7 @@ def one_run(
         nights = (_row(study, study.subject) for study in train)
         model.standardize(*map(torch.from_numpy, micro_statistics(nights)))
     if passes:
-        curve = _train(model, config, train, seed, passes, shuffled=variant == "shuffled")
+        curve = train_macro(model, config, train, seed, passes, shuffled=variant == "shuffled")
     trained_cpu, trained = time.process_time(), time.perf_counter()
     model.eval()
     (fit_KF, fit_mean_KF), (test_KF, test_mean_KF) = (night_vectors(model, p) for p in (fit, test))
@@ -166,7 +166,7 @@ def one_run(
     }
 
 
-def _train(
+def train_macro(
     model: MacroEncoder,
     config: MacroPretrainConfig,
     train: list[StudySubject],
