@@ -22,6 +22,7 @@ from sleepmami.errors import TableError
 from sleepmami.evaluation.metrics import Bools
 from sleepmami.psg import ScoredEvent
 from sleepmami.tables.arrays import list_values
+from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
 from sleepmami.tables.demographics import Outcome, Sex
 from sleepmami.tables.schemas import night_embeddings_schema
 
@@ -151,6 +152,8 @@ class _NpzEmbeddings:
         self.uri, self._files = uri, tuple(files)
         infos = [self._read(file, ("info",))["info"] for file in files]
         known = [json.loads(str(info)) for info in infos]
+        pairs = zip(files, known, strict=True)
+        self._of_cycles = [file for file, i in pairs if i.get("night_vector") != NIGHT_VECTOR]
         self.model_id = _only(uri, "model_id", [info["model_id"] for info in known])
         self.weights_sha256 = _only(uri, "weights_sha256", [i["weights_sha256"] for i in known])
         self.nights = tuple(
@@ -160,6 +163,12 @@ class _NpzEmbeddings:
 
     def read(self, places: Sequence[int], level: Level) -> Iterator[NightVectors]:
         """See Embeddings."""
+        if level == "night" and self._of_cycles:
+            raise TableError(
+                f"{self._of_cycles[0]}: found a night vector of an earlier kind, the mean of the "
+                f"cycles' ends; expected {NIGHT_VECTOR}: embed again, or ask for level=macro, "
+                "which is their mean"
+            )
         for place in sorted(places):
             arrays = self._read(self._files[place], (level, "epoch_valid"))
             valid_L = None if level == "night" else arrays["epoch_valid"]

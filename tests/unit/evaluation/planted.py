@@ -123,6 +123,7 @@ def write_npz(folder: Path, nights: list[PlantedNight]) -> str:
             "recording_id": night.recording_id,
             "model_id": night.model_id,
             "weights_sha256": "ab" * 32,
+            "night_vector": "mean_of_valid_epochs",
             "num_epochs": len(macro),
         }
         vectors = Night(
