@@ -6,7 +6,7 @@ what reads and changes them. Torch-free.
 """
 
 from sleepmami.config.corpus import IngestConfig, PreprocessConfig, SimulateConfig, SplitConfig
-from sleepmami.config.embedding import EmbedConfig, ServeConfig
+from sleepmami.config.embedding import BandPowersConfig, EmbedConfig, ServeConfig
 from sleepmami.config.macro import (
     FACTORS,
     Crop,
@@ -54,6 +54,7 @@ __all__ = [
     "TASKS",
     "VALIDATE_ROWS",
     "ApneaConfig",
+    "BandPowersConfig",
     "ContrastiveView",
     "Crop",
     "DGCLConfig",

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.special import softmax
 
 from sleepmami.config import Level, ProbeConfig, Task
 from sleepmami.errors import TableError
 from sleepmami.evaluation import metrics
 from sleepmami.evaluation.bootstrap import estimate, resampled_counts
 from sleepmami.evaluation.embeddings import Embeddings, NightVectors, ProbeNight
+from sleepmami.evaluation.fitted_probe import softmax
 from sleepmami.evaluation.folds import Fold
-from sleepmami.evaluation.linear_probe import FittedProbe, fit_probe
+from sleepmami.evaluation.linear_probe import LinearProbe, ProbeFit, fit_probe
 from sleepmami.evaluation.metrics import Array, Bools, Ints
 from sleepmami.evaluation.probe_losses import CrossEntropy, class_weights
 from sleepmami.evaluation.results import Cell, Confusion, Figure, FoldResult, PredictionSink
@@ -71,7 +71,7 @@ class AskedNights:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochAnswer:
-    """Figures of a task of epochs; see ProbeResult."""
+    """Figures, see ProbeResult, and the probe of each fold, few-shot's of everybody."""
 
     question: Question
     num_rows: int
@@ -79,6 +79,7 @@ class EpochAnswer:
     confusion: Confusion | None
     folds: tuple[FoldResult, ...]
     notes: tuple[str, ...]
+    probes: tuple[LinearProbe, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +89,7 @@ class _Model:
     group: str
     draw: int
     loss: CrossEntropy
-    fitted: FittedProbe
+    fitted: ProbeFit
     num_fit_subjects: int
     num_fit_rows: int
 
@@ -165,6 +166,7 @@ def answer(
             if model.group != EVERYBODY or not model.draw
         ),
         notes=tuple(notes),
+        probes=tuple(models[-1].fitted.probe for models in by_fold),
     )
 
 
@@ -257,11 +259,12 @@ def _model(
         inner_folds=config.inner_folds,
         seed=config.seed,
     )
+    probe = replace(fitted.probe, bias_O=loss.without_absent(fitted.probe.bias_O))
     return _Model(
         group=group,
         draw=draw,
         loss=loss,
-        fitted=fitted,
+        fitted=replace(fitted, probe=probe),
         num_fit_subjects=len(np.unique(subject_N[fit])),
         num_fit_rows=len(target_NK),
     )
@@ -341,7 +344,7 @@ def _predictions(
 ) -> dict[str, Sequence[Cell]]:
     """One row per epoch, or second: truth, guess and the probability of each class."""
     num_parts = question.num_parts
-    likely = softmax(score_NO.reshape(-1, len(question.classes)), axis=1)
+    likely = softmax(score_NO.reshape(-1, len(question.classes)))
     epochs: list[int] = np.repeat(np.flatnonzero(asked_L), num_parts).tolist()
     columns: dict[str, Sequence[Cell]] = {
         "recording_id": [night.recording_id] * len(epochs),

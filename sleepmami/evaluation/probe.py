@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,10 +14,13 @@ from sleepmami.config_edit import flatten, to_dict
 from sleepmami.errors import ConfigError, TableError
 from sleepmami.evaluation import epoch_tasks, person_tasks
 from sleepmami.evaluation.embeddings import Embeddings, ProbeNight, open_embeddings
+from sleepmami.evaluation.fitted_probe import FittedProbe, result_probe
 from sleepmami.evaluation.folds import Fold, make_folds
 from sleepmami.evaluation.labels import with_labels
 from sleepmami.evaluation.results import PredictionSink, ProbeResult
 
+# Takes the fitted probe; None where nobody wants it
+KeepProbe: TypeAlias = Callable[[FittedProbe], None] | None
 EPOCH_TASKS: tuple[Task, ...] = ("staging", "few-shot", "apnea")
 # settings that only some tasks look at
 ONLY_FOR: dict[str, tuple[Task, ...]] = {
@@ -36,6 +39,7 @@ def run_probe(
     labels: Sequence[str],
     config: ProbeConfig,
     sink: PredictionSink = None,
+    keep: KeepProbe = None,
 ) -> ProbeResult:
     """Fit a linear probe on frozen embeddings and test it on other subjects.
 
@@ -45,6 +49,7 @@ def run_probe(
         labels: corpora and tables of people; none where the embeddings know enough themselves.
         config: see ProbeConfig.
         sink: takes predictions; not for few-shot, whose probes are many.
+        keep: takes the fitted probe of a task of epochs, in one fold.
 
     Raises:
         ConfigError: a setting that has no effect on the task, or a level it cannot be asked at.
@@ -52,6 +57,8 @@ def run_probe(
     """
     level = _level(task, config)
     _refuse_without_effect(task, config, sink)
+    if keep is not None:
+        _refuse_to_keep(task, config)
     embeddings = open_embeddings(uri)
     nights = with_labels(embeddings.nights, labels, events=task == "apnea")
     nameless = sum(night.subject_id is None for night in nights)
@@ -63,6 +70,7 @@ def run_probe(
         labels=tuple(labels),
         config=config,
         sink=sink,
+        keep=keep,
     )
     places, left_out = _among(request.nights, config)
     ask = _of_epochs if task in EPOCH_TASKS else _of_people
@@ -84,6 +92,7 @@ class _Request:
     labels: tuple[str, ...]
     config: ProbeConfig
     sink: PredictionSink
+    keep: KeepProbe
 
     def result(
         self, tested: Sequence[ProbeNight], notes: Sequence[str], **found: Any
@@ -127,6 +136,16 @@ def _refuse_without_effect(task: Task, config: ProbeConfig, sink: PredictionSink
             raise ConfigError(f"{name} has no effect on {task}; it is for {', '.join(tasks)}")
     if task == "few-shot" and sink is not None:
         raise ConfigError("predictions of few-shot are of many probes; write those of staging")
+
+
+def _refuse_to_keep(task: Task, config: ProbeConfig) -> None:
+    if task not in ("staging", "apnea") or config.apnea.unit != "epoch":
+        raise ConfigError(f"found a probe of {task} to keep; expected staging, or apnea by epoch")
+    if config.split.kind != "stored":
+        raise ConfigError(
+            f"split.kind={config.split.kind!r} fits several probes, each tested on others; "
+            "expected split.kind=stored, whose one probe the figures are of"
+        )
 
 
 def _among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int], Counter[str]]:
@@ -177,7 +196,7 @@ def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str])
         folds=folds,
     )
     found = epoch_tasks.answer(request.task, asked, config, request.sink)
-    return request.result(
+    result = request.result(
         _tested(nights, folds),
         found.notes,
         unit=found.question.unit,
@@ -188,6 +207,9 @@ def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str])
         folds=found.folds,
         left_out=left_out,
     )
+    if request.keep is not None:
+        request.keep(result_probe(result, found.question.classes, found.probes[0]))
+    return result
 
 
 def _of_people(request: _Request, places: Sequence[int], left_out: Counter[str]) -> ProbeResult:
