@@ -154,9 +154,9 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
         run_probe("retrieval", out, [], replace(base, penalties=(1.0,)))
     with pytest.raises(ConfigError, match="targets have no effect on age"):
         run_probe("age", out, [], base, targets=out)
+    small = replace(base, retrieval=RetrievalConfig(pool_size=20))
     with pytest.raises(ConfigError, match=r"retrieval\.pool_size has no effect on staging"):
-        small = RetrievalConfig(pool_size=20)
-        run_probe("staging", out, [], replace(base, retrieval=small))
+        run_probe("staging", out, [], small)
     with pytest.raises(ConfigError, match=r"retrieval\.penalty has no effect"):
         RetrievalConfig(match="cosine", penalty=1.0)
     alone = replace(base, split=ProbeSplitConfig(kind="folds", num_folds=9))
