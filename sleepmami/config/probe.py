@@ -18,9 +18,11 @@ DISEASES = ("angina", "cvd_death", "chf", "chd_death", "mi", "stroke")  # Table 
 class ProbeSplitConfig:
     """Who is tested. Of split train the encoder saw the nights, and DGCL age, sex and BMI."""
 
-    kind: Literal["stored", "folds"] = "stored"  # the corpus' own split, or everybody in turn
+    # the corpus' own split; everybody in turn; or in turn by probes of each recorder
+    kind: Literal["stored", "folds", "device"] = "stored"
     among: Literal["all", "held_out"] = "all"  # of folds: everybody, or those not in split train
     num_folds: int = 5
+    device: Literal["cohort", "montage"] = "cohort"  # of device: what tells recorders apart
 
     def __post_init__(self) -> None:
         require(self.num_folds >= 2, "split.num_folds", self.num_folds, ">= 2")
@@ -30,6 +32,8 @@ class ProbeSplitConfig:
                 "split.among and split.num_folds have no effect with split.kind='stored'; "
                 "leave them out, or set split.kind=folds"
             )
+        if self.kind != "device" and self.device != "cohort":
+            raise ConfigError(f"split.device has no effect with split.kind={self.kind!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,8 +12,8 @@ import numpy as np
 from sleepmami.config import TASKS, Level, ProbeConfig, Task
 from sleepmami.config_edit import flatten, to_dict
 from sleepmami.errors import ConfigError, TableError
-from sleepmami.evaluation import epoch_tasks, person_tasks, retrieval
-from sleepmami.evaluation.embeddings import Embeddings, ProbeNight, open_embeddings
+from sleepmami.evaluation import device_shift, epoch_tasks, person_tasks, retrieval
+from sleepmami.evaluation.embeddings import BASELINE, Embeddings, ProbeNight, open_embeddings
 from sleepmami.evaluation.fitted_probe import FittedProbe, result_probe
 from sleepmami.evaluation.folds import Fold, make_folds
 from sleepmami.evaluation.labels import with_labels
@@ -70,7 +70,8 @@ def run_probe(
     if keep is not None:
         _refuse_to_keep(task, config)
     embeddings = open_embeddings(uri)
-    nights = with_labels(embeddings.nights, labels, events=task == "apnea")
+    montages = config.split.kind == "device" and config.split.device == "montage"
+    nights = with_labels(embeddings.nights, labels, events=task == "apnea", montages=montages)
     nameless = sum(night.subject_id is None for night in nights)
     request = _Request(
         task=task,
@@ -112,6 +113,8 @@ class _Request:
         # Any: fields of ProbeResult
         """The answer, with what does not depend on it."""
         seen = _seen_in_training(self.task, self.level, tested)
+        if self.embeddings.model_id.startswith(BASELINE):
+            seen = ()  # nothing was trained
         return ProbeResult(
             task=self.task,
             level=self.level,
@@ -148,6 +151,11 @@ def _refuse_without_effect(task: Task, config: ProbeConfig, sink: PredictionSink
         tasks = next((only for key, only in ONLY_FOR.items() if name.startswith(key)), (task,))
         if task not in tasks and value != default[name]:
             raise ConfigError(f"{name} has no effect on {task}; it is for {', '.join(tasks)}")
+    if config.split.kind == "device" and task not in ("staging", "apnea"):
+        raise ConfigError(f"split.kind='device' is for staging and apnea; found {task}")
+    if config.split.kind == "device" and sink is not None:
+        raise ConfigError("split.kind='device' tests each epoch by many probes; write predictions "
+                          "of split.kind=folds")  # fmt: skip
     if task == "retrieval" and sink is not None:
         raise ConfigError("retrieval has no predictions to write, only ranks")
     if task == "few-shot" and sink is not None:
@@ -202,7 +210,13 @@ def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str])
     pairs = zip(places, targets, strict=True)
     usable = [(place, target) for place, target in pairs if target is not None]
     nights = [request.nights[place] for place, _ in usable]
-    folds = _folds(nights, config, left_out)
+    devices: list[str] | None = None
+    if config.split.kind == "device" and nights:
+        devices = device_shift.recorders(nights, config.split)
+        people = [str(night.subject_id) for night in nights]
+        folds = device_shift.device_folds(people, devices, config.split.num_folds, config.seed)
+    else:
+        folds = _folds(nights, config, left_out)
     asked = epoch_tasks.AskedNights(
         embeddings=request.embeddings,
         level=request.level,
@@ -211,7 +225,10 @@ def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str])
         targets=[target for _, target in usable],
         folds=folds,
     )
-    found = epoch_tasks.answer(request.task, asked, config, request.sink)
+    if devices is None:
+        found = epoch_tasks.answer(request.task, asked, config, request.sink)
+    else:
+        found = device_shift.answer(request.task, asked, devices, config)
     result = request.result(
         _tested(nights, folds),
         found.notes,
