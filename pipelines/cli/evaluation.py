@@ -47,6 +47,10 @@ def probe(
     predictions: Annotated[
         str | None, typer.Option("--csv", help="write the prediction of every tested row here")
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="of retrieval: other embeddings by the same encoder, to look in"),
+    ] = None,
     save: Annotated[
         str | None, typer.Option(help="keep the fitted probe (staging, apnea) in this file")
     ] = None,
@@ -67,7 +71,7 @@ def probe(
     rows = _CsvRows() if predictions else None
     kept: list[FittedProbe] = []
     keep = kept.append if save or save_into else None
-    result = run_probe(known, embeddings, labels, config, rows.add if rows else None, keep)
+    result = run_probe(known, embeddings, labels, config, rows.add if rows else None, keep, targets)
     if predictions and rows:
         storage.write_bytes(predictions, rows.text.getvalue().encode())
     if output:
@@ -116,7 +120,8 @@ class _CsvRows:
 def _print_result(result: ProbeResult) -> None:
     tested = f"{result.num_subjects} subjects, {result.num_nights} nights"
     if result.unit != "night":
-        tested += f", {result.num_rows} {result.unit}s"
+        unit = "queries" if result.unit == "query" else f"{result.unit}s"
+        tested += f", {result.num_rows} {unit}"
     out.print(
         Text.assemble(
             (result.task, "bold"),

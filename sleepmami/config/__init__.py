@@ -34,6 +34,7 @@ from sleepmami.config.probe import (
     Level,
     ProbeConfig,
     ProbeSplitConfig,
+    RetrievalConfig,
     Task,
 )
 from sleepmami.config.sweep import SweepConfig
@@ -77,6 +78,7 @@ __all__ = [
     "PreprocessConfig",
     "ProbeConfig",
     "ProbeSplitConfig",
+    "RetrievalConfig",
     "ServeConfig",
     "SharedView",
     "SimulateConfig",

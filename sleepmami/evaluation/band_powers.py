@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from sleepmami.config import BandPowersConfig
 from sleepmami.errors import RecordingCode, RecordingError
+from sleepmami.evaluation.embeddings import BASELINE
 from sleepmami.evaluation.epoch_features import FEATURES, LOG_POWERS, epoch_features
 from sleepmami.psg import (
     EPOCH_S,
@@ -75,7 +76,7 @@ def baseline_id(config: BandPowersConfig) -> tuple[str, str]:
         "features": {m.value: list(names) for m, names in FEATURES.items()},
     }
     sha256 = hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
-    return f"band-powers-{config.scale}-{sha256[:8]}", sha256
+    return f"{BASELINE}{config.scale}-{sha256[:8]}", sha256
 
 
 def band_power_vectors(night: Night, config: BandPowersConfig) -> BandPowerVectors:

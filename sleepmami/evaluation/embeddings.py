@@ -28,8 +28,9 @@ from sleepmami.tables.schemas import night_embeddings_schema
 
 TABLE = "night_embeddings.lance"
 NIGHTS_AT_ONCE = 8  # of the paper's size: 80 MB
-_IDENTITY = ("recording_id", "subject_id", "split", "num_epochs", "age_years", "sex", "bmi",
-             "model_id", "weights_sha256")  # fmt: skip
+BASELINE = "band-powers-"  # how the model_id of vectors without an encoder begins
+_IDENTITY = ("recording_id", "subject_id", "cohort", "split", "num_epochs", "age_years", "sex",
+             "bmi", "model_id", "weights_sha256")  # fmt: skip
 _NPZ_KEYS = {*get_args(Level), "epoch_valid", "info"}
 
 
@@ -38,6 +39,8 @@ class ProbeNight:
     """What is known of an embedded night; None is unknown.
 
     Attributes:
+        cohort: the study, or what the ingest was told.
+        montage: a name of the recorder by its channels.
         hypnogram: Stage codes int8[num_epochs].
         events: of a scoring that holds any kind of events.
     """
@@ -46,6 +49,8 @@ class ProbeNight:
     num_epochs: int
     subject_id: str | None = None
     split: str | None = None
+    cohort: str | None = None
+    montage: str | None = None
     hypnogram: NDArray[np.int8] | None = None
     events: tuple[ScoredEvent, ...] | None = None
     age_years: float | None = None
@@ -123,6 +128,7 @@ class _LanceEmbeddings:
                 num_epochs=row["num_epochs"],
                 subject_id=row["subject_id"],
                 split=row["split"],
+                cohort=row["cohort"],
                 hypnogram=hypnogram,
                 age_years=row["age_years"],
                 sex=row["sex"],
