@@ -321,7 +321,7 @@ def _of_blocks(request: _Request, places: Sequence[int], left_out: Counter[str])
     subject_N = np.unique([str(n.subject_id) for n in nights], return_inverse=True)[1]
     found = retrieval.answer(read, subject_N, folds, config)
     notes = list(found.notes)
-    if others is own:
+    if others is own and not own.model_id.startswith(BASELINE):
         notes.append(
             "query and target were embedded together: where the encoder lets modalities hear each "
             "other, a block may hold a copy of the others' signals"
