@@ -60,6 +60,7 @@ embed.command("micro")(training.embed_micro)
 embed.command("cohort")(training.embed_cohort)
 embed.command("file")(training.embed_file)
 app.command()(evaluation.probe)
+app.command()(evaluation.report)
 app.command()(service.serve)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     service.submit
