@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sleepmami.psg import EPOCH_S, Stage
@@ -150,5 +151,6 @@ def distribution(
         )
     axes.set_xlabel(label)
     axes.set_ylabel("recordings")
-    axes.legend(loc="best")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside upper left", ncols=2)
     return figure

@@ -125,8 +125,8 @@ def report_sections(inputs: ReportInputs, options: ReportOptions) -> list[Sectio
     commands = _Commands(inputs)
     nights, matrices = inputs.nights, compared.matrices
     return [
-        headline_section(compared, commands.probes(compared)),
-        results_section(compared, commands.probes(compared) if not compared.questions else ()),
+        headline_section(compared),
+        results_section(compared, commands.probes(compared)),
         confusion_section(compared, [commands.probe("staging")]),
         few_shot_section(compared, [commands.probe("few-shot")]),
         map_section(
@@ -198,7 +198,7 @@ def _training_section(run: RunLog) -> Section:
     return Section(
         key="training",
         title="How the encoders learned",
-        finding=" ".join(pictures[0].alt for pictures in (micro, macro) if pictures),
+        finding=" ".join(drawn.alt for drawn in (*micro, *macro) if "; validation" in drawn.alt),
         pictures=[*micro, *macro],
         missing=missing,
     )

@@ -2,7 +2,7 @@
 
 Time begins with the first epoch of sleep, because recordings begin at any time before it; the paper
 does not say where its axis begins. A group is drawn for as long as half of its nights last.
-Shapes: N nights, L epochs, T bins of 10 minutes, 5 stages in the order of STAGE_ORDER.
+Shapes: N nights, L epochs, T bins of 15 minutes, 5 stages in the order of STAGE_ORDER.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sleepmami.evaluation.bootstrap import Estimate, estimate, resampled_counts
 from sleepmami.psg import EPOCH_S, Stage
 
 STAGE_ORDER = (Stage.WAKE, Stage.REM, Stage.N1, Stage.N2, Stage.N3)
-BIN_EPOCHS = 20
+BIN_EPOCHS = 30
 BIN_H = BIN_EPOCHS * EPOCH_S / 3600
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95

@@ -33,7 +33,7 @@ def stage_areas(groups: Sequence[Sequence[GroupedNights]], theme: Theme) -> Figu
             _areas(axes, group, theme)
             axes.set_xlim(0, max(longest, 1) * BIN_H)
             axes.set_ylim(0, 1)
-            axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
+            axes.set_yticks([0, 0.5, 1], ["0", "50", "100%"])
     for axes in grid[-1]:
         axes.set_xlabel("hours of sleep and after", fontsize=8.5)
     handles = [
@@ -70,6 +70,7 @@ def _areas(axes: Axes, group: GroupedNights, theme: Theme) -> None:
             facecolor=theme.stages[stage],
             edgecolor=theme.page,
             hatch=HATCHES[stage],
-            linewidth=0.6,
+            linewidth=0,
         )
+        axes.stairs(top, edges, baseline=None, color=theme.page, linewidth=0.8)
         bottom = top

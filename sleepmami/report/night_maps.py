@@ -90,26 +90,34 @@ def _umap(unit: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def map_pictures(where: Plane, people: NightPeople, prefix: str) -> list[Picture]:
     """Panels by age, sex and BMI."""
-    by_axis = [_strongest(where, values) for values in (people.age_years, people.bmi)]
+    age, sex, bmi = map_findings(where, people)
     num = len(where.xy)
     return [
         picture(
             f"{prefix}_age",
             partial(quantity_map, where, people.age_years, "age (years)"),
-            alt=f"Map of {num} nights coloured by age; {by_axis[0]}.",
+            alt=f"Map of {num} nights coloured by age. {age}",
         ),
         picture(
             f"{prefix}_sex",
             partial(sex_map, where, people.female),
-            alt=f"Map of {num} nights, circles for women and triangles for men; "
-            f"{_sex_finding(where, people.female)}.",
+            alt=f"Map of {num} nights, circles for women and triangles for men. {sex}",
         ),
         picture(
             f"{prefix}_bmi",
             partial(quantity_map, where, people.bmi, "BMI (kg/m\u00b2)"),
-            alt=f"Map of {num} nights coloured by BMI; {by_axis[1]}.",
+            alt=f"Map of {num} nights coloured by BMI. {bmi}",
         ),
     ]
+
+
+def map_findings(where: Plane, people: NightPeople) -> tuple[str, str, str]:
+    """What the plane says of age, sex and BMI, a sentence each."""
+    return (
+        _strongest(where, people.age_years, "Age"),
+        _sex_finding(where, people.female),
+        _strongest(where, people.bmi, "BMI"),
+    )
 
 
 def quantity_map(where: Plane, values: NDArray[np.float64], title: str, theme: Theme) -> Figure:
@@ -190,15 +198,16 @@ def _size(where: Plane) -> float:
     return float(np.clip(400 / np.sqrt(len(where.xy)), 5, 30))
 
 
-def _strongest(where: Plane, values: NDArray[np.float64]) -> str:
+def _strongest(where: Plane, values: NDArray[np.float64], what: str) -> str:
     """Which axis goes with a number, in words."""
     known = np.isfinite(values)
     if known.sum() < 3:
-        return "it is known of too few"
+        return f"{what} is known of too few nights."
     found = [_correlation(where.xy[known, axis], values[known]) for axis in (0, 1)]
     axis = int(np.argmax(np.abs(found)))
     name = where.axes[axis].partition(" (")[0]
-    return f"its correlation with {name} is {found[axis]:.2f}"
+    text = f"{found[axis]:.2f}".replace("-", "\u2212")
+    return f"{what} goes with {name} most, at a correlation of {text}."
 
 
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float64]) -> float:
@@ -211,11 +220,11 @@ def _sex_finding(where: Plane, female: NDArray[np.float64]) -> str:
     known = np.isfinite(female)
     counts: Sequence[int] = [int((female == code).sum()) for code, *_ in SEXES]
     if min(counts) == 0:
-        return f"{counts[0]} women and {counts[1]} men"
+        return f"There are {counts[0]} women and {counts[1]} men."
     spread = where.xy[known].std(0)
     apart = where.xy[female == 1].mean(0) - where.xy[female == 0].mean(0)
     ratio = float(np.max(np.abs(apart) / np.maximum(spread, 1e-12)))
     return (
-        f"{counts[0]} women and {counts[1]} men, whose centres lie {ratio:.1f} standard deviations "
-        "apart"
+        f"The centres of {counts[0]} women and {counts[1]} men lie {ratio:.1f} standard deviations "
+        "apart."
     )

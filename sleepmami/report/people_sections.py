@@ -25,7 +25,7 @@ from sleepmami.report.macro_structure import (
     sleep_shares,
 )
 from sleepmami.report.macro_structure_figures import stage_areas
-from sleepmami.report.night_maps import MapKind, NightPeople, map_pictures, plane
+from sleepmami.report.night_maps import MapKind, NightPeople, map_findings, map_pictures, plane
 from sleepmami.report.pictures import Picture, picture
 from sleepmami.report.result_figures import Series, dots
 from sleepmami.report.sections import Missing, Section
@@ -46,24 +46,24 @@ def map_section(
     if vectors is None or people is None:
         return Section(key="maps", title=title, missing=missing)
     pictures: list[Picture] = []
-    finding, notes = "", []
+    said: list[str] = []
+    notes = ["One point per night: its night vector, scaled to length 1. Crosses: not known."]
     for kind in kinds:
         where = plane(vectors, kind)
-        own = map_pictures(where, people, f"map_{kind}")
-        pictures += own
+        pictures += map_pictures(where, people, f"map_{kind}")
         if kind == "pca":
-            finding = f"Two principal components explain {where.explained:.0%} of the variance. "
+            said.append(f"Two principal components explain {where.explained:.0%} of the variance.")
         else:
             notes.append("UMAP keeps neighbours together; its axes and distances mean nothing.")
-        finding += " ".join(one.alt for one in own) if kind == "pca" or len(kinds) == 1 else ""
+        if kind == kinds[0]:
+            said += map_findings(where, people)
     return Section(
         key="maps",
         title=title,
-        finding=finding,
+        finding=" ".join(said),
         pictures=pictures,
-        notes=["One point per night: its night vector, scaled to length 1. Crosses: not known.",
-               *notes],
-    )  # fmt: skip
+        notes=notes,
+    )
 
 
 def macro_structure_section(nights: Sequence[ScoredNight], missing: Sequence[Missing]) -> Section:
@@ -92,8 +92,8 @@ def macro_structure_section(nights: Sequence[ScoredNight], missing: Sequence[Mis
         pictures=pictures,
         notes=[
             "Time begins with the first epoch of sleep. A group is drawn for as long as half of "
-            "its nights last; shares are of the scored epochs of ten minutes. Groups overlap in "
-            "nothing but what parts them: age, sex, BMI and AHI go together in people."
+            "its nights last; shares are of the scored epochs of a quarter of an hour. Age, sex, "
+            "BMI and AHI go together in people: a picture of one is also one of the others."
         ],
         missing=() if any(night.ahi is not None for night in nights) else missing,
     )
@@ -128,10 +128,7 @@ def _share_finding(nights: Sequence[ScoredNight], stage: Stage, word: str, facto
     }
     if len(found) < 2:
         return ""
-    texts = [
-        f"{label} {e.value:.0%} ({e.low:.0%} to {e.high:.0%})".replace("%", " %")
-        for label, e in found.items()
-    ]
+    texts = [f"{label} {e.value:.0%} ({e.low:.0%} to {e.high:.0%})" for label, e in found.items()]
     return f"By {word}: {', '.join(texts)}."
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sleepmami.psg import Stage
 
@@ -24,6 +25,7 @@ CSS_PX_PER_IN = 96
 PANEL_IN = 4.5  # width of what lies beside others on a wide screen and fills a telephone
 BROAD_IN = 6.0  # width of what needs a row of its own
 NUM_SERIES = 7
+NUM_COLOURS = 255
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +117,7 @@ class Picture:
         caption: how to read it.
         light: PNG on white, which is the one beside the page and in print.
         dark: PNG on a dark background.
-        width_px: at which it is shown at most.
+        width_px: at which nothing in it is scaled.
     """
 
     name: str
@@ -143,7 +145,7 @@ def picture(name: str, draw: Draw, *, alt: str, caption: str = "") -> Picture:
         with theme.applied():
             figure = draw(theme)
             pngs.append(png(figure))
-    width_px = round(figure.get_figwidth() * CSS_PX_PER_IN * 1.2)
+    width_px = round(figure.get_figwidth() * CSS_PX_PER_IN)
     return Picture(
         name=name, alt=alt, caption=caption, light=pngs[0], dark=pngs[1], width_px=width_px
     )
@@ -153,7 +155,12 @@ def png(figure: Figure) -> bytes:
     """The figure as a PNG; the same figure gives the same bytes."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
-    return out.getvalue()
+    few = io.BytesIO()
+    # a palette takes a third of the bytes, and a page holds each picture twice
+    Image.open(out).convert("RGB").quantize(NUM_COLOURS, dither=Image.Dither.NONE).save(
+        few, format="png", optimize=True, dpi=(DPI, DPI)
+    )
+    return few.getvalue()
 
 
 def data_uri(image: bytes) -> str:

@@ -20,7 +20,8 @@ from sleepmami.report.pictures import DASHES, MARKERS, NUM_SERIES, PANEL_IN, The
 from sleepmami.report.wording import NOT_DEFINED
 
 LIGHT_TEXT_BELOW = 0.6  # of viridis, whose low end is dark
-MAX_CELLS_WITH_INTERVALS = 30
+MAX_CELLS_WITH_INTERVALS = 36
+MAX_LETTERS_LEVEL = 40  # of all column names; longer ones are slanted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +110,10 @@ def confusion_matrix(confusion: Confusion, theme: Theme) -> Figure:
     total = counts.sum(1, keepdims=True)
     share = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
     texts = [
-        [f"{s:.0%}\n{c:,}" if math.isfinite(s) else NOT_DEFINED for s, c in zip(*row, strict=True)]
+        [
+            f"{_percent(s)}\n{c:,}" if math.isfinite(s) else NOT_DEFINED
+            for s, c in zip(*row, strict=True)
+        ]
         for row in zip(share.tolist(), counts.tolist(), strict=True)
     ]
     rows = [f"{n}\n({t:,})" for n, t in zip(confusion.classes, total[:, 0].tolist(), strict=True)]
@@ -121,6 +125,13 @@ def confusion_matrix(confusion: Confusion, theme: Theme) -> Figure:
     axes.set_xlabel("guess")
     axes.set_ylabel("truth")
     return figure
+
+
+def _percent(share: float) -> str:
+    """Whole percents; 0% and 100% only where that is all."""
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
 def heat_map(
@@ -155,9 +166,10 @@ def heat_map(
     axes = figure.subplots()
     known = values[np.isfinite(values)]
     bounds = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    _cells(axes, values, texts, bounds, theme, size=7.5 if len(columns) > 6 else 8.5)
-    axes.set_xticks(range(len(columns)), columns, rotation=35 if len(columns) > 5 else 0)
-    if len(columns) > 5:
+    _cells(axes, values, texts, bounds, theme, size=7.2 if len(columns) > 5 else 8.5)
+    slanted = sum(map(len, columns)) > MAX_LETTERS_LEVEL
+    axes.set_xticks(range(len(columns)), columns, rotation=35 if slanted else 0)
+    if slanted:
         for tick in axes.get_xticklabels():
             tick.set_horizontalalignment("right")
             tick.set_rotation_mode("anchor")
@@ -218,7 +230,9 @@ def few_shot_curve(series: Sequence[Series], label: str, theme: Theme) -> Figure
         for x, (_, text), estimate in zip(places, points, found, strict=True):
             if text.startswith("all"):
                 colour = theme.series[number]
-                axes.plot(x, estimate.value, MARKERS[number], color=colour, mfc=theme.page, ms=6)
+                axes.plot(
+                    x, estimate.value, MARKERS[number], color=colour, mfc=theme.page, ms=7, zorder=3
+                )
     axes.set_xscale("log")
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xticks([], minor=True)

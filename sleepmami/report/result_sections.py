@@ -19,6 +19,7 @@ from sleepmami.report.wording import (
     count,
     figure_name,
     listed,
+    sentence,
     signed_with_interval,
     with_interval,
 )
@@ -28,7 +29,7 @@ CHANCE = {"sex": (0.5, "coin"), "survival": (0.5, "coin")}
 FEW_SHOT_FIGURES = ("macro_f1", "accuracy")
 
 
-def headline_section(compared: Compared, missing: Sequence[Missing]) -> Section:
+def headline_section(compared: Compared) -> Section:
     """The finding in five seconds: one figure a question, all models side by side."""
     found = [comparison for asked in compared.questions for comparison in comparisons(asked)]
     tables = []
@@ -47,7 +48,6 @@ def headline_section(compared: Compared, missing: Sequence[Missing]) -> Section:
         title="The finding",
         finding=_finding(compared, found),
         tables=tables,
-        missing=missing,
         notes=_headline_notes(compared),
     )
 
@@ -97,7 +97,7 @@ def _comparison_table(lead: str, found: Sequence[Comparison]) -> PageTable:
 def _finding(compared: Compared, found: Sequence[Comparison]) -> str:
     """Against whom the first model is better, worse and neither; of one model what it reaches."""
     if not compared.questions:
-        return ""
+        return "There are no results yet."
     if not found:
         said = []
         for asked in compared.questions:
@@ -128,7 +128,7 @@ def _headline_notes(compared: Compared) -> list[str]:
         return []
     percent = {100 * r.confidence for asked in compared.questions for r in asked.results.values()}
     notes = [
-        f"Intervals are of {listed([f'{p:g}' for p in sorted(percent)])} % over the tested people, "
+        f"Intervals are of {listed([f'{p:g}%' for p in sorted(percent)])} over the tested people, "
         "drawn again with all their nights. They do not say how far a figure would move with other "
         "weights. A verdict needs a paired interval without zero, or two intervals that do not "
         "overlap; small errors (mean absolute error) and large scores are better."
@@ -270,7 +270,7 @@ def confusion_section(compared: Compared, missing: Sequence[Missing]) -> Section
         finding=" ".join(said),
         pictures=pictures,
         missing=missing if not pictures else (),
-        notes=["Rows are the truth: shares of a row add up to 100 %, counts are below."]
+        notes=["Rows are the truth: shares of a row add up to 100%, counts are below."]
         if pictures
         else (),
     )
@@ -306,9 +306,9 @@ def few_shot_section(compared: Compared, missing: Sequence[Missing]) -> Section:
             picture(
                 f"few_shot_{name}",
                 partial(few_shot_curve, series, figure_name(name)),
-                alt=f"{figure_name(name)} over the number of subjects with labels: "
+                alt=f"{sentence(figure_name(name))} over the number of subjects with labels: "
                 f"{'; '.join(ends)}.",
-                caption=f"{figure_name(name)}; hollow: everybody that may be fitted on",
+                caption=f"{sentence(figure_name(name))}; hollow: everybody that may be fitted on",
             )
         )
     finding = pictures[0].alt

@@ -136,7 +136,7 @@ def staged_night_figure(night: StagedNight, theme: Theme) -> Figure:
     bottom.stairs(night.confidence, edges, baseline=None, color=theme.series[0], linewidth=0.8)
     bottom.axhline(UNSURE_BELOW, color=theme.ink, linestyle=":", linewidth=1)
     bottom.set_ylim(0.15, 1.03)
-    bottom.set_yticks([0.2, UNSURE_BELOW, 1], ["20 %", f"{UNSURE_BELOW:.0%}", "100 %"])
+    bottom.set_yticks([0.2, UNSURE_BELOW, 1], ["20%", f"{UNSURE_BELOW:.0%}", "100%"])
     bottom.set_title("probability of what it says", loc="left")
     bottom.set_xlabel("hours from the start of the recording")
     asked = np.flatnonzero(night.asked)

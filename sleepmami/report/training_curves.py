@@ -9,6 +9,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from sleepmami.report.pictures import PANEL_IN, Picture, Theme, picture
+from sleepmami.report.wording import sentence
 
 History = Sequence[Mapping[str, float]]
 Points = list[tuple[float, float]]
@@ -86,7 +87,7 @@ def _picture(name: str, title: str, lines: Mapping[str, Points]) -> Picture:
     return picture(
         name,
         partial(loss_curve, title, lines["training"], lines["validation"]),
-        alt=f"{title}: {'; '.join(said)}.",
+        alt=f"{sentence(title)}: {'; '.join(said)}.",
     )
 
 

@@ -59,6 +59,11 @@ def listed(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def sentence(text: str) -> str:
+    """With a capital letter, and all others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def count(num: int, one: str, many: str = "") -> str:
     """1 night, 2 nights."""
     return f"{num:,} {one if num == 1 else many or one + 's'}"
