@@ -18,6 +18,7 @@ from sleepmami.evaluation.bootstrap import Estimate, estimate, resampled_counts
 from sleepmami.evaluation.metrics import Floats, Ints
 
 ROW_KEYS = ("recording_id", "epoch", "second")
+GUESS_COLUMNS = ("guess", "p_male", "log_hazard")
 Columns = Mapping[str, Sequence[str]]
 NUM_RESAMPLES = 1000
 
@@ -37,18 +38,22 @@ class Difference:
     num_subjects: int
 
 
-def difference(task: str, one: Columns, other: Columns, confidence: float) -> Difference | None:
-    """Of macro F1, mean absolute error or AUROC, by the task; None for what cannot be paired.
+def difference(
+    task: str, one: Columns, other: Columns, confidence: float, outcome: str = ""
+) -> Difference | None:
+    """Of macro F1, error, AUROC or C-index, by the task; None without a row in common.
 
     Args:
-        task: of the predictions: staging, apnea, age, bmi, ahi or sex.
+        task: of the predictions; not few-shot, which has none.
         one: predictions of one model, as `probe --csv` writes them.
         other: of the other model.
         confidence: of the interval.
+        outcome: of survival; empty for the others.
 
     Raises:
         TableError: the two name different truths for a row, or columns are missing.
     """
+    one, other = _of(one, outcome), _of(other, outcome)
     rows, truth, guesses, fold_R = _common(one, other)
     if not rows:
         return None
@@ -60,14 +65,16 @@ def difference(task: str, one: Columns, other: Columns, confidence: float) -> Di
         errors = [np.abs(np.asarray(g, float) - np.asarray(truth, float)) for g in guesses]
         weight_BR = drawn_BS[:, subject_R]
         name, values = "mae", [weight_BR @ error_R / weight_BR.sum(1) for error_R in errors]
-    elif task == "sex":
-        male_R = np.asarray(truth) == "male"
-        pairs = metrics.positive_before_negative(male_R, fold_R)
-        weight_BR = drawn_BS[:, subject_R]
-        name = "auroc"
-        values = [metrics.concordance(np.asarray(g, float), pairs, weight_BR) for g in guesses]
     else:
-        return None
+        if task == "sex":
+            male_R = np.asarray(truth) == "male"
+            name, pairs = "auroc", metrics.positive_before_negative(male_R, fold_R)
+        else:
+            event_R = np.array([one["event"][r] == "1" for r in rows])
+            time_R = np.array([float(one["time_days"][r]) for r in rows])
+            name, pairs = "c_index", metrics.earlier_event_first(time_R, event_R, fold_R)
+        weight_BR = drawn_BS[:, subject_R]
+        values = [metrics.concordance(np.asarray(g, float), pairs, weight_BR) for g in guesses]
     return Difference(
         figure=name,
         estimate=estimate(values[0] - values[1], confidence),
@@ -81,11 +88,12 @@ def _common(
     """Rows of `one` that are in both, their truth, both models' guesses, and the fold in both."""
     place = {key: number for number, key in enumerate(_keys(other))}
     pairs = [(row, place[key]) for row, key in enumerate(_keys(one)) if key in place]
-    truth = [one["truth"][row] for row, _ in pairs]
+    truths, their_truths = _truths(one), _truths(other)
+    truth = [truths[row] for row, _ in pairs]
     for row, twin in pairs:
-        if one["truth"][row] != other["truth"][twin]:
+        if truths[row] != their_truths[twin]:
             raise TableError(
-                f"found truth {one['truth'][row]!r} and {other['truth'][twin]!r} for the same row "
+                f"found truth {truths[row]!r} and {their_truths[twin]!r} for the same row "
                 f"of {one['recording_id'][row]}; expected predictions of the same labels"
             )
     guesses = (
@@ -101,15 +109,30 @@ def _fold(columns: Columns, row: int) -> str:
     return columns["fold"][row] if "fold" in columns else ""
 
 
+def _of(columns: Columns, outcome: str) -> Columns:
+    """The rows of one outcome; all of them where none is named."""
+    if not outcome:
+        return columns
+    chosen = [row for row, name in enumerate(columns["outcome"]) if name == outcome]
+    return {name: [values[row] for row in chosen] for name, values in columns.items()}
+
+
+def _truths(columns: Columns) -> Sequence[str]:
+    if "truth" in columns:
+        return columns["truth"]
+    pairs = zip(columns["event"], columns["time_days"], strict=True)
+    return [f"event {event}, {days} days" for event, days in pairs]
+
+
 def _keys(columns: Columns) -> list[tuple[str, ...]]:
     return list(zip(*(columns[name] for name in ROW_KEYS if name in columns), strict=True))
 
 
 def _guess(columns: Columns) -> Sequence[str]:
-    found = columns.get("guess", columns.get("p_male"))
-    if found is None:
-        raise TableError(f"found columns {sorted(columns)}; expected guess or p_male")
-    return found
+    for name in GUESS_COLUMNS:
+        if name in columns:
+            return columns[name]
+    raise TableError(f"found columns {sorted(columns)}; expected one of {GUESS_COLUMNS}")
 
 
 def _macro_f1(

@@ -93,7 +93,8 @@ def read_predictions(result: StoredResult) -> dict[str, list[str]]:
     reader = csv.reader(io.StringIO(storage.read_bytes(result.predictions).decode()))
     header = next(reader, [])
     rows = list(reader)
-    if not {"recording_id", "subject_id", "truth"} & set(header):
+    known = {"truth"} if "truth" in header else {"outcome", "event", "time_days"}
+    if not {"recording_id", "subject_id", *known} <= set(header):
         raise TableError(f"{result.predictions}: found columns {header}; expected predictions")
     if any(len(row) != len(header) for row in rows):
         raise TableError(f"{result.predictions}: found rows of unlike length; expected a table")

@@ -181,7 +181,7 @@ def comparisons(asked: Asked) -> list[Comparison]:
     (_, lead), *others = asked.results.items()
     found = []
     for other, result in others:
-        estimate, num_subjects = _paired(asked.task, lead, result)
+        estimate, num_subjects = _paired(asked.task, lead, result, group)
         if estimate is not None:
             better = _sign(estimate.low, estimate.high)
         else:
@@ -203,11 +203,14 @@ def comparisons(asked: Asked) -> list[Comparison]:
     return found
 
 
-def _paired(task: str, one: StoredResult, other: StoredResult) -> tuple[Estimate | None, int]:
+def _paired(
+    task: str, one: StoredResult, other: StoredResult, outcome: str
+) -> tuple[Estimate | None, int]:
     if one.predictions is None or other.predictions is None:
         return None, 0
     try:
-        found = difference(task, read_predictions(one), read_predictions(other), one.confidence)
+        tables = read_predictions(one), read_predictions(other)
+        found = difference(task, *tables, one.confidence, outcome)
     except TableError as error:
         raise TableError(f"{one.predictions} and {other.predictions}: {error}") from error
     return (found.estimate, found.num_subjects) if found else (None, 0)

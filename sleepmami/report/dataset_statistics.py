@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sleepmami.psg import EPOCH_S, Stage
 from sleepmami.report.pictures import PANEL_IN, Theme
 from sleepmami.report.sections import Cell, PageTable, cells
-from sleepmami.report.wording import NOT_DEFINED
+from sleepmami.report.wording import NOT_DEFINED, count
 
 STAGES = (Stage.WAKE, Stage.N1, Stage.N2, Stage.N3, Stage.REM)  # as the columns of Table 5
 SPLITS = ("train", "validation", "test")
@@ -119,11 +119,11 @@ def dataset_finding(nights: Sequence[CorpusNight]) -> str:
     usable = [night for night in nights if night.rejected_code is None]
     hours = sum(night.num_epochs or 0 for night in usable) * EPOCH_S / 3600
     subjects = len({night.subject_id for night in usable})
-    said = f"{len(usable):,} recordings of {subjects:,} subjects, {hours:,.0f} hours."
+    said = f"{count(len(usable), 'recording')} of {count(subjects, 'subject')}, {hours:,.0f} hours."
     refused = Counter(night.rejected_code for night in nights if night.rejected_code is not None)
     if refused:
         reasons = ", ".join(f"{code} {num}" for code, num in sorted(refused.items()))
-        said += f" {refused.total()} files were refused: {reasons}."
+        said += f" Refused: {count(refused.total(), 'file')} ({reasons})."
     return said
 
 

@@ -37,6 +37,7 @@ from sleepmami.report.training_curves import MACRO_CURVES, MICRO_CURVES, curve_p
 PAGE_NAME = "index.html"
 MAPS: dict[str, tuple[MapKind, ...]] = {"pca": ("pca",), "umap": ("umap",), "both": ("pca", "umap")}
 # tasks of `probe` whose headline belongs on the page, and those that need the corpus' labels
+TELLING = ("micro_loss_total", "macro_loss_excess")  # curves that a sentence is about
 PROBES = {"staging": False, "apnea": True, "age": False, "sex": False, "ahi": True,
           "survival": True}  # fmt: skip
 
@@ -185,8 +186,8 @@ def _night_section(compared: Compared, options: ReportOptions, commands: _Comman
 
 
 def _training_section(run: RunLog) -> Section:
-    micro = curve_pictures(run.micro, MICRO_CURVES, "Micro")
-    macro = curve_pictures(run.macro, MACRO_CURVES, "Macro")
+    micro = curve_pictures(run.micro, MICRO_CURVES, "micro")
+    macro = curve_pictures(run.macro, MACRO_CURVES, "macro")
     missing = [
         Missing(what=f"{run.uri} has no log of the {name}-Encoder's training", command=command)
         for name, pictures, command in (
@@ -198,7 +199,7 @@ def _training_section(run: RunLog) -> Section:
     return Section(
         key="training",
         title="How the encoders learned",
-        finding=" ".join(drawn.alt for drawn in (*micro, *macro) if "; validation" in drawn.alt),
+        finding=" ".join(drawn.alt for drawn in (*micro, *macro) if drawn.name in TELLING),
         pictures=[*micro, *macro],
         missing=missing,
     )

@@ -61,8 +61,8 @@ def render(report: NightReport) -> str:
         missing=[m.value for m in night.missing],
         stage_shares=_stage_shares(night),
         pictures=_pictures(report),
-        micro=curve_pictures(report.micro_history, MICRO_CURVES, "Micro"),
-        macro=curve_pictures(report.macro_history, MACRO_CURVES, "Macro"),
+        micro=curve_pictures(report.micro_history, MICRO_CURVES, "micro"),
+        macro=curve_pictures(report.macro_history, MACRO_CURVES, "macro"),
     )
 
 

@@ -14,6 +14,7 @@ from sleepmami.report.result_figures import confusion_matrix, dots, few_shot_cur
 from sleepmami.report.sections import Cell, Missing, PageTable, Section, cells
 from sleepmami.report.wording import (
     NOT_DEFINED,
+    DISEASES,
     SMALLER_IS_BETTER,
     UNITS,
     count,
@@ -22,6 +23,7 @@ from sleepmami.report.wording import (
     sentence,
     signed_with_interval,
     with_interval,
+    within_sentence,
 )
 
 ERRORS = ("mae", "mae_of_median")  # in units of what is guessed; the others are scores
@@ -58,7 +60,10 @@ def _headline_row(asked: Asked, models: Sequence[str]) -> list[Cell]:
     known = [e.value for e in found.values() if e is not None and math.isfinite(e.value)]
     best = (min if name in SMALLER_IS_BETTER else max)(known, default=math.nan)
     unit = f" ({UNITS[asked.task]})" if asked.task in UNITS else ""
-    what = f"{asked.title}: {figure_name(name)}{unit}" + (f" of {group}" if group else "")
+    of = f" of {DISEASES.get(group, group)}" if group else ""
+    people = sorted({result.num_subjects for result in asked.results.values()})
+    tested = f"{listed([f'{num:,}' for num in people])} people"
+    what = f"{asked.title}: {figure_name(name)}{of}{unit}, {tested}"
     row = [Cell(text=what)]
     for model in models:
         estimate = found.get(model)
@@ -72,7 +77,7 @@ def _headline_row(asked: Asked, models: Sequence[str]) -> list[Cell]:
 
 
 def _comparison_table(lead: str, found: Sequence[Comparison]) -> PageTable:
-    words = {True: "better", False: "worse", None: "not decided"}
+    words = {True: "{} is better", False: "{} is worse", None: "not decided"}
     rows = []
     for one in found:
         first = next(iter(one.asked.results))
@@ -84,7 +89,7 @@ def _comparison_table(lead: str, found: Sequence[Comparison]) -> PageTable:
             [
                 Cell(text=f"{one.asked.title}: {name}"),
                 *cells(f"{first} against {one.other}", paired),
-                Cell(text=f"{first} is {words[one.better]}", strong=one.better is not None),
+                Cell(text=words[one.better].format(first), strong=one.better is not None),
             ]
         )
     return PageTable(
@@ -105,14 +110,14 @@ def _finding(compared: Compared, found: Sequence[Comparison]) -> str:
             name, group = asked.headline
             estimate = result.find(name, group)
             value = NOT_DEFINED if estimate is None else with_interval(estimate)
-            said.append(f"{asked.title.lower()}: {figure_name(name)} {value} ({model})")
+            said.append(f"{within_sentence(asked.title)}: {figure_name(name)} {value} ({model})")
         return "There is one model for each question, so nothing is compared. " + "; ".join(said)
     sentences = []
     for other in dict.fromkeys(one.other for one in found):
         sorted_out: dict[bool | None, list[str]] = {True: [], False: [], None: []}
         for one in found:
             if one.other == other:
-                sorted_out[one.better].append(one.asked.title.lower())
+                sorted_out[one.better].append(one.within_sentence(asked.title))
         parts = [
             f"{word} in {listed(sorted_out[key])}"
             for key, word in ((True, "better"), (False, "worse"), (None, "not decided"))
@@ -133,14 +138,22 @@ def _headline_notes(compared: Compared) -> list[str]:
         "weights. A verdict needs a paired interval without zero, or two intervals that do not "
         "overlap; small errors (mean absolute error) and large scores are better."
     ]
-    warned = {
-        note
-        for asked in compared.questions
-        for result in asked.results.values()
-        for note in result.notes
-        if "split train" in note
-    }
-    return notes + sorted(warned)
+    if any("split train" in note for note in _notes(compared)):
+        notes.append(
+            "Of some of the tested people the encoder may have seen the nights: the notes below the "
+            "results say which figures may be too good for it."
+        )
+    return notes
+
+
+def _notes(compared: Compared) -> list[str]:
+    """What the probes say of themselves, each note once with its questions and models."""
+    said: dict[str, list[str]] = {}
+    for asked in compared.questions:
+        for model, result in asked.results.items():
+            for note in result.notes:
+                said.setdefault(note, []).append(f"{asked.title}, {model}")
+    return [f"{'; '.join(whose)}: {note}." for note, whose in said.items()]
 
 
 def results_section(compared: Compared, missing: Sequence[Missing]) -> Section:
@@ -160,6 +173,8 @@ def results_section(compared: Compared, missing: Sequence[Missing]) -> Section:
         pictures=pictures,
         tables=tables,
         missing=missing,
+        notes=_notes(compared),
+        folded=True,
     )
 
 
@@ -167,9 +182,11 @@ def _labels(asked: Asked) -> dict[str, dict[str, Estimate]]:
     """By model, estimates by the label of their row: the figure, and of whom."""
     return {
         model: {
-            (f"{figure.group}" if asked.task == "survival" else figure_name(figure.name)): (
-                figure.estimate
-            )
+            (
+                DISEASES.get(figure.group, figure.group)
+                if asked.task == "survival"
+                else figure_name(figure.name)
+            ): (figure.estimate)
             for figure in result.figures
             if figure.name not in ERRORS
         }
@@ -236,7 +253,7 @@ def _result_table(asked: Asked) -> PageTable:
         label = figure_name(name)
         if group:
             events = max(result.num_events.get(group, 0) for result in asked.results.values())
-            label = f"{group}, {count(events, 'event')}"
+            label = f"{DISEASES.get(group, group)}, {count(events, 'event')}"
         rows.append(cells(label, *texts))
     tested = [
         f"{r.num_subjects} / {r.num_nights} / {r.num_rows:,} {r.unit}s"
@@ -260,7 +277,7 @@ def confusion_section(compared: Compared, missing: Sequence[Missing]) -> Section
                     picture(
                         f"confusion_{asked.key}_{number}",
                         draw,
-                        alt=f"Confusion matrix of {asked.title.lower()}, {model}: {mistake}.",
+                        alt=f"Confusion matrix of {within_sentence(asked.title)}, {model}: {mistake}.",
                         caption=f"{asked.title}: {model}",
                     )
                 )
@@ -339,4 +356,4 @@ def _by_size(asked: Asked, name: str) -> dict[str, dict[str, Estimate]]:
 def _end(values: Mapping[str, Estimate], *, first: bool) -> str:
     ordered = sorted(values, key=lambda text: float(text.split()[-1]))
     text = ordered[0 if first else -1]
-    return f"{with_interval(values[text])} of {text}"
+    return f"{with_interval(values[text])} with {text}"

@@ -51,6 +51,7 @@ class Section:
         tables: below the pictures.
         missing: what could be here.
         notes: small print.
+        folded: whether the tables, which say what the pictures say, open at a click; print has them.
     """
 
     key: str
@@ -60,6 +61,7 @@ class Section:
     tables: Sequence[PageTable] = field(default=())
     missing: Sequence[Missing] = field(default=())
     notes: Sequence[str] = field(default=())
+    folded: bool = False
 
 
 def cells(*texts: str) -> list[Cell]:

@@ -20,17 +20,28 @@ FIGURE_NAMES = {
     "c_index": "C-index",
 }
 UNITS = {"age": "years", "bmi": "kg/m\u00b2", "ahi": "events/h"}
+DISEASES = {
+    "cvd_death": "cardiovascular death",
+    "chf": "heart failure",
+    "chd_death": "coronary death",
+    "mi": "myocardial infarction",
+}
 SMALLER_IS_BETTER = frozenset({"mae"})
 
 
 def number(value: float, digits: int = 3) -> str:
     """Three digits behind the point, or a dash where there is no number."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else NOT_DEFINED
+    return _minus(f"{value:.{digits}f}") if math.isfinite(value) else NOT_DEFINED
 
 
 def signed(value: float) -> str:
-    """With its sign, and a minus that is as wide as a plus."""
-    return f"{value:+.3f}".replace("-", "\u2212") if math.isfinite(value) else NOT_DEFINED
+    """With its sign."""
+    return _minus(f"{value:+.3f}") if math.isfinite(value) else NOT_DEFINED
+
+
+def _minus(text: str) -> str:
+    """A minus that is as wide as a plus, in place of a hyphen."""
+    return text.replace("-", "\u2212")
 
 
 def with_interval(found: Estimate) -> str:
@@ -62,6 +73,11 @@ def listed(words: Sequence[str]) -> str:
 def sentence(text: str) -> str:
     """With a capital letter, and all others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def within_sentence(text: str) -> str:
+    """Without the capital that a title begins with; an abbreviation keeps its own."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def count(num: int, one: str, many: str = "") -> str:

@@ -80,4 +80,20 @@ def test_other_truths_are_refused_and_nothing_in_common_is_nothing() -> None:
         difference("age", one, ages([30, 51], [31, 53]), 0.95)
     strangers = one | {"recording_id": ["x", "y"]}
     assert difference("age", one, strangers, 0.95) is None
-    assert difference("survival", one, one, 0.95) is None
+
+
+def test_follow_up_is_compared_by_its_outcome() -> None:
+    people = [f"p{number}" for number in range(4)]
+    table = {
+        "recording_id": people * 2,
+        "subject_id": people * 2,
+        "outcome": ["stroke"] * 4 + ["mi"] * 4,
+        "event": ["1", "1", "1", "0"] * 2,
+        "time_days": ["1.0", "2.0", "3.0", "4.0"] * 2,
+        "log_hazard": [*"4321", *"1234"],
+    }
+    backwards = table | {"log_hazard": [*"1234"] * 2}
+    for outcome, expected in (("stroke", 1.0), ("mi", 0.0)):
+        found = difference("survival", table, backwards, 0.95, outcome)
+        assert found is not None
+        assert (found.figure, found.estimate.value) == ("c_index", expected)

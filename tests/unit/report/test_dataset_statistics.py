@@ -40,8 +40,10 @@ def test_stages_are_shares_of_scored_epochs() -> None:
 
 
 def test_refused_files_are_counted_and_in_no_table() -> None:
-    refused = replace(NIGHT, recording_id="r1", cohort="y", num_epochs=None, rejected_code="not_an_edf")
+    refused = replace(
+        NIGHT, recording_id="r1", cohort="y", num_epochs=None, rejected_code="not_an_edf"
+    )
     assert [row[0] for row in texts([NIGHT, refused], 0)] == ["x train"]
     assert dataset_finding([NIGHT, refused]) == (
-        "1 recordings of 1 subjects, 2 hours. 1 files were refused: not_an_edf 1."
+        "1 recording of 1 subject, 2 hours. Refused: 1 file (not_an_edf 1)."
     )

@@ -48,7 +48,9 @@ def test_shares_are_of_scored_epochs_and_nights_count_alike() -> None:
 
 
 def test_a_group_lasts_as_long_as_half_of_its_nights() -> None:
-    lengths = [stage_shares([bins(*[Stage.N2] * n) for n in hours]) for hours in ([1, 2, 5], [1, 5])]
+    lengths = [
+        stage_shares([bins(*[Stage.N2] * n) for n in hours]) for hours in ([1, 2, 5], [1, 5])
+    ]
     assert [len(one) for one in lengths] == [2, 5]
 
 
@@ -67,7 +69,9 @@ def test_a_night_without_sleep_is_no_night() -> None:
         (None, None, None),
     ],
 )
-def test_groups_of_age_are_the_papers(age: float | None, two: str | None, three: str | None) -> None:
+def test_groups_of_age_are_the_papers(
+    age: float | None, two: str | None, three: str | None
+) -> None:
     person = night("a", bins(Stage.N2), age_years=age)
     assert (AGE_2.group(person), AGE_3.group(person)) == (two, three)
 

@@ -24,7 +24,9 @@ def predictions(*rows: tuple[str, int, str, str, float]) -> dict[str, list[str]]
     return table
 
 
-ONE = predictions(("r", 2, "N2", "N2", 0.9), ("r", 3, "N3", "N2", 0.45), ("r", 5, "REM", "REM", 0.8))
+ONE = predictions(
+    ("r", 2, "N2", "N2", 0.9), ("r", 3, "N3", "N2", 0.45), ("r", 5, "REM", "REM", 0.8)
+)
 
 
 def test_epochs_that_were_not_asked_stay_empty() -> None:
