@@ -1,7 +1,7 @@
 """Results of probes as they were written: `probe ... -o x.json --csv x.csv`, a folder of them.
 
-A result's predictions are the file of the same name that ends in .csv. Other tasks than probes,
-such as the matrices of missing modalities, write `rows` in place of `figures`.
+A result's predictions are the file of the same name that ends in .csv. `missing-modalities` writes
+`subsets` in place of `figures`; figures of a matrix have groups such as "EEG->ECG".
 """
 
 from __future__ import annotations
@@ -19,18 +19,15 @@ from sleepmami.errors import TableError
 from sleepmami.evaluation.bootstrap import Estimate
 from sleepmami.evaluation.results import Confusion, Figure
 
+ARROW = "->"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MatrixRow:
-    """Figures of one cell of a matrix.
+class SubsetFigures:
+    """Figures of one set of modalities, by its level and its name."""
 
-    Attributes:
-        about: what the cell is of, such as {"modalities": ["EEG"], "level": "macro"}.
-        figures: by name.
-    """
-
-    about: Mapping[str, Any]  # Any: JSON values
-    figures: Mapping[str, Estimate]
+    modalities: tuple[str, ...]
+    figures: Mapping[str, Mapping[str, Estimate]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +38,7 @@ class StoredResult:
         file: where it was read.
         predictions: its table of predictions; None where there is none.
         name: of the model, where whoever wrote the result gave one.
-        rows: of a matrix; empty for a probe.
+        subsets: of modalities; empty for a probe.
         fit_subjects: of each group, the mean over folds.
     """
 
@@ -59,10 +56,24 @@ class StoredResult:
     figures: tuple[Figure, ...] = ()
     num_events: Mapping[str, int] = field(default_factory=dict)
     confusion: Confusion | None = None
-    rows: tuple[MatrixRow, ...] = ()
+    subsets: tuple[SubsetFigures, ...] = ()
     fit_subjects: Mapping[str, float] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def crossed(self, name: str) -> dict[tuple[str, str], Estimate]:
+        """A figure's cells of a matrix, by what stands before and behind the arrow of its group."""
+        cells = {}
+        for figure in self.figures:
+            first, arrow, second = figure.group.partition(ARROW)
+            if arrow and figure.name == name:
+                cells[first, second] = figure.estimate
+        return cells
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether its figures are of pairs."""
+        return any(ARROW in figure.group for figure in self.figures)
 
     def find(self, name: str, group: str = "") -> Estimate | None:
         """A figure of it, None where it has none of that name."""
@@ -70,20 +81,25 @@ class StoredResult:
         return next(found, None)
 
 
-def read_results(folder: str) -> list[StoredResult]:
-    """All results in a folder and the folders in it, by their path.
+def read_results(folder: str) -> tuple[list[StoredResult], list[str]]:
+    """All results in a folder and the folders in it, by their path; and other .json files.
 
     Raises:
-        TableError: a .json file that is no result, or there is no such folder.
+        TableError: a .json file that is damaged, or a result with other parts than results have;
+            or there is no such folder.
     """
     if not storage.exists(folder):
         raise TableError(f"{folder}: found nothing; expected a folder of `probe ... -o FILE.json`")
     tables = set(storage.list_files(folder, (".csv",)))
-    found = []
+    found, others = [], []
     for file in sorted(storage.list_files(folder, (".json",))):
         table = file.removesuffix(".json") + ".csv"
-        found.append(_read(file, table if table in tables else None))
-    return found
+        result = _read(file, table if table in tables else None)
+        if result is None:
+            others.append(file)
+        else:
+            found.append(result)
+    return found, others
 
 
 def read_predictions(result: StoredResult) -> dict[str, list[str]]:
@@ -101,10 +117,12 @@ def read_predictions(result: StoredResult) -> dict[str, list[str]]:
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 
-def _read(file: str, predictions: str | None) -> StoredResult:
+def _read(file: str, predictions: str | None) -> StoredResult | None:
+    """None for what is JSON and says of no task."""
     try:
         values = json.loads(storage.read_bytes(file))
-        task = values["task"]
+        if not isinstance(values, dict) or "task" not in values:
+            return None
         plain = {
             name: values[name]
             for name in ("level", "name", "unit", "model_id", "num_subjects", "num_nights",
@@ -115,11 +133,11 @@ def _read(file: str, predictions: str | None) -> StoredResult:
         return StoredResult(
             file=file,
             predictions=predictions,
-            task=str(task),
+            task=str(values["task"]),
             confidence=values.get("config", {}).get("confidence", 0.95),
             figures=tuple(_figure(item) for item in values.get("figures", ())),
             confusion=None if confusion is None else _confusion(confusion),
-            rows=tuple(_matrix_row(row) for row in values.get("rows", ())),
+            subsets=tuple(_subset(entry) for entry in values.get("subsets", ())),
             fit_subjects=_fit_subjects(values.get("folds", ())),
             notes=tuple(values.get("notes", ())),
             **plain,
@@ -135,9 +153,7 @@ def _figure(item: Mapping[str, Any]) -> Figure:
     return Figure(str(item["name"]), str(item.get("group", "")), _estimate(item))
 
 
-def _estimate(item: Any) -> Estimate:  # Any: {"value", "low", "high"}, or a number alone
-    if not isinstance(item, Mapping):
-        return Estimate(value=_number(item), low=math.nan, high=math.nan)
+def _estimate(item: Mapping[str, Any]) -> Estimate:
     return Estimate(
         value=_number(item["value"]),
         low=_number(item.get("low")),
@@ -158,12 +174,15 @@ def _confusion(item: Mapping[str, Any]) -> Confusion:
     return Confusion(classes=classes, counts=counts)
 
 
-def _matrix_row(row: Mapping[str, Any]) -> MatrixRow:
-    about = {name: value for name, value in row.items() if name != "figures"}
-    figures = row["figures"]
-    if not isinstance(figures, Mapping):
-        figures = {item["name"]: item for item in figures}
-    return MatrixRow(about=about, figures={name: _estimate(item) for name, item in figures.items()})
+def _subset(entry: Mapping[str, Any]) -> SubsetFigures:
+    levels = {name: value for name, value in entry.items() if isinstance(value, Mapping)}
+    return SubsetFigures(
+        modalities=tuple(map(str, entry["modalities"])),
+        figures={
+            level: {name: _estimate(item) for name, item in figures.items()}
+            for level, figures in levels.items()
+        },
+    )
 
 
 def _fit_subjects(folds: Sequence[Mapping[str, Any]]) -> dict[str, float]:

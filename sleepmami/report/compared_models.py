@@ -36,7 +36,8 @@ HEADLINE = {
     "sex": "auroc",
     "survival": "c_index",
 }
-LEVEL_NAMES = {"micro": "Micro", "macro": "Macro", "night": "Macro"}
+MATRIX_KINDS = {"staging": "hardware", "apnea": "hardware"}  # probes of split.kind=device
+LEVEL_NAMES = {"micro": "Micro", "macro": "Macro", "night": "Macro", "second": "Second"}
 # what the ids of vectors without training begin with: of random weights, and of `embed band-powers`
 UNTRAINED, BAND_POWERS = "untrained-", "band-powers-"
 
@@ -95,13 +96,14 @@ class Compared:
         models: names in the order in which they stand and are coloured everywhere.
         questions: that have a headline.
         few_shot: staging by few labels; None where it was not asked.
-        matrices: results of other tasks, by task.
+        matrices: results of "missing" modalities, "retrieval" and "hardware" shift, each with the
+            name of its model.
     """
 
     models: Sequence[str]
     questions: Sequence[Asked]
     few_shot: Asked | None
-    matrices: Mapping[str, Sequence[StoredResult]]
+    matrices: Mapping[str, Sequence[tuple[str, StoredResult]]]
 
     def series(self, values: Mapping[str, Mapping[str, Estimate]]) -> list[Series]:
         """By model, with the number that it has everywhere."""
@@ -119,7 +121,10 @@ def compare_models(results: Sequence[StoredResult], model_id: str | None) -> Com
         results: of any tasks.
         model_id: of the run whose vectors are called Micro and Macro; None where it is not known.
     """
-    probes = [result for result in results if not result.rows and result.task in TASK_TITLES]
+    probes = [result for result in results if not result.subsets and not result.is_matrix]
+    unknown = sorted({result.task for result in probes} - set(TASK_TITLES))
+    if unknown:
+        raise TableError(f"found results of {unknown}; expected some of {list(TASK_TITLES)}")
     by_question: dict[tuple[str, str], dict[str, StoredResult]] = {}
     for result in sorted(probes, key=lambda one: (list(TASK_TITLES).index(one.task), one.file)):
         answers = by_question.setdefault((result.task, result.unit), {})
@@ -135,10 +140,11 @@ def compare_models(results: Sequence[StoredResult], model_id: str | None) -> Com
         )
         for (task, unit), answers in by_question.items()
     ]
-    matrices: dict[str, list[StoredResult]] = {}
+    matrices: dict[str, list[tuple[str, StoredResult]]] = {}
     for result in results:
-        if result not in probes:
-            matrices.setdefault(result.task, []).append(result)
+        if result.subsets or result.is_matrix:
+            kind = "missing" if result.subsets else MATRIX_KINDS.get(result.task, result.task)
+            matrices.setdefault(kind, []).append((model_name(result, model_id), result))
     return Compared(
         models=models,
         questions=[one for one in asked if one.task != "few-shot"],

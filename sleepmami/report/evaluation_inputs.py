@@ -71,6 +71,7 @@ class ReportInputs:
         nights: vectors of `embeddings`.
         recordings: rows of `corpus`.
         results: of `results_folder`.
+        not_read: JSON files in it that are no results.
     """
 
     run: RunLog
@@ -80,6 +81,7 @@ class ReportInputs:
     nights: NightVectors | None = None
     recordings: Sequence[CorpusNight] = ()
     results: Sequence[StoredResult] = ()
+    not_read: Sequence[str] = ()
 
 
 def read_inputs(
@@ -91,6 +93,7 @@ def read_inputs(
         CheckpointError: RUN is no training run.
         TableError: embeddings, a corpus or results that are not there, or not what they should be.
     """
+    found, others = read_results(results) if results is not None else ([], [])
     return ReportInputs(
         run=read_run(run),
         embeddings=embeddings,
@@ -98,7 +101,8 @@ def read_inputs(
         results_folder=results,
         nights=read_nights(embeddings) if embeddings is not None else None,
         recordings=read_recordings(corpus) if corpus is not None else (),
-        results=read_results(results) if results is not None else (),
+        results=found,
+        not_read=others,
     )
 
 

@@ -15,7 +15,7 @@ from sleepmami.evaluation.stored_results import read_predictions
 from sleepmami.report.compared_models import Compared, compare_models
 from sleepmami.report.evaluation_inputs import ReportInputs, RunLog, read_inputs
 from sleepmami.report.macro_structure import ScoredNight
-from sleepmami.report.matrix_sections import crossed_section, missing_section
+from sleepmami.report.matrix_sections import hardware_section, missing_section, retrieval_section
 from sleepmami.report.night_maps import MapKind
 from sleepmami.report.page import page
 from sleepmami.report.people_sections import (
@@ -37,6 +37,7 @@ from sleepmami.report.training_curves import MACRO_CURVES, MICRO_CURVES, curve_p
 PAGE_NAME = "index.html"
 MAPS: dict[str, tuple[MapKind, ...]] = {"pca": ("pca",), "umap": ("umap",), "both": ("pca", "umap")}
 # tasks of `probe` whose headline belongs on the page, and those that need the corpus' labels
+WITHOUT_PREDICTIONS = ("few-shot", "retrieval")
 TELLING = ("micro_loss_total", "macro_loss_excess")  # curves that a sentence is about
 PROBES = {"staging": False, "apnea": True, "age": False, "sex": False, "ahi": True,
           "survival": True}  # fmt: skip
@@ -107,6 +108,8 @@ def render(inputs: ReportInputs, sections: Sequence[Section]) -> str:
         ("code version of the weights", manifest.get("code_version", "-")),
         *((name, uri) for name, uri in given if uri is not None),
     ]
+    if inputs.not_read:
+        about.append(("JSON files that are no results", ", ".join(inputs.not_read)))
     return page(
         "evaluation.html.j2",
         run=inputs.run.uri.rstrip("/").rpartition("/")[2],
@@ -139,19 +142,9 @@ def report_sections(inputs: ReportInputs, options: ReportOptions) -> list[Sectio
         macro_structure_section(_scored_nights(inputs), [commands.corpus()]),
         _night_section(compared, options, commands),
         _training_section(inputs.run),
-        missing_section(matrices.get("missing", ()), [commands.matrix("missing")]),
-        crossed_section(
-            "retrieval",
-            "Finding a modality by another",
-            matrices.get("retrieval", ()),
-            [commands.matrix("retrieval")],
-        ),
-        crossed_section(
-            "hardware",
-            "Trained on one recorder, tested on another",
-            matrices.get("hardware", ()),
-            [commands.matrix("hardware")],
-        ),
+        missing_section(matrices.get("missing", ()), [commands.missing_modalities()]),
+        retrieval_section(matrices.get("retrieval", ()), [commands.probe("retrieval")]),
+        hardware_section(matrices.get("hardware", ()), [commands.hardware()]),
         dataset_section(inputs.recordings, [commands.corpus()]),
     ]
 
@@ -199,7 +192,7 @@ def _training_section(run: RunLog) -> Section:
     return Section(
         key="training",
         title="How the encoders learned",
-        finding=" ".join(drawn.alt for drawn in (*micro, *macro) if drawn.name in TELLING),
+        findings=[drawn.alt for drawn in (*micro, *macro) if drawn.name in TELLING],
         pictures=[*micro, *macro],
         missing=missing,
     )
@@ -227,7 +220,7 @@ class _Commands:
         file = f"{self._results}/{task}_{level}".rstrip("_")
         labels = f" --labels {self._corpus}" if PROBES.get(task) else ""
         asked = f" --level {level}" if level else ""
-        table = "" if task == "few-shot" else f" --csv {file}.csv"
+        table = "" if task in WITHOUT_PREDICTIONS else f" --csv {file}.csv"
         return Missing(
             what=f"{task} of {level or 'any'} vectors was not asked",
             command=f"sleepmami probe {task} {self._embeddings}{labels}{asked} "
@@ -249,6 +242,18 @@ class _Commands:
             "--annotations SCORINGS",
         )
 
-    def matrix(self, task: str) -> Missing:
-        """A result of another task than `probe`'s."""
-        return Missing(what=f"{self._results} holds no result of the task {task!r}", command="")
+    def missing_modalities(self) -> Missing:
+        """All 63 subsets."""
+        return Missing(
+            what="the sets of modalities were not tried",
+            command=f"sleepmami missing-modalities {self._corpus} {self._run} {self._embeddings} "
+            f"-o {self._results}/missing",
+        )
+
+    def hardware(self) -> Missing:
+        """A probe per recorder."""
+        return Missing(
+            what="no probe was fitted on one recorder and tested on another",
+            command=f"sleepmami probe staging {self._embeddings} --labels {self._corpus} "
+            f"--set split.kind=device -o {self._results}/staging_device.json",
+        )

@@ -32,6 +32,7 @@ from sleepmami.report.sections import Missing, Section
 from sleepmami.report.staged_night import staged_night_figure, staged_nights, typical
 
 ENOUGH_PEOPLE = 5  # of a group, before a sentence speaks of it
+TOO_FEW = f"Fewer than two groups have {ENOUGH_PEOPLE} people or more."
 SHARE_FACTORS = (("age", AGE_3), ("sex", SEX), ("BMI", BMI_3), ("AHI", AHI))
 
 
@@ -60,7 +61,7 @@ def map_section(
     return Section(
         key="maps",
         title=title,
-        finding=" ".join(said),
+        findings=said,
         pictures=pictures,
         notes=notes,
     )
@@ -88,7 +89,7 @@ def macro_structure_section(nights: Sequence[ScoredNight], missing: Sequence[Mis
     return Section(
         key="macro-structure",
         title=title,
-        finding=" ".join(one.alt for one in pictures[:2]),
+        findings=[one.alt for one in pictures[:2]],
         pictures=pictures,
         notes=[
             "Time begins with the first epoch of sleep. A group is drawn for as long as half of "
@@ -115,7 +116,7 @@ def share_picture(nights: Sequence[ScoredNight], stage: Stage, name: str) -> Pic
     return picture(
         f"macro_structure_share_{stage.name.lower()}",
         partial(dots, list(percent), series, f"{name}, % of sleep"),
-        alt=f"{name}, share of sleep. " + " ".join(one for one in said if one),
+        alt=f"{name}, share of sleep, by group. " + (" ".join(filter(None, said)) or TOO_FEW),
         caption=f"{name}: mean over people, with intervals; number of people in brackets",
     )
 
@@ -136,7 +137,7 @@ def _early_finding(groups: Sequence[Sequence[GroupedNights]]) -> str:
     every = [g for row in groups for g in row if g.num_subjects]
     many = [group for group in every if group.num_subjects >= ENOUGH_PEOPLE]
     if len(many) < 2:
-        return f"Fewer than two groups have {ENOUGH_PEOPLE} people or more."
+        return TOO_FEW
     ordered = sorted(many, key=lambda group: group.early_n3())
     low, high = ordered[0], ordered[-1]
     return (
@@ -187,7 +188,7 @@ def night_section(
     return Section(
         key="night",
         title=title,
-        finding=f"{which} {night.finding()}",
+        findings=[which, night.finding()],
         pictures=[drawn],
         notes=["Probabilities are of a probe whose classes are weighted, and are not calibrated: "
                "they say where to look, not how often it is right."],
@@ -219,7 +220,7 @@ def dataset_section(nights: Sequence[dataset.CorpusNight], missing: Sequence[Mis
     return Section(
         key="data",
         title=title,
-        finding=dataset.dataset_finding(nights),
+        findings=[dataset.dataset_finding(nights)],
         pictures=pictures,
         tables=dataset.dataset_tables(nights),
     )

@@ -13,8 +13,8 @@ from sleepmami.report.pictures import Picture, picture
 from sleepmami.report.result_figures import confusion_matrix, dots, few_shot_curve
 from sleepmami.report.sections import Cell, Missing, PageTable, Section, cells
 from sleepmami.report.wording import (
-    NOT_DEFINED,
     DISEASES,
+    NOT_DEFINED,
     SMALLER_IS_BETTER,
     UNITS,
     count,
@@ -27,7 +27,7 @@ from sleepmami.report.wording import (
 )
 
 ERRORS = ("mae", "mae_of_median")  # in units of what is guessed; the others are scores
-CHANCE = {"sex": (0.5, "coin"), "survival": (0.5, "coin")}
+CHANCE = {"sex": (0.5, "chance"), "survival": (0.5, "chance")}
 FEW_SHOT_FIGURES = ("macro_f1", "accuracy")
 
 
@@ -48,7 +48,7 @@ def headline_section(compared: Compared) -> Section:
     return Section(
         key="finding",
         title="The finding",
-        finding=_finding(compared, found),
+        findings=_findings(compared, found),
         tables=tables,
         notes=_headline_notes(compared),
     )
@@ -77,32 +77,37 @@ def _headline_row(asked: Asked, models: Sequence[str]) -> list[Cell]:
 
 
 def _comparison_table(lead: str, found: Sequence[Comparison]) -> PageTable:
-    words = {True: "{} is better", False: "{} is worse", None: "not decided"}
-    rows = []
+    """A row per question, a column per other model."""
+    others = list(dict.fromkeys(one.other for one in found))
+    by_question: dict[str, dict[str, Comparison]] = {}
     for one in found:
-        first = next(iter(one.asked.results))
-        paired = "not paired: no predictions of both"
-        if one.estimate is not None:
-            paired = f"{signed_with_interval(one.estimate)}, {count(one.num_subjects, 'subject')}"
-        name = figure_name(one.asked.headline[0])
-        rows.append(
-            [
-                Cell(text=f"{one.asked.title}: {name}"),
-                *cells(f"{first} against {one.other}", paired),
-                Cell(text=words[one.better].format(first), strong=one.better is not None),
-            ]
-        )
+        by_question.setdefault(one.asked.title, {})[one.other] = one
+    rows = [
+        [
+            Cell(text=f"{title}: {figure_name(next(iter(own.values())).asked.headline[0])}"),
+            *(_verdict(own.get(other)) for other in others),
+        ]
+        for title, own in by_question.items()
+    ]
     return PageTable(
-        caption=f"{lead} against the others, over the same people where there are predictions",
-        columns=("question", "models", "difference", "verdict"),
+        caption=f"{lead} minus the other, over the same people where there are predictions of both",
+        columns=("question", *(f"against {other}" for other in others)),
         rows=rows,
     )
 
 
-def _finding(compared: Compared, found: Sequence[Comparison]) -> str:
+def _verdict(one: Comparison | None) -> Cell:
+    if one is None:
+        return Cell(text=NOT_DEFINED)
+    word = {True: "better", False: "worse", None: "not decided"}[one.better]
+    by = "not paired" if one.estimate is None else signed_with_interval(one.estimate)
+    return Cell(text=f"{word}: {by}", strong=one.better is not None)
+
+
+def _findings(compared: Compared, found: Sequence[Comparison]) -> list[str]:
     """Against whom the first model is better, worse and neither; of one model what it reaches."""
     if not compared.questions:
-        return "There are no results yet."
+        return ["There are no results yet."]
     if not found:
         said = []
         for asked in compared.questions:
@@ -110,14 +115,14 @@ def _finding(compared: Compared, found: Sequence[Comparison]) -> str:
             name, group = asked.headline
             estimate = result.find(name, group)
             value = NOT_DEFINED if estimate is None else with_interval(estimate)
-            said.append(f"{within_sentence(asked.title)}: {figure_name(name)} {value} ({model})")
-        return "There is one model for each question, so nothing is compared. " + "; ".join(said)
+            said.append(f"{asked.title}: {figure_name(name)} {value} ({model}).")
+        return ["There is one model for each question, so nothing is compared.", *said]
     sentences = []
     for other in dict.fromkeys(one.other for one in found):
         sorted_out: dict[bool | None, list[str]] = {True: [], False: [], None: []}
         for one in found:
             if one.other == other:
-                sorted_out[one.better].append(one.within_sentence(asked.title))
+                sorted_out[one.better].append(within_sentence(one.asked.title))
         parts = [
             f"{word} in {listed(sorted_out[key])}"
             for key, word in ((True, "better"), (False, "worse"), (None, "not decided"))
@@ -125,7 +130,7 @@ def _finding(compared: Compared, found: Sequence[Comparison]) -> str:
         ]
         lead = next(iter(next(one for one in found if one.other == other).asked.results))
         sentences.append(f"{lead} against {other}: {'; '.join(parts)}.")
-    return " ".join(sentences)
+    return sentences
 
 
 def _headline_notes(compared: Compared) -> list[str]:
@@ -140,7 +145,7 @@ def _headline_notes(compared: Compared) -> list[str]:
     ]
     if any("split train" in note for note in _notes(compared)):
         notes.append(
-            "Of some of the tested people the encoder may have seen the nights: the notes below the "
+            "The encoder may have seen nights of some of the tested people: the notes below the "
             "results say which figures may be too good for it."
         )
     return notes
@@ -162,14 +167,15 @@ def results_section(compared: Compared, missing: Sequence[Missing]) -> Section:
     for asked in compared.questions:
         pictures += _result_pictures(asked, compared)
         tables.append(_result_table(asked))
-    said = ""
+    said = []
     if compared.questions:
         questions = count(len(compared.questions), "question")
-        said = f"{questions}, {count(len(compared.models), 'model')}: {listed(compared.models)}."
+        models = count(len(compared.models), "model")
+        said = [f"{questions}, {models}: {listed(compared.models)}."]
     return Section(
         key="results",
         title="Results of all tasks",
-        finding=said,
+        findings=said,
         pictures=pictures,
         tables=tables,
         missing=missing,
@@ -277,14 +283,14 @@ def confusion_section(compared: Compared, missing: Sequence[Missing]) -> Section
                     picture(
                         f"confusion_{asked.key}_{number}",
                         draw,
-                        alt=f"Confusion matrix of {within_sentence(asked.title)}, {model}: {mistake}.",
+                        alt=f"Confusion matrix, {said[-1]}",
                         caption=f"{asked.title}: {model}",
                     )
                 )
     return Section(
         key="confusion",
         title="What is taken for what",
-        finding=" ".join(said),
+        findings=said,
         pictures=pictures,
         missing=missing if not pictures else (),
         notes=["Rows are the truth: shares of a row add up to 100%, counts are below."]
@@ -328,11 +334,10 @@ def few_shot_section(compared: Compared, missing: Sequence[Missing]) -> Section:
                 caption=f"{sentence(figure_name(name))}; hollow: everybody that may be fitted on",
             )
         )
-    finding = pictures[0].alt
     return Section(
         key="few-shot",
         title="How many labels it takes",
-        finding=finding,
+        findings=[pictures[0].alt],
         pictures=pictures,
         notes=["Means of several draws of subjects; intervals are over the tested people."],
     )

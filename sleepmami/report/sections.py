@@ -46,17 +46,17 @@ class Section:
     Attributes:
         key: of its address in the page.
         title: the heading.
-        finding: what the section says, in a sentence or two; empty where nothing is here.
+        findings: what the section says, a sentence each; none where nothing is here.
         pictures: in their order.
         tables: below the pictures.
         missing: what could be here.
         notes: small print.
-        folded: whether the tables, which say what the pictures say, open at a click; print has them.
+        folded: whether the tables, which repeat the pictures, open at a click; print has them.
     """
 
     key: str
     title: str
-    finding: str = ""
+    findings: Sequence[str] = field(default=())
     pictures: Sequence[Picture] = field(default=())
     tables: Sequence[PageTable] = field(default=())
     missing: Sequence[Missing] = field(default=())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sleepmami.evaluation.bootstrap import Estimate
 
 NOT_DEFINED = "\u2013"
+TO = "\u00a0to\u00a0"
 # what figures of results are called, and their unit; of what is not here, its own name
 FIGURE_NAMES = {
     "macro_f1": "macro F1",
@@ -29,14 +30,15 @@ DISEASES = {
 SMALLER_IS_BETTER = frozenset({"mae"})
 
 
-def number(value: float, digits: int = 3) -> str:
-    """Three digits behind the point, or a dash where there is no number."""
-    return _minus(f"{value:.{digits}f}") if math.isfinite(value) else NOT_DEFINED
+def number(value: float, digits: int | None = None) -> str:
+    """As many digits behind the point as make four in all, or a dash where there is no number."""
+    if not math.isfinite(value):
+        return NOT_DEFINED
+    return _minus(f"{value:.{_digits(value) if digits is None else digits}f}")
 
 
-def signed(value: float) -> str:
-    """With its sign."""
-    return _minus(f"{value:+.3f}") if math.isfinite(value) else NOT_DEFINED
+def _digits(value: float) -> int:
+    return 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
 
 
 def _minus(text: str) -> str:
@@ -45,15 +47,22 @@ def _minus(text: str) -> str:
 
 
 def with_interval(found: Estimate) -> str:
-    """A value and its interval: 0.911 (0.898 to 0.923)."""
+    """A value and its interval: 0.911 (0.898 to 0.923); the interval stays in one line."""
     if not math.isfinite(found.low):
         return number(found.value)
-    return f"{number(found.value)} ({number(found.low)} to {number(found.high)})"
+    digits = _digits(found.value)
+    ends = f"{number(found.low, digits)}{TO}{number(found.high, digits)}"
+    return f"{number(found.value)} ({ends})"
 
 
 def signed_with_interval(found: Estimate) -> str:
-    """A difference and its interval."""
-    return f"{signed(found.value)} ({signed(found.low)} to {signed(found.high)})"
+    """A difference and its interval, with signs."""
+    digits = _digits(max(found.value, found.low, found.high, key=abs))
+    value, low, high = (
+        _minus(f"{part:+.{digits}f}") if math.isfinite(part) else NOT_DEFINED
+        for part in (found.value, found.low, found.high)
+    )
+    return f"{value} ({low}{TO}{high})"
 
 
 def figure_name(name: str) -> str:

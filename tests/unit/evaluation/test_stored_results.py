@@ -34,7 +34,7 @@ def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:
     ]
     found = run_probe("age", write_embeddings(tmp_path / "out", nights), [], ProbeConfig())
     write(tmp_path / "results", "age.json", found.to_dict())
-    (stored,) = read_results(str(tmp_path / "results"))
+    (stored,), _ = read_results(str(tmp_path / "results"))
     assert stored.figures == found.figures
     assert (stored.task, stored.level, stored.model_id) == ("age", "night", found.model_id)
     assert (stored.num_subjects, stored.notes) == (found.num_subjects, found.notes)
@@ -44,7 +44,7 @@ def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_a_figure_that_is_not_defined_is_not_a_number(tmp_path: Path) -> None:
     figure = {"name": "auroc", "group": "", "value": 0.5, "low": None, "high": None}
     write(tmp_path, "sex.json", {"task": "sex", "figures": [figure]})
-    (stored,) = read_results(str(tmp_path))
+    (stored,), _ = read_results(str(tmp_path))
     estimate = stored.find("auroc")
     assert estimate is not None
     assert estimate.value == 0.5
@@ -56,28 +56,47 @@ def test_predictions_are_the_table_of_the_same_name(tmp_path: Path) -> None:
     write(tmp_path / "a", "sex.json", {"task": "sex"})
     write(tmp_path / "b", "sex.json", {"task": "sex"})
     (tmp_path / "b" / "sex.csv").write_text("recording_id,subject_id,truth\nr,s,male\n")
-    without, with_table = read_results(str(tmp_path))
+    (without, with_table), _ = read_results(str(tmp_path))
     assert read_predictions(with_table)["truth"] == ["male"]
     with pytest.raises(TableError, match="no predictions beside it"):
         read_predictions(without)
 
 
-def test_a_matrix_keeps_what_each_cell_is_of(tmp_path: Path) -> None:
-    row = {"modalities": ["EEG"], "level": "macro", "figures": {"macro_f1": {"value": 0.5}}}
-    write(tmp_path, "missing.json", {"task": "missing", "rows": [row]})
-    ((cell,),) = (result.rows for result in read_results(str(tmp_path)))
-    assert cell.about == {"modalities": ["EEG"], "level": "macro"}
-    assert cell.figures["macro_f1"].value == 0.5
+def test_cells_of_a_matrix_are_pairs(tmp_path: Path) -> None:
+    figures = [
+        {"name": "recall_at_1", "group": group, "value": value}
+        for group, value in (("EEG->ECG", 0.5), ("ECG->EEG", 0.25), ("mean", 0.375))
+    ]
+    write(tmp_path, "retrieval.json", {"task": "retrieval", "figures": figures})
+    (stored,), _ = read_results(str(tmp_path))
+    cells = {pair: found.value for pair, found in stored.crossed("recall_at_1").items()}
+    assert cells == {("EEG", "ECG"): 0.5, ("ECG", "EEG"): 0.25}
+    assert stored.is_matrix
+
+
+def test_a_subset_of_modalities_keeps_its_levels(tmp_path: Path) -> None:
+    entry = {"modalities": ["EEG"], "num_epochs": 3, "macro": {"macro_f1": {"value": 0.5}}}
+    write(tmp_path, "missing.json", {"task": "staging", "subsets": [entry]})
+    (stored,), _ = read_results(str(tmp_path))
+    (subset,) = stored.subsets
+    assert subset.modalities == ("EEG",)
+    assert subset.figures["macro"]["macro_f1"].value == 0.5
+
+
+def test_json_of_something_else_is_named_and_not_read(tmp_path: Path) -> None:
+    write(tmp_path, "missing_config.json", {"preset": "tiny"})
+    write(tmp_path, "list.json", [1])
+    found, others = read_results(str(tmp_path))
+    assert found == []
+    assert [Path(file).name for file in others] == ["list.json", "missing_config.json"]
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        [],
-        {"figures": []},
         {"task": "age", "figures": [{"value": 1}]},
         {"task": "staging", "confusion": {"classes": ["a"], "counts": [[1, 2]]}},
-        {"task": "missing", "rows": [{"level": "macro"}]},
+        {"task": "staging", "subsets": [{"macro": {}}]},
         {"task": "age", "folds": [{"group": ""}]},
         {"task": "age", "figures": [{"name": "mae", "value": "many"}]},
     ],
@@ -93,6 +112,6 @@ def test_no_folder_and_a_table_of_something_else_are_refused(tmp_path: Path) -> 
         read_results(str(tmp_path / "nowhere"))
     write(tmp_path, "age.json", {"task": "age"})
     (tmp_path / "age.csv").write_text("a,b\n1,2\n")
-    (stored,) = read_results(str(tmp_path))
+    (stored,), _ = read_results(str(tmp_path))
     with pytest.raises(TableError, match="expected predictions"):
         read_predictions(stored)
