@@ -87,10 +87,11 @@ def report(
     try:
         from sleepmami.report.evaluation_report import ReportOptions, write_report
     except ModuleNotFoundError as error:
-        if error.name not in ("jinja2", "lance", "matplotlib"):
+        name = (error.name or "").partition(".")[0]
+        if name not in ("jinja2", "lance", "matplotlib"):
             raise
         raise ConfigError(
-            f"report: found no {error.name}; this needs: pip install 'sleepmami[report]'"
+            f"report: found no {name}; this needs: pip install 'sleepmami[report]'"
         ) from error
     page = write_report(
         run,

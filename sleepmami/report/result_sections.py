@@ -100,8 +100,8 @@ def _verdict(one: Comparison | None) -> Cell:
     if one is None:
         return Cell(text=NOT_DEFINED)
     word = {True: "better", False: "worse", None: "not decided"}[one.better]
-    by = "not paired" if one.estimate is None else signed_with_interval(one.estimate)
-    return Cell(text=f"{word}: {by}", strong=one.better is not None)
+    by = " (not paired)" if one.estimate is None else f": {signed_with_interval(one.estimate)}"
+    return Cell(text=word + by, strong=one.better is not None)
 
 
 def _findings(compared: Compared, found: Sequence[Comparison]) -> list[str]:
@@ -152,13 +152,16 @@ def _headline_notes(compared: Compared) -> list[str]:
 
 
 def _notes(compared: Compared) -> list[str]:
-    """What the probes say of themselves, each note once with its questions and models."""
+    """What the probes say of themselves: each note once, with whose it is."""
     said: dict[str, list[str]] = {}
     for asked in compared.questions:
         for model, result in asked.results.items():
             for note in result.notes:
                 said.setdefault(note, []).append(f"{asked.title}, {model}")
-    return [f"{'; '.join(whose)}: {note}." for note, whose in said.items()]
+    return [
+        f"{'; '.join(whose) if len(whose) < 4 else f'{len(whose)} results'}: {note}."
+        for note, whose in said.items()
+    ]
 
 
 def results_section(compared: Compared, missing: Sequence[Missing]) -> Section:

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 
 from sleepmami.errors import CheckpointError, ConfigError, TableError
 from sleepmami.psg import MODALITIES
-from sleepmami.report import pictures
 from sleepmami.report.evaluation_report import ReportOptions, write_report
 from sleepmami.report.people_sections import night_section
 from tests.unit.evaluation.planted import MODEL, PlantedNight, write_corpus, write_embeddings
@@ -97,14 +95,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     made.staging("macro", 0.9, 10)
     made.staging("micro", 0.7, 6)
     return made
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_dots() -> Iterator[None]:
-    """Pictures of a tenth of the width and height: they are looked at elsewhere."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "DPI", 16)
-        yield
 
 
 @pytest.fixture(scope="module")
