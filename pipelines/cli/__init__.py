@@ -66,6 +66,7 @@ embed.command("band-powers")(training.embed_band_powers)
 app.command()(evaluation.probe)
 bundle.command("add-probe")(evaluation.add_probe)
 app.command("missing-modalities")(evaluation.missing_modalities)
+app.command()(evaluation.report)
 app.command()(service.serve)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     service.submit

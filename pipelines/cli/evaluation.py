@@ -141,6 +141,44 @@ def missing_modalities(
     out.print(Text(f"written: {folder}"), soft_wrap=True)
 
 
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="of `pretrain`: bundle and logs")],
+    embeddings: Annotated[
+        str | None, typer.Option(help="OUT of `embed cohort`, or a folder of .npz")
+    ] = None,
+    corpus: Annotated[str | None, typer.Option(help="of `ingest`")] = None,
+    results: Annotated[
+        str | None, typer.Option(help="folder of the files of `probe -o` and `--csv`")
+    ] = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="folder of index.html and its pictures")
+    ] = "report",
+    maps: Annotated[str, typer.Option("--map", help="pca | umap | both")] = "pca",
+    night: Annotated[
+        str | None, typer.Option(help="recording id of the hypnogram; default a typical night")
+    ] = None,
+) -> None:
+    """One page of pictures and tables about a run: what there is, and what is missing."""
+    try:
+        from sleepmami.report.evaluation_report import ReportOptions, write_report
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in ("jinja2", "lance", "matplotlib"):
+            raise
+        raise ConfigError(
+            f"report: found no {name}; this needs: pip install 'sleepmami[report]'"
+        ) from error
+    page = write_report(
+        run,
+        output,
+        embeddings=embeddings,
+        corpus=corpus,
+        results=results,
+        options=ReportOptions(map=maps, night=night),
+    )
+    out.print(Text(f"report: {page}"), soft_wrap=True)
+
+
 class _CsvRows:
     """Predictions as they come, with one header."""
 
