@@ -21,7 +21,6 @@ from sleepmami.inference.embedder import Embedder, EpochEmbedding, NightEmbeddin
 from sleepmami.inference.hearing import Hearing, hearing_of_windows
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
 
-
 PROGRESS_EVERY_S = 0.25  # at most; batches may be a hundredth of that, and each step is a message
 
 
