@@ -110,3 +110,22 @@ def test_the_name_in_the_header_is_in_nothing_but_the_upload(
     assert all(NAME.encode() not in text.replace(b"\0", b"") for text in texts)
     holders = [p for p in state.rglob("*") if p.is_file() and NAME.encode() in p.read_bytes()]
     assert [path.name for path in holders] == ["data"]
+
+
+def test_seconds_come_when_they_are_asked_for(client: httpx.Client, edf: bytes, job: str) -> None:
+    headers = {"content-type": "application/edf", "accept": "application/x-npz"}
+    body = npz_of(client.post("/v1/embeddings?level=second", content=edf, headers=headers))
+    made = client.post("/v1/uploads", headers=TUS | {"upload-length": str(len(edf))})
+    place = made.headers["location"]
+    client.patch(place, content=edf, headers=PART | {"upload-offset": "0"})
+    wanted = {"upload_id": place.rpartition("/")[2], "second": True}
+    other = client.post("/v1/jobs", json=wanted).headers["location"]
+    assert "event: done" in client.get(f"{other}/events").text
+    stored = npz_of(client.get(f"{other}/embeddings.npz"))
+    model = client.get("/info").json()["model"]
+    assert body["second"].shape == (120, model["second_dim"])  # two minutes
+    assert np.array_equal(stored["second"], body["second"])
+    assert "micro" in stored
+    assert "micro" not in body
+    refused = client.get(f"{job}/embeddings.npz?level=second")
+    assert refused.json()["error"]["code"] == "request_invalid"
