@@ -18,11 +18,18 @@ curl -H 'Content-Type: application/edf' --data-binary @night.edf $URL/v1/embeddi
 # numpy
 curl -H 'Content-Type: application/edf' -H 'Accept: application/x-npz' \\
      --data-binary @night.edf -o night.npz $URL/v1/embeddings
+
+# the night's vector alone, in half precision
+curl -H 'Content-Type: application/edf' --data-binary @night.edf \\
+     "$URL/v1/embeddings?level=night&dtype=float16"
+
+# what would be used of a recording
+curl -H 'Content-Type: application/edf' --data-binary @night.edf $URL/v1/inspect
 """
 
 
 def docs_page(openapi: dict[str, Any]) -> str:  # Any: a JSON document
-    """HTML that lists routes, parameters, answers and two examples; the same for every request."""
+    """HTML that lists routes, parameters, answers and examples; the same for every request."""
     info = openapi["info"]
     sections = [
         _section(method.upper(), path, operation)

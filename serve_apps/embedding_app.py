@@ -1,135 +1,106 @@
 """The embedding service on Ray Serve: `serve_apps.embedding_app:build(args)`.
 
-Two deployments: one Ingress that speaks HTTP, and as many Encoders as there are replicas, each
-with the models in memory. A recording goes from one to the other through memory, never through a
-file. Neither imports ray.data, whose Arrow extension types run code on reading.
+Three kinds of deployment (serve_apps.replicas): one Ingress that speaks HTTP, Preprocessors that
+turn a recording into windows, and for each model Encoders with its weights in memory. What goes
+from one to the other goes through memory that they share, never through a file. None imports
+ray.data, whose Arrow extension types run code on reading.
 """
 
 # No `from __future__ import annotations`: Serve reads the parameter type of `build` as a class.
-import asyncio
 import dataclasses
 import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import httpx
 import ray
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.config import HTTPOptions
+from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
 
-from serve_apps.app_args import EmbeddingAppArgs
-from serve_apps.encoder import LocalEncoder
-from serve_apps.http_app import Admission, Refusal, create_app
-from serve_apps.http_errors import HttpError, log_failure
-from serve_apps.wire import Limits, ModelInfo
+from serve_apps.admission import limits_of
+from serve_apps.app_args import EmbeddingAppArgs, require_models
+from serve_apps.keys import read_keys
+from serve_apps.replicas import EncoderReplica, IngressReplica, PreprocessorReplica
 from sleepmami.config import ServeConfig
-from sleepmami.config_edit import from_dict, to_dict
+from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError, ServiceError
-from sleepmami.inference.embedder import Embedder, NightEmbedding
 from sleepmami.storage import absolute
 from sleepmami.training.checkpoint import load_bundle
 
 APP_NAME = "sleepmami-embedding"
-MODEL_TIMEOUT_S = 5.0  # /ready and /info: a replica that is there answers at once
 REQUEST_TIMEOUT_S = 1800.0  # a client that never finishes its upload holds a place no longer
 DRAIN_S = 60.0  # time a replica that is told to stop has for the requests it holds
 SPARE_REQUESTS = 64  # places for /health and the like beside the admitted embeddings
-
-
-class EncoderReplica(LocalEncoder):
-    """One replica with the bundle's models."""
-
-    def __init__(self, bundle: str, config: dict[str, Any]) -> None:  # Any: a ServeConfig's dict
-        settings = from_dict(ServeConfig, config)
-        embedder = Embedder.from_checkpoint(
-            bundle,
-            windows_per_batch=settings.windows_per_batch,
-            device="cuda" if settings.use_gpu else "cpu",
-            precision=settings.precision,
-            both_halves=settings.both_halves,
-        )
-        super().__init__(embedder, threads=settings.threads_per_replica)
-
-
-class RemoteEncoder:
-    """The Encoder deployment as the HTTP application sees it."""
-
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._handle = handle
-
-    async def embed(self, body: bytes, request_id: str) -> NightEmbedding | Refusal:
-        """As LocalEncoder; a replica that dies meanwhile is model_not_ready."""
-        try:
-            outcome: NightEmbedding | Refusal = await self._handle.embed.remote(body, request_id)
-        except (RayError, RayServeException) as error:
-            log_failure(error, request_id)
-            return Refusal("model_not_ready")
-        return outcome
-
-    async def model(self) -> ModelInfo:
-        """The model of whichever replica answers first; HttpError when none does."""
-        try:
-            async with asyncio.timeout(MODEL_TIMEOUT_S):
-                info: ModelInfo = await self._handle.model.remote()
-        except (TimeoutError, RayError, RayServeException):
-            raise HttpError("model_not_ready") from None
-        return info
-
-
-@serve.ingress()
-class IngressReplica:
-    """The HTTP application in front of the Encoder."""
-
-    def __init__(self, encoder: DeploymentHandle[Any], limits: dict[str, int]) -> None:
-        self._encoder = RemoteEncoder(encoder)
-        self._admission = Admission(Limits(**limits))
-
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """Called by Serve in the replica: the app holds locks and counters and is not pickled."""
-        return create_app(self._encoder, self._admission)
-
-    async def drain(self) -> None:
-        """Take no more recordings and return when those in hand are embedded."""
-        await self._admission.drain()
+# Where replicas may grow in number: one more for as many requests in hand, after a while.
+ONGOING_PER_REPLICA = 2.0
+UPSCALE_DELAY_S, DOWNSCALE_DELAY_S = 10.0, 300.0
 
 
 def build(args: EmbeddingAppArgs) -> serve.Application:
     """The application for `serve run`, `serve deploy` and `start`."""
     config = args.config()
-    limits = Limits(
-        max_body_mb=config.max_body_mb,
-        max_running=config.num_replicas * config.max_ongoing_requests,
-        max_queued=config.max_queued_requests,
-    )
+    limits = limits_of(config, len(args.bundles))
     # The Ingress admits no more than the Encoders take, so Serve's own queues stay empty and a
     # client that is turned away gets our answer, before its body is read.
-    encoder = serve.deployment(
-        name="Encoder",
-        num_replicas=config.num_replicas,
-        max_ongoing_requests=config.max_ongoing_requests + SPARE_REQUESTS,
+    places = limits.max_running + limits.max_queued + SPARE_REQUESTS
+    preprocessor = serve.deployment(
+        name="Preprocessor",
+        max_ongoing_requests=places,
         graceful_shutdown_timeout_s=DRAIN_S,
-        ray_actor_options={"num_cpus": config.cpus_per_replica, "num_gpus": int(config.use_gpu)},
-    )(EncoderReplica)
+        ray_actor_options={"num_cpus": config.cpus_per_preprocessor},
+        **_scale(config.num_preprocessors, config.max_preprocessors),
+    )(PreprocessorReplica).bind()
+    encoders = {
+        name: serve.deployment(
+            name=f"Encoder-{name}",
+            max_ongoing_requests=places,
+            graceful_shutdown_timeout_s=DRAIN_S,
+            ray_actor_options={
+                "num_cpus": config.cpus_per_replica,
+                "num_gpus": int(config.use_gpu),
+            },
+            **_scale(config.num_replicas, config.max_replicas),
+        )(EncoderReplica).bind(name, bundle, to_dict(config))
+        for name, bundle in args.bundles.items()
+    }
     ingress = serve.deployment(
         name="Ingress",
-        max_ongoing_requests=limits.max_running + limits.max_queued + SPARE_REQUESTS,
+        max_ongoing_requests=places,
         graceful_shutdown_timeout_s=DRAIN_S,
         ray_actor_options={"num_cpus": 0},
     )(IngressReplica)
-    models = encoder.bind(args.bundle, to_dict(config))
-    return ingress.bind(models, limits.model_dump())
+    return ingress.bind(preprocessor, encoders, args.bundles, args.canary, to_dict(config))
 
 
-def start(bundle: str, config: ServeConfig) -> str:
+def _scale(start: int, most: int | None) -> dict[str, Any]:  # Any: of serve.deployment
+    if most is None:
+        return {"num_replicas": start}
+    autoscaling = AutoscalingConfig(
+        min_replicas=start,
+        initial_replicas=start,
+        max_replicas=most,
+        target_ongoing_requests=ONGOING_PER_REPLICA,
+        upscale_delay_s=UPSCALE_DELAY_S,
+        downscale_delay_s=DOWNSCALE_DELAY_S,
+    )
+    return {"autoscaling_config": autoscaling}
+
+
+def start(
+    bundle: str,
+    config: ServeConfig,
+    *,
+    models: Mapping[str, str] | None = None,
+    canary: Mapping[str, float] | None = None,
+) -> str:
     """Start the service without blocking and return its URL once it is ready.
 
     Needs a Ray session.
@@ -137,30 +108,45 @@ def start(bundle: str, config: ServeConfig) -> str:
     Args:
         bundle: folder or URI of a bundle with a Macro-Encoder.
         config: where it listens and what it takes; port 0 picks a free one.
+        models: further bundles by name.
+        canary: share of the requests that name no model, for each of `models` that gets some.
 
     Raises:
-        CheckpointError: the bundle is missing, altered, or without a Macro-Encoder.
+        CheckpointError: a bundle is missing, altered, or without a Macro-Encoder.
+        ConfigError: a name that cannot be one, or shares of nothing or of more than all; or the key
+            file is missing, open to others, or not one.
         ServiceError: no Ray session, the port is taken, the cluster too small, or the service did
             not come up.
     """
+    models = {name: absolute(uri) for name, uri in (models or {}).items()}
+    canary = dict(canary or {})
+    require_models(models, canary)
     bundle = absolute(bundle)
-    if load_bundle(bundle).macro is None:
-        raise CheckpointError(f"{bundle}: found no Macro-Encoder; serving needs a full bundle")
+    if config.keys_file is not None:
+        keys_file = absolute(config.keys_file)
+        read_keys(Path(keys_file))
+        config = dataclasses.replace(config, keys_file=keys_file)
+    for uri in (bundle, *models.values()):
+        if load_bundle(uri).macro is None:
+            raise CheckpointError(f"{uri}: found no Macro-Encoder; serving needs a full bundle")
     if not ray.is_initialized():
         raise ServiceError("found no Ray session; expected this process to be connected to one")
     port = _bindable_port(config.host, config.port)
-    _require_resources(config)
+    _require_resources(config, 1 + len(models))
     # Serve's progress lines; its warnings stay, and ours is the line that says ready
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     settings = dataclasses.asdict(config)
     del settings["host"], settings["port"]
+    for name in ("state_dir", "cohort"):  # replicas start elsewhere
+        settings[name] = settings[name] and absolute(settings[name])
     serve.start(
         proxy_location="HeadOnly",
         http_options=HTTPOptions(host=config.host, port=port, request_timeout_s=REQUEST_TIMEOUT_S),
     )
     url = f"http://{config.host}:{port}"
     try:
-        _deploy(build(EmbeddingAppArgs(bundle=bundle, **settings)))
+        args = EmbeddingAppArgs(bundle=bundle, models=models, canary=canary, **settings)
+        _deploy(build(args))
         _require_ready(url)
     except BaseException:  # an interrupt too: the cluster may go on without us
         _take_down()
@@ -179,19 +165,29 @@ def stop() -> None:
     _take_down()
 
 
-def run(bundle: str, config: ServeConfig, *, ready: Callable[[str], None]) -> None:
+def run(
+    bundle: str,
+    config: ServeConfig,
+    *,
+    ready: Callable[[str], None],
+    models: Mapping[str, str] | None = None,
+    canary: Mapping[str, float] | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM, then drain and stop. Needs a Ray session.
 
     Args:
         bundle: as of `start`.
         config: as of `start`.
         ready: called once with the URL when the service answers.
+        models: as of `start`.
+        canary: as of `start`.
 
     Raises:
         CheckpointError: as of `start`.
+        ConfigError: as of `start`.
         ServiceError: as of `start`.
     """
-    url = start(bundle, config)
+    url = start(bundle, config, models=models, canary=canary)
     try:
         with _stop_signals() as stopped:
             ready(url)
@@ -234,16 +230,19 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _require_resources(config: ServeConfig) -> None:
+def _require_resources(config: ServeConfig, num_models: int) -> None:
     """Serve would wait for ever for what the cluster does not have."""
     there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # as above
-    per_replica = {"CPU": config.cpus_per_replica, "GPU": float(config.use_gpu)}
-    for name, share in per_replica.items():
-        wanted, found = config.num_replicas * share, there.get(name, 0.0)
+    encoders, preprocessors = config.num_replicas * num_models, config.num_preprocessors
+    cpus = encoders * config.cpus_per_replica + preprocessors * config.cpus_per_preprocessor
+    told = f"{config.cpus_per_replica:g} for each of {encoders} Encoders and "
+    told += f"{config.cpus_per_preprocessor:g} for each of {preprocessors} Preprocessors"
+    for name, wanted in (("CPU", cpus), ("GPU", float(encoders * config.use_gpu))):
+        found = there.get(name, 0.0)
         if wanted > found:
             raise ServiceError(
                 f"found {found:g} {name}s in the cluster; expected {wanted:g}: "
-                f"{share:g} for each of {config.num_replicas} replicas"
+                + (told if name == "CPU" else "1 for each Encoder")
             )
 
 

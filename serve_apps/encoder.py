@@ -1,72 +1,174 @@
-"""The encoder of one process: the bytes of an EDF in, a redacted embedding out."""
+"""The encoder of one process: nights and windows in, redacted embeddings out."""
+
+from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 
-from serve_apps.http_app import Refusal
+import numpy as np
+
+from serve_apps.backend import Progress, Refusal, WindowBatch
 from serve_apps.http_errors import INTERNAL, log_failure
+from serve_apps.progress import while_running
+from serve_apps.stages import Encoded, EncoderInfo, OtherSettings, Preprocessed, settings_key
+from serve_apps.window_scheduler import StageTimes, WindowScheduler
 from serve_apps.wire import ModelInfo, redacted
+from sleepmami import __version__
+from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError, RecordingError
-from sleepmami.inference.embedder import Embedder, NightEmbedding
-from sleepmami.models.cpu import prepare_cpu
-from sleepmami.psg import MODALITIES
-from sleepmami.signals.preprocess import load_night
+from sleepmami.inference.embedder import Embedder, EpochEmbedding, NightEmbedding
+from sleepmami.inference.hearing import Hearing, hearing_of_windows
+from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
 
-UPLOAD = "upload"  # stands for file name and recording id, neither of which a client sends
+PROGRESS_EVERY_S = 0.25  # at most; batches may be a hundredth of that, and each step is a message
 
 
 class LocalEncoder:
-    """Embeds one recording at a time on a thread of its own; the event loop stays free.
+    """One model and the thread that encodes with it; raises nothing, quotes nothing.
 
     Args:
         embedder: its bundle has a Macro-Encoder.
-        threads: torch threads of the one worker.
+        threads: torch threads of a batch.
+        wait_s: how long an idle model waits for a batch to fill.
+        name: what requests call the model.
 
     Raises:
         CheckpointError: the bundle has no Macro-Encoder.
     """
 
-    def __init__(self, embedder: Embedder, *, threads: int) -> None:
-        macro = embedder.bundle.macro
-        if macro is None:
+    def __init__(
+        self, embedder: Embedder, *, threads: int, wait_s: float = 0.0, name: str = "default"
+    ) -> None:
+        bundle = embedder.bundle
+        if bundle.macro is None:
             raise CheckpointError(
-                f"bundle {embedder.bundle.model_id} has no Macro-Encoder; "
+                f"bundle {bundle.model_id} has no Macro-Encoder; "
                 "expected one that `sleepmami pretrain macro` made"
             )
         self._embedder = embedder
-        self._info = ModelInfo(
-            model_id=embedder.bundle.model_id,
-            weights_sha256=embedder.bundle.weights_sha256,
+        self._settings_key = settings_key(bundle.preprocess)
+        model = ModelInfo(
+            name=name,
+            model_id=bundle.model_id,
+            weights_sha256=bundle.weights_sha256,
             modalities=[m.value for m in MODALITIES],
             micro_dim=len(MODALITIES) * embedder.dim,
-            macro_dim=2 * macro.model.dim,
-            night_dim=2 * macro.model.dim,
+            macro_dim=2 * bundle.macro.model.dim,
+            night_dim=2 * bundle.macro.model.dim,
+            second_dim=len(MODALITIES) * embedder.dim,
         )
-        # One worker: a cancelled request's work ends before the next begins, so memory and threads
-        # in use do not depend on how many clients hang up.
-        self._worker = ThreadPoolExecutor(
-            max_workers=1,
-            thread_name_prefix="encoder",
-            initializer=prepare_cpu,
-            initargs=(threads,),
-        )
+        self._info = EncoderInfo(model, to_dict(bundle.preprocess))
+        self._scheduler = WindowScheduler(embedder, threads=threads, wait_s=wait_s)
 
-    async def embed(self, body: bytes, request_id: str) -> NightEmbedding | Refusal:
-        """The redacted embedding, or why there is none; raises nothing, quotes nothing."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, self._embed, body, request_id)
+    @property
+    def alive(self) -> bool:
+        """Whether it still encodes."""
+        return self._scheduler.alive
 
-    async def model(self) -> ModelInfo:
+    def close(self) -> None:
+        """End its thread."""
+        self._scheduler.close()
+
+    async def info(self) -> EncoderInfo:
         """The loaded model."""
         return self._info
 
-    def _embed(self, body: bytes, request_id: str) -> NightEmbedding | Refusal:
+    async def night_steps(
+        self, loaded: Preprocessed, request_id: str, second: bool
+    ) -> AsyncGenerator[Progress | Encoded | OtherSettings | Refusal]:
+        """How far the night is, in epochs, then its embedding or why there is none."""
+        if loaded.settings_key != self._settings_key:
+            yield OtherSettings(self._info.preprocess)
+            return
+        steps: asyncio.Queue[Progress] = asyncio.Queue()
+        work = asyncio.ensure_future(self._night(loaded, request_id, second, steps))
+        async with aclosing(while_running(work, steps)) as told:
+            async for step in told:
+                yield step
+        yield await work
+
+    async def encode(self, windows: WindowBatch, request_id: str) -> Encoded | Refusal:
+        """The micro vectors of windows that are preprocessed already."""
+        if not is_well_formed(windows):
+            return Refusal("request_invalid")
         try:
-            config = self._embedder.bundle.preprocess
-            night = load_night(body, config, recording_id=UPLOAD, name=UPLOAD)
-            return redacted(self._embedder.night(night))
+            hearing = hearing_of_windows(windows.signals, windows.valid, self._embedder.dim)
+            answer, times = await self._scheduler.run([hearing], lambda: self._windows([hearing]))
+        except Exception as error:  # its text must not leave this process
+            log_failure(error, request_id)
+            return Refusal(INTERNAL)
+        return _encoded(answer, times)
+
+    async def _night(
+        self,
+        loaded: Preprocessed,
+        request_id: str,
+        second: bool,
+        steps: asyncio.Queue[Progress],
+    ) -> Encoded | Refusal:
+        night = loaded.night
+        num_epochs = night.num_epochs
+
+        told_s = float("-inf")
+
+        def tell(heard: int, of_all: int) -> None:
+            nonlocal told_s
+            if (now_s := time.monotonic()) - told_s < PROGRESS_EVERY_S:
+                return
+            told_s = now_s
+            steps.put_nowait(Progress("encoding", num_epochs * heard // of_all, num_epochs))
+
+        try:
+            hearings = self._embedder.hearings(night, seconds=second)
+
+            def finish() -> NightEmbedding:
+                return redacted(self._embedder.in_context(night, self._embedder.heard(hearings)))
+
+            answer, times = await self._scheduler.run(hearings, finish, tell)
         except RecordingError as error:
             return Refusal(error.code)
         except Exception as error:  # its text may quote the header: it must not leave this process
             log_failure(error, request_id)
             return Refusal(INTERNAL)
+        return _encoded(answer, times)
+
+    def _windows(self, hearings: Sequence[Hearing]) -> EpochEmbedding:
+        model = self._info.model
+        info = {
+            "model_id": model.model_id,
+            "weights_sha256": model.weights_sha256,
+            "code_version": __version__,
+            "precision": self._embedder.precision,
+        }
+        return replace(self._embedder.heard(hearings), info=info)
+
+
+def _encoded(answer: NightEmbedding | EpochEmbedding, times: StageTimes) -> Encoded:
+    seconds = {"queued": times.queued_s, "encoding": times.encoding_s, "night": times.night_s}
+    return Encoded(answer, seconds, times.batches, times.windows)
+
+
+def is_well_formed(windows: WindowBatch) -> bool:
+    """Whether shapes, types and numbers are those that a WindowBatch promises."""
+    valid_BM = windows.valid
+    if valid_BM.dtype != np.bool_ or valid_BM.ndim != 2 or valid_BM.shape[1] != len(MODALITIES):
+        return False
+    if not len(valid_BM) or set(windows.signals) - set(MODALITIES):
+        return False
+    for column, modality in enumerate(MODALITIES):
+        signal_BT = windows.signals.get(modality)
+        if signal_BT is None:
+            if valid_BM[:, column].any():
+                return False
+            continue
+        if signal_BT.dtype != np.float32 or signal_BT.shape != (
+            len(valid_BM),
+            SEGMENT_S * STORED_RATE_HZ[modality],
+        ):
+            return False
+        if not np.isfinite(signal_BT[valid_BM[:, column]]).all():
+            return False
+    return True

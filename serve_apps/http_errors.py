@@ -24,7 +24,7 @@ from sleepmami.errors import RecordingCode, SleepMaMiError
 
 logger = logging.getLogger(__name__)
 
-RETRY_STATUSES = (429, 503)
+RETRY_STATUSES = (423, 429, 503)
 RETRY_AFTER_S = 5
 REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -64,18 +64,55 @@ ERRORS: dict[str, ErrorKind] = {
     RecordingCode.ANNOTATION_INVALID: ErrorKind(422, "The annotations could not be read."),
     "empty_body": ErrorKind(400, "The request has no body; send the EDF file as the body."),
     "not_found": ErrorKind(404, "There is no such route; see /docs."),
+    "upload_not_found": ErrorKind(
+        404, "There is no such upload: never made, deleted, expired, or another key's."
+    ),
+    "job_not_found": ErrorKind(
+        404, "There is no such job: never made, deleted, expired, or another key's."
+    ),
+    "recording_not_found": ErrorKind(404, "The cohort has no recording of that id."),
+    "no_cohort": ErrorKind(404, "The service was started without a cohort."),
+    "no_staging_probe": ErrorKind(404, "The model's bundle has no staging probe."),
+    "no_overview": ErrorKind(404, "The job has no overview of the channels."),
+    "model_unknown": ErrorKind(404, "There is no model of that name; see models of /info."),
     "method_not_allowed": ErrorKind(405, "The route does not take this method; see /docs."),
     "not_acceptable": ErrorKind(
         406, "None of the types in Accept can be sent; see answer_types of /info."
     ),
+    "upload_incomplete": ErrorKind(409, "The upload has not all arrived; see its Upload-Offset."),
+    "offset_conflict": ErrorKind(
+        409, "Upload-Offset is not where the upload ends; ask for it with HEAD."
+    ),
+    "job_not_done": ErrorKind(409, "The job has no results yet, or will have none."),
+    "weights_mismatch": ErrorKind(
+        409, "The vectors are of other weights than the cohort's; distances would mean nothing."
+    ),
+    "tus_version_unsupported": ErrorKind(412, "Send Tus-Resumable: 1.0.0."),
+    "part_too_large": ErrorKind(413, "The part is larger than max_part_mb of /info."),
+    "upload_busy": ErrorKind(423, "Another request writes to this upload; try again later."),
+    "checksum_mismatch": ErrorKind(460, "The part is not what its checksum says; send it again."),
     "upload_stalled": ErrorKind(408, "The body stopped coming; send the request again."),
     "payload_too_large": ErrorKind(413, "The body is larger than max_body_mb of /info."),
     "unsupported_media_type": ErrorKind(
         415, "Send the EDF file as it is, with content type application/octet-stream."
     ),
     "request_invalid": ErrorKind(422, "A parameter is unknown or has a wrong value; see /docs."),
+    "dtype_unfit": ErrorKind(422, "A number does not fit float16; ask for float32."),
+    "quota_exceeded": ErrorKind(
+        429, "The quota of this key is used up; delete uploads and jobs, or try again later."
+    ),
     "overloaded": ErrorKind(429, "Too many requests wait already; try again later."),
+    "payload_invalid": ErrorKind(400, "The body is not a plain array file of the declared type."),
+    "pickle_forbidden": ErrorKind(422, "The body holds Python objects; only numbers are read."),
+    "extension_type_forbidden": ErrorKind(422, "Arrow extension types are not read."),
+    "windows_invalid": ErrorKind(
+        422, "Names, shapes or numbers are not those of preprocessed windows; see /docs."
+    ),
+    "unauthorized": ErrorKind(401, "Send a key of this service: Authorization: Bearer KEY."),
+    "cross_site_request": ErrorKind(403, "A page of another site may not use this session."),
+    "keys_unreadable": ErrorKind(503, "The service cannot read its keys; tell its operator."),
     "model_not_ready": ErrorKind(503, "The model is not there at the moment; try again later."),
+    "storage_full": ErrorKind(507, "The service's disk is full; tell its operator."),
     INTERNAL: ErrorKind(500, "The service failed; report the request id to its operator."),
 }  # fmt: skip
 
@@ -107,7 +144,9 @@ def install(app: FastAPI, observe: Callable[[str, int, float], None]) -> None:
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
         code = error.code if isinstance(error, HttpError) else INTERNAL
-        return error_response(code, request_id_of(request))
+        response = error_response(code, request_id_of(request))
+        response.headers.update(getattr(request.state, "answer_headers", {}))  # of tus
+        return response
 
     async def answer_framework_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500

@@ -1,13 +1,16 @@
 """What /metrics shows, in the registry of one app so that two apps in a process do not meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serve_apps.request_log import note_stages
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.psg import MODALITIES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+STAGES = ("preprocessing", "queued", "encoding", "night")
+BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 
@@ -41,6 +44,9 @@ class Metrics:
             ["code"],
             registry=self.registry,
         )
+        self._nights = Counter(
+            "sleepmami_nights_embedded", "Recordings embedded.", registry=self.registry
+        )
         self._epochs = Counter(
             "sleepmami_epochs_embedded", "30-s epochs embedded.", registry=self.registry
         )
@@ -50,8 +56,45 @@ class Metrics:
             ["modality"],
             registry=self.registry,
         )
+        self._uploaded = Counter(
+            "sleepmami_upload_bytes", "Bytes of uploads that were kept.", registry=self.registry
+        )
+        self._stages = Histogram(
+            "sleepmami_stage_seconds",
+            "Where the time of an answer went: preprocessing, queued (for its first window), "
+            "encoding (to its last window, other requests' windows between), night.",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "sleepmami_batch_windows",
+            "Windows per forward pass, own and other requests', as the mean over one request.",
+            buckets=BATCH_WINDOWS,
+            registry=self.registry,
+        )
         for modality in MODALITIES:
             self._missing.labels(modality.value)  # a series that is 0 is better than none
+        for stage in STAGES:
+            self._stages.labels(stage)
+
+    def watch_queue(self, waiting: Callable[[], int]) -> None:
+        """Show how many requests wait for their turn."""
+        Gauge(
+            "sleepmami_requests_waiting",
+            "Requests that wait for their turn, with their body unread.",
+            registry=self.registry,
+        ).set_function(waiting)
+
+    def watch_jobs(self, waiting: Callable[[], int]) -> None:
+        """Show how many jobs wait or run."""
+        Gauge("sleepmami_jobs", "Jobs that wait or run.", registry=self.registry).set_function(
+            waiting
+        )
+
+    def observe_upload(self, num_bytes: int) -> None:
+        """Count the bytes of one part."""
+        self._uploaded.inc(num_bytes)
 
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -60,9 +103,18 @@ class Metrics:
 
     def observe_embedding(self, embedding: NightEmbedding) -> None:
         """Count one embedded recording."""
+        self._nights.inc()
         self._epochs.inc(len(embedding.epoch_valid))
         for modality in embedding.info["modalities_missing"]:
             self._missing.labels(modality).inc()
+
+    def observe_stages(self, seconds: Mapping[str, float], batches: int, windows: int) -> None:
+        """Note where the time of one answer went; see `backend.Observed`."""
+        for stage, spent_s in seconds.items():
+            self._stages.labels(stage).observe(spent_s)
+        if batches:
+            self._batches.observe(windows / batches)
+        note_stages(seconds)
 
     def observe_refusal(self, code: str) -> None:
         """Count one recording that could not be embedded."""

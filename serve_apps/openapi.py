@@ -4,23 +4,53 @@ A test holds the file equal to the application, so a change of the contract show
 """
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from serve_apps.http_app import Admission, Refusal, create_app
+from serve_apps.backend import (
+    EmbedOptions,
+    Inspection,
+    Progress,
+    Recording,
+    Refusal,
+    WindowBatch,
+)
+from serve_apps.http_app import Admission, create_app
 from serve_apps.http_errors import HttpError
+from serve_apps.state_folder import StateFolder
 from serve_apps.wire import Limits, ModelInfo
+from sleepmami.inference.embedder import EpochEmbedding, NightEmbedding
+from sleepmami.report.night_overview import Overview
 
 PINNED = Path(__file__).with_name("openapi.json")
 
 
-class NoModel:
-    """An encoder that is not there; describing the routes needs none."""
+class NoBackend:
+    """Embeds nothing; describing the routes needs none."""
 
-    async def embed(self, body: bytes, request_id: str) -> Refusal:
+    async def embed(
+        self, recording: Recording, request_id: str, options: EmbedOptions
+    ) -> NightEmbedding | Refusal:
         """Always model_not_ready."""
         return Refusal("model_not_ready")
 
-    async def model(self) -> ModelInfo:
+    async def embed_steps(
+        self, recording: Recording, request_id: str, options: EmbedOptions
+    ) -> AsyncIterator[Progress | Overview | NightEmbedding | Refusal]:
+        """Always model_not_ready."""
+        yield Refusal("model_not_ready")
+
+    async def inspect(self, recording: Recording, request_id: str) -> Inspection | Refusal:
+        """Always model_not_ready."""
+        return Refusal("model_not_ready")
+
+    async def encode(
+        self, windows: WindowBatch, request_id: str, model: str | None
+    ) -> EpochEmbedding | Refusal:
+        """Always model_not_ready."""
+        return Refusal("model_not_ready")
+
+    async def models(self) -> list[ModelInfo]:
         """Always model_not_ready."""
         raise HttpError("model_not_ready")
 
@@ -28,7 +58,11 @@ class NoModel:
 def openapi_text() -> str:
     """The OpenAPI document of the application, as openapi.json holds it."""
     limits = Limits(max_body_mb=1, max_running=1, max_queued=1)  # none of them is in the document
-    document = create_app(NoModel(), Admission(limits)).openapi()
+    state = StateFolder(None)
+    try:
+        document = create_app(NoBackend(), Admission(limits), state).openapi()
+    finally:
+        state.close()
     return json.dumps(document, indent=2) + "\n"
 
 

@@ -6,24 +6,27 @@ derivation, never by its label.
 
 import base64
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from sleepmami.config import Precision
 from sleepmami.inference.embedder import NightEmbedding
-from sleepmami.inference.export import to_arrow_stream_bytes, to_npz_bytes
 
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 NPZ = "application/x-npz"
-ANSWER_TYPES = (JSON, ARROW, NPZ)  # in order of preference when the client has none
+SAFETENSORS = "application/vnd.safetensors"
+ANSWER_TYPES = (JSON, ARROW, NPZ, SAFETENSORS)  # in order of preference when the client has none
 EDF_TYPES = ("application/octet-stream", "application/edf")
 CURL_TYPE = "application/x-www-form-urlencoded"  # what curl --data-binary declares unasked
 
 Encoding = Literal["base64", "float"]
+DType = Literal["float32", "float16"]
+Level = Literal["micro", "macro", "night", "second", "all"]
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 PUBLIC_INFO = (
     "model_id",
     "weights_sha256",
@@ -38,16 +41,16 @@ PUBLIC_CHANNEL = ("modality", "derivation")
 
 
 class Wire(BaseModel):
-    """Base of every answer: unknown fields are a mistake of ours."""
+    """Base of all that crosses the edge: an unknown field is a mistake, theirs or ours."""
 
     # pydantic keeps the prefix model_ for itself; ours is model_id.
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Base64Array(Wire):
-    """Little-endian float32 in C order, as base64."""
+    """Little-endian numbers in C order, as base64."""
 
-    dtype: Literal["float32"] = "float32"
+    dtype: DType = "float32"
     shape: list[int]
     encoding: Literal["base64"] = "base64"
     data: str
@@ -56,56 +59,75 @@ class Base64Array(Wire):
 class FloatArray(Wire):
     """Plain numbers; about five times the bytes of base64."""
 
-    dtype: Literal["float32"] = "float32"
+    dtype: DType = "float32"
     shape: list[int]
     encoding: Literal["float"] = "float"
     data: list[float] | list[list[float]]
+
+
+Array = Base64Array | FloatArray
 
 
 class ChannelUsed(Wire):
     """One signal the model heard."""
 
     modality: str
-    derivation: Literal["as_recorded", "rereferenced"]
+    derivation: Literal["as_recorded", "rereferenced"] | None = None  # a cohort does not tell
 
 
 class EmbeddingAnswer(Wire):
-    """POST /v1/embeddings as JSON. Rows are 30-s epochs."""
+    """An embedding as JSON. Rows are 30-s epochs; what was not asked for is absent."""
 
+    recording_id: str | None = None  # of a cohort's recording
     model_id: str
     weights_sha256: str
     code_version: str
-    precision: Precision
-    both_halves: bool
-    night_vector: Literal["mean_of_valid_epochs"]
+    precision: Precision | None = None
+    both_halves: bool | None = None
+    night_vector: Literal["mean_of_valid_epochs"] | None = None
     num_epochs: int
     channels_used: list[ChannelUsed]
     modalities_missing: list[str]
     epoch_valid: list[bool]
     modality_valid: list[list[bool]]
-    micro: Base64Array | FloatArray
-    macro: Base64Array | FloatArray
-    cycles: Base64Array | FloatArray
-    night: Base64Array | FloatArray
+    micro: Array | None = None
+    macro: Array | None = None
+    cycles: Array | None = None
+    night: Array | None = None
+    second: Array | None = None  # rows are seconds
+
+
+class EmbeddingRequest(Wire):
+    """POST /v1/embeddings of a recording that was uploaded before."""
+
+    upload_id: str
 
 
 class ModelInfo(Wire):
-    """The model behind the service."""
+    """One model behind the service."""
 
+    name: str = "default"  # what a request calls it
+    default: bool = True  # whom a request gets that names none, but for the canaries' shares
+    canary_share: float = 0.0  # of the requests that name none
     model_id: str
     weights_sha256: str
     modalities: list[str]
     micro_dim: int  # width of an epoch's micro vector: one block per modality
     macro_dim: int
     night_dim: int
+    second_dim: int | None = None  # width of a second's vector; None: the model gives none
 
 
 class Limits(Wire):
     """What the service takes at once."""
 
-    max_body_mb: int
+    max_body_mb: int  # of one recording, in one body or uploaded in parts
     max_running: int  # requests that hold a recording in memory
     max_queued: int  # requests that wait; one more is answered 429
+    max_part_mb: int = 8  # of one PATCH of an upload
+    max_uploads_gb: float = 20.0  # that one key may hold
+    max_jobs: int = 64  # that wait or run; one more is answered 429
+    retention_h: float = 24.0  # after which uploads and jobs are deleted
 
 
 class InfoAnswer(Wire):
@@ -113,9 +135,128 @@ class InfoAnswer(Wire):
 
     code_version: str
     api_version: Literal["v1"] = "v1"
-    model: ModelInfo
+    model: ModelInfo  # the default one
+    models: list[ModelInfo]
     limits: Limits
     answer_types: list[str]
+    hypnogram_models: list[str]  # names of those whose bundle has a staging probe
+    cohort_recordings: int | None  # of the cohort that is served beside, None without one
+
+
+class InspectedChannelAnswer(Wire):
+    """One channel of a file; its label only as far as its words are known ones."""
+
+    label: str | None
+    modality: str | None
+    unit: str
+    sample_rate_hz: float
+    decision: str
+    confidence: str | None
+    reason: str
+
+
+class InspectAnswer(Wire):
+    """POST /v1/inspect: what would be used of a recording, without reading its signals."""
+
+    ok: bool
+    code: str | None
+    message: str | None  # what the code means
+    duration_s: float | None
+    gaps: list[tuple[float, float]]
+    modalities: list[str]
+    modalities_missing: list[str]
+    channels: list[InspectedChannelAnswer]
+
+
+class JobRequest(Wire):
+    """POST /v1/jobs."""
+
+    upload_id: str
+    model: str | None = None
+    second: bool = False
+
+
+class JobError(Wire):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+class JobAnswer(Wire):
+    """One job. Times are UTC."""
+
+    id: str
+    state: JobState
+    stage: str
+    done: int
+    total: int
+    model: str | None
+    second: bool
+    error: JobError | None
+    created: str
+    expires: str
+    results: list[str]  # paths below the job's own; empty until it is done
+
+
+class HypnogramAnswer(Wire):
+    """Stages by the bundle's probe; a machine's reading, not a scorer's."""
+
+    model_id: str
+    weights_sha256: str
+    epoch_s: int
+    classes: list[str]
+    stages: list[str]  # of each epoch; "unknown" where no signal was usable
+    confidence: list[float]  # probability of that stage; 0 where unknown
+    probabilities: list[list[float]]
+
+
+class OverviewChannel(Wire):
+    """One modality of an overview; bytes on the scale from low to high."""
+
+    modality: str
+    unit: str
+    bands_hz: list[float] | None  # edges of the bands; none for a level
+    low: float
+    high: float
+    shape: list[int]  # epochs, bands
+    data: str  # base64 of one byte per number, epoch after epoch
+    usable: list[bool]
+
+
+class OverviewAnswer(Wire):
+    """The channels of a night, small enough for one picture."""
+
+    num_epochs: int
+    epoch_s: int
+    channels: list[OverviewChannel]
+
+
+class NeighborsRequest(Wire):
+    """POST /v1/neighbors: exactly one of vector, job_id and recording_id."""
+
+    vector: list[float] | None = None  # a night vector
+    weights_sha256: str | None = None  # with a vector: of what made it
+    job_id: str | None = None
+    recording_id: str | None = None
+    k: Annotated[int, Field(ge=1, le=100)] = 10
+
+
+class Neighbor(Wire):
+    """One night of the cohort."""
+
+    recording_id: str
+    similarity: float  # cosine of the night vectors
+
+
+class NeighborsAnswer(Wire):
+    """The nights most alike, the most alike first."""
+
+    model_id: str
+    weights_sha256: str
+    num_recordings: int
+    exact: bool  # every night was compared, not only those an index named
+    neighbors: list[Neighbor]
 
 
 class StatusAnswer(Wire):
@@ -150,35 +291,16 @@ def redacted(embedding: NightEmbedding) -> NightEmbedding:
     return dataclasses.replace(embedding, info=info)
 
 
-def embedding_body(embedding: NightEmbedding, answer_type: str, encoding: Encoding) -> bytes:
-    """The body of a 200 answer; `embedding` is redacted already."""
-    if answer_type == ARROW:
-        return to_arrow_stream_bytes(embedding)
-    if answer_type == NPZ:
-        return to_npz_bytes(embedding)
-    return embedding_answer(embedding, encoding).model_dump_json().encode()
-
-
-def embedding_answer(embedding: NightEmbedding, encoding: Encoding) -> EmbeddingAnswer:
-    """The JSON shape of a redacted embedding."""
-    return EmbeddingAnswer(
-        **embedding.info,
-        epoch_valid=embedding.epoch_valid.tolist(),
-        modality_valid=embedding.modality_valid.tolist(),
-        micro=encode_array(embedding.micro, encoding),
-        macro=encode_array(embedding.macro, encoding),
-        cycles=encode_array(embedding.cycles, encoding),
-        night=encode_array(embedding.night, encoding),
-    )
-
-
-def encode_array(array: NDArray[np.float32], encoding: Encoding) -> Base64Array | FloatArray:
-    """A float32 array in the encoding the client asked for."""
+def encode_array(
+    array: NDArray[np.float32] | NDArray[np.float16], encoding: Encoding
+) -> Base64Array | FloatArray:
+    """An array in the encoding the client asked for."""
     shape = list(array.shape)
+    dtype: DType = "float16" if array.dtype == np.float16 else "float32"
     if encoding == "float":
-        return FloatArray(shape=shape, data=array.tolist())
-    data = np.ascontiguousarray(array, dtype="<f4").tobytes()
-    return Base64Array(shape=shape, data=base64.b64encode(data).decode("ascii"))
+        return FloatArray(dtype=dtype, shape=shape, data=array.tolist())
+    data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+    return Base64Array(dtype=dtype, shape=shape, data=base64.b64encode(data).decode("ascii"))
 
 
 def negotiate(accept: str | None) -> str | None:

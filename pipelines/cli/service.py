@@ -19,12 +19,20 @@ from pipelines.cli.options import (
     on_ray,
     out,
 )
+from sleepmami.errors import ConfigError
 from sleepmami.presets import preset
 
 
 def serve(
     bundle: Annotated[str, typer.Argument(metavar="BUNDLE")],
     port: Annotated[int | None, typer.Option(help="0 takes a free one")] = None,
+    model: Annotated[
+        list[str], typer.Option(metavar="NAME=BUNDLE", help="a further model, by name")
+    ] = [],  # noqa: B006
+    canary: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=SHARE", help="of the requests that name no model, as 0.05"),
+    ] = [],  # noqa: B006
     preset_name: PresetOption = "paper",
     assignments: SetOption = [],  # noqa: B006
     print_config: PrintOption = False,
@@ -36,8 +44,50 @@ def serve(
     config = configured(preset(preset_name).serve, assignments, print_config)
     from serve_apps.embedding_app import run
 
+    models, shares = named(model, "--model"), named(canary, "--canary")
     with on_ray(address):
-        run(bundle, config, ready=lambda url: out.print(f"ready: {url}  (docs at {url}/docs)"))
+        run(
+            bundle,
+            config,
+            ready=lambda url: out.print(f"ready: {url}  (docs at {url}/docs)"),
+            models=models,
+            canary={name: as_share(name, share) for name, share in shares.items()},
+        )
+
+
+def named(assignments: list[str], option: str) -> dict[str, str]:
+    """NAME=VALUE of a repeated option; ConfigError for what is not, or comes twice."""
+    found: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"{option}: found {assignment!r}; expected NAME=VALUE")
+        if name in found:
+            raise ConfigError(f"{option}: found {name!r} twice; expected each name once")
+        found[name] = value
+    return found
+
+
+def as_share(name: str, text: str) -> float:
+    """A number; ConfigError for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--canary {name}: found {text!r}; expected a number") from None
+
+
+def serve_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="as for `serve deploy`")],
+) -> None:
+    """Check a Serve file: every key, every argument, what it imports, and who may reach it."""
+    from serve_apps.serve_config import check_serve_file
+
+    problems = check_serve_file(file)
+    for problem in problems:
+        out.print(problem, soft_wrap=True)
+    if problems:
+        raise typer.Exit(EXIT_FAILURE)
+    out.print(f"{file}: every key is known and every value can be used")
 
 
 def submit(

@@ -1,6 +1,6 @@
 """The one way from a night to vectors; batch jobs, HTTP and the command line all call it.
 
-Shapes: S streams (modalities the night has), B segments of a batch, E epochs per segment (2),
+Shapes: S streams of a batch, B segments of a batch, E epochs per segment (2),
 L epochs of the night, M modalities (6, in the order of MODALITIES), D width of the Micro-Encoder.
 
 Precision is the Micro-Encoder's. bfloat16 has 8 bits: in the models measured each epoch vector
@@ -16,8 +16,8 @@ but for the first and last, which have one place only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import sleepmami
-from sleepmami.config import Precision
+from sleepmami.config import MacroPretrainConfig, Precision
 from sleepmami.errors import CheckpointError, ConfigError, RecordingCode, RecordingError
+from sleepmami.inference.hearing import (
+    Hearing,
+    Piece,
+    hear,
+    hearing_of,
+    pieces_of,
+    usable_epochs,
+)
 from sleepmami.inference.second_look import from_second_epoch
 from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.models.masking import NUM_PATCHES
@@ -36,13 +44,10 @@ from sleepmami.psg import (
     MODALITIES,
     SEGMENT_EPOCHS,
     Decision,
-    Modality,
     Night,
-    segment_start_epochs,
 )
 from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
 from sleepmami.tables.second_vectors import seconds_from_tokens
-from sleepmami.training.batches import night_batch
 from sleepmami.training.checkpoint import Bundle, load_bundle
 
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -57,12 +62,14 @@ class EpochEmbedding:
         modality_valid_LM: bool[L, 6]: the modality had a usable signal in this epoch.
         epoch_valid_L: bool[L]: at least one modality had.
         token_LMTD: float32[L, 6, T, D], of which each epoch's vector is the mean; only on request.
+        info: what made these numbers, where they leave the process; plain JSON types.
     """
 
     micro_LMD: NDArray[np.float32]
     modality_valid_LM: NDArray[np.bool_]
     epoch_valid_L: NDArray[np.bool_]
     token_LMTD: NDArray[np.float32] | None = None
+    info: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
 
     def tokens(self) -> NDArray[np.float32]:
         """Modalities side by side: [L, T, 6 * D], of which tables/second_vectors.py makes seconds.
@@ -170,6 +177,18 @@ class Embedder:
         Raises:
             RecordingError: no modality is usable anywhere in the night.
         """
+        hearings = self.hearings(night, seconds=seconds)
+        for hearing in hearings:
+            for piece in pieces_of(hearing, self.windows_per_batch):
+                self.hear([piece])
+        return self.heard(hearings)
+
+    def hearings(self, night: Night, *, seconds: bool = False) -> list[Hearing]:
+        """The night as it is to be heard: once, or twice with `both_halves`.
+
+        Raises:
+            RecordingError: no modality is usable anywhere in the night.
+        """
         if not usable_epochs(night).any():
             raise RecordingError(
                 RecordingCode.SIGNAL_UNUSABLE,
@@ -177,36 +196,28 @@ class Embedder:
                 found="no usable epoch of any modality",
                 expected="at least one",
             )
-        found = self._look(night, seconds)
+        tokens = self.epoch_tokens if seconds else 0
+        hearings = [hearing_of(night, self.dim, tokens)]
         if self.both_halves and night.num_epochs > SEGMENT_EPOCHS:
-            # An epoch is valid in one look if it is in the other: `usable` alone decides.
-            later = self._look(from_second_epoch(night), seconds)
-            found.micro_LMD[1:] = (found.micro_LMD[1:] + later.micro_LMD) / 2
-            if found.token_LMTD is not None and later.token_LMTD is not None:
-                found.token_LMTD[1:] = (found.token_LMTD[1:] + later.token_LMTD) / 2
-        return found
+            hearings.append(hearing_of(from_second_epoch(night), self.dim, tokens))
+        return hearings
 
-    def _look(self, night: Night, seconds: bool) -> EpochEmbedding:
-        """Each epoch heard once, in the segments that the night is cut into."""
-        present = [m for m in night.signals if night.usable[m].any()]
-        # A stream that is absent all night costs no computation; one that comes and goes is masked.
-        streams = torch.tensor([i for i, m in enumerate(MODALITIES) if m in present]).long()
-        num_epochs = night.num_epochs
-        # a row is an epoch's vector, with its tokens behind it where those are wanted
-        rows = 1 + self.epoch_tokens if seconds else 1
-        found_LMRD = np.zeros((num_epochs, len(MODALITIES), rows, self.dim), np.float32)
-        valid_LM = np.zeros((num_epochs, len(MODALITIES)), np.bool_)
-        for slot, epochs, found_SBERD, valid_SB in self._segments(night, streams, seconds):
-            block = np.ix_(epochs, streams.numpy())
-            found_LMRD[block] = found_SBERD[:, :, slot].swapaxes(0, 1)
-            valid_LM[block] = valid_SB.T
-        valid_LM &= usable_epochs(night)
-        found_LMRD[~valid_LM] = 0
+    def hear(self, pieces: Sequence[Piece]) -> None:
+        """Encode windows of any hearings of this embedder in one batch."""
+        hear(pieces, self._embed)
+
+    def heard(self, hearings: Sequence[Hearing]) -> EpochEmbedding:
+        """What all hearings of one night, each to its end, say of its epochs."""
+        found, *later = hearings
+        found_LMRD = found.found_LMRD
+        for hearing in later:
+            # An epoch is valid in one hearing if it is in the other: `usable` alone decides.
+            found_LMRD[1:] = (found_LMRD[1:] + hearing.found_LMRD) / 2
         return EpochEmbedding(
             micro_LMD=found_LMRD[:, :, 0],
-            token_LMTD=found_LMRD[:, :, 1:] if seconds else None,
-            modality_valid_LM=valid_LM,
-            epoch_valid_L=np.asarray(valid_LM.any(axis=1)),
+            token_LMTD=found_LMRD[:, :, 1:] if found.num_tokens else None,
+            modality_valid_LM=found.valid_LM,
+            epoch_valid_L=np.asarray(found.valid_LM.any(axis=1)),
         )
 
     def night(self, night: Night, *, seconds: bool = False) -> NightEmbedding:
@@ -220,28 +231,23 @@ class Embedder:
             CheckpointError: the bundle has no Macro-Encoder.
             RecordingError: no modality is usable anywhere in the night.
         """
-        if self._macro is None or self.bundle.macro is None:
-            raise CheckpointError(
-                f"bundle {self.bundle.model_id} has no Macro-Encoder; "
-                "expected one that `sleepmami pretrain macro` made"
-            )
-        epochs = self.epochs(night, seconds=seconds)
-        found = self.in_context(night, epochs)
-        if seconds:
-            found = replace(found, second=seconds_from_tokens(epochs.tokens()))
-        return found
+        self._require_macro()
+        return self.in_context(night, self.epochs(night, seconds=seconds))
 
     def in_context(self, night: Night, epochs: EpochEmbedding) -> NightEmbedding:
-        """`night` from its epochs, which may know of fewer modalities; without `second`."""
-        assert self._macro is not None
-        assert self.bundle.macro is not None
+        """`night` from its epochs, which may know of fewer modalities; `second` of their tokens.
+
+        Raises:
+            CheckpointError: the bundle has no Macro-Encoder.
+        """
+        macro, config = self._require_macro()
         with torch.inference_mode():
-            vectors = self._macro.night_vectors(
+            vectors = macro.night_vectors(
                 torch.from_numpy(epochs.micro_LMD)[None].to(self.device),
                 torch.from_numpy(epochs.modality_valid_LM)[None].to(self.device),
                 torch.tensor([night.num_epochs], device=self.device),
-                cycle_epochs=self.bundle.macro.dgcl.cycle_epochs,
-                partial_cycle=self.bundle.macro.dgcl.partial_cycle,
+                cycle_epochs=config.dgcl.cycle_epochs,
+                partial_cycle=config.dgcl.partial_cycle,
             )
         return NightEmbedding(
             micro=epochs.micro_LMD.reshape(night.num_epochs, -1),
@@ -251,34 +257,16 @@ class Embedder:
             epoch_valid=epochs.epoch_valid_L,
             modality_valid=epochs.modality_valid_LM,
             info=self._info(night),
+            second=None if epochs.token_LMTD is None else seconds_from_tokens(epochs.tokens()),
         )
 
-    def _segments(
-        self, night: Night, streams: Tensor, seconds: bool
-    ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]]:
-        """For each batch and slot: the slot, the epochs it gives, found_SBERD and valid_SB."""
-        starts = segment_start_epochs(night.num_epochs)
-        for first in range(0, len(starts), self.windows_per_batch):
-            batch_starts = starts[first : first + self.windows_per_batch]
-            batch = night_batch(night, first, first + len(batch_starts))
-            valid_SB = batch.valid_SB[streams]
-            heard = torch.nonzero(valid_SB.any(0)).flatten()  # a silent segment has no vectors
-            if not len(heard):
-                continue
-            valid_SB = valid_SB[:, heard]
-            signal_SBT = batch.signal_SBT[streams][:, heard]
-            found_SBERD = self._embed(signal_SBT, streams, valid_SB, seconds)
-            heard_starts = [batch_starts[index] for index in heard.tolist()]
-            for slot in range(SEGMENT_EPOCHS):
-                # The overlapping last segment of an odd night gives its second epoch alone: the
-                # first was heard by the segment before it.
-                rows = [
-                    row
-                    for row, start in enumerate(heard_starts)
-                    if slot or start % SEGMENT_EPOCHS == 0
-                ]
-                epochs = np.array([heard_starts[row] + slot for row in rows], np.intp)
-                yield slot, epochs, found_SBERD[:, rows], valid_SB[:, rows].numpy()
+    def _require_macro(self) -> tuple[MacroEncoder, MacroPretrainConfig]:
+        if self._macro is None or self.bundle.macro is None:
+            raise CheckpointError(
+                f"bundle {self.bundle.model_id} has no Macro-Encoder; "
+                "expected one that `sleepmami pretrain macro` made"
+            )
+        return self._macro, self.bundle.macro
 
     def _embed(
         self, signal_SBT: Tensor, streams: Tensor, valid_SB: Tensor, seconds: bool
@@ -332,13 +320,3 @@ def channels_used(night: Night) -> list[dict[str, str]]:
         for channel in used
         if channel.modality is modality
     ]
-
-
-def usable_epochs(night: Night) -> NDArray[np.bool_]:
-    """bool[L, 6] of the quality checks; an absent modality is never usable."""
-    never = np.zeros(night.num_epochs, np.bool_)
-    return np.stack([_column(night, m, never) for m in MODALITIES], axis=1)
-
-
-def _column(night: Night, modality: Modality, never: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return night.usable[modality] if modality in night.signals else never

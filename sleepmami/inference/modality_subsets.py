@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sleepmami.inference.embedder import Embedder, EpochEmbedding, usable_epochs
+from sleepmami.inference.embedder import Embedder, EpochEmbedding
+from sleepmami.inference.hearing import usable_epochs
 from sleepmami.inference.second_look import from_second_epoch
 from sleepmami.models.micro_encoder import PrivateTokens
 from sleepmami.psg import MODALITIES, SEGMENT_EPOCHS, Modality, Night, segment_start_epochs

@@ -57,6 +57,46 @@ def hypnogram(stages: NDArray[np.int8]) -> Figure:
     return figure
 
 
+def confidence_over_night(confidence: NDArray[np.float32], threshold: float) -> Figure:
+    """Probability of the chosen stage float32[num_epochs], marked where below a threshold."""
+    figure, axes = _over_the_night(len(confidence), 1.5)
+    edges = np.append(_hours(len(confidence)), len(confidence) * EPOCH_S / 3600)
+    axes.stairs(confidence, edges, color="#0072B2", linewidth=0.8)
+    unsure = np.where(confidence < threshold, confidence, np.nan)
+    axes.stairs(unsure, edges, baseline=None, color="#D55E00", linewidth=2)
+    axes.axhline(threshold, color="#888888", linewidth=0.6, linestyle=":")
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("probability")
+    return figure
+
+
+def channel_overview(
+    traces: Mapping[Modality, tuple[NDArray[np.uint8], tuple[float, float]]], num_epochs: int
+) -> Figure:
+    """One row per modality: power by frequency over the night, or a level as a line.
+
+    Args:
+        traces: bytes [num_epochs, bands] and the lowest and highest frequency in Hz; one band is a
+            level.
+        num_epochs: of the night.
+    """
+    figure = Figure(figsize=(WIDTH_IN, 0.5 + 0.95 * max(1, len(traces))))
+    rows = np.atleast_1d(figure.subplots(max(1, len(traces)), 1, sharex=True))
+    figure.subplots_adjust(TIME_LEFT, 0.1, TIME_LEFT + TIME_WIDTH, 0.98, hspace=0.15)
+    hours = num_epochs * EPOCH_S / 3600
+    for axes, (modality, (values, (low_hz, high_hz))) in zip(rows, traces.items(), strict=False):
+        axes.set_ylabel(f"{modality.value}\nHz" if high_hz else modality.value, fontsize="small")
+        if high_hz:
+            extent = (0, hours, low_hz, high_hz)
+            axes.imshow(values.T, aspect="auto", origin="lower", cmap="viridis", extent=extent)
+        else:
+            axes.plot(_hours(num_epochs), values[:, 0], color="#0072B2", linewidth=0.8)
+            axes.set_yticks([])
+    rows[-1].set_xlim(0, hours)
+    rows[-1].set_xlabel("hours from the start of the recording")
+    return figure
+
+
 def usable_epochs(usable: Mapping[Modality, NDArray[np.bool_]], num_epochs: int) -> Figure:
     """Where each modality has a usable signal; an absent modality is an empty row."""
     figure, axes = _over_the_night(num_epochs, 1.7)

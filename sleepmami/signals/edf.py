@@ -193,7 +193,7 @@ class EdfFile:
 
 
 def open_edf(
-    source: str | os.PathLike[str] | bytes,
+    source: str | os.PathLike[str] | bytes | memoryview,
     *,
     name: str | None = None,
     truncated: Literal["reject", "keep"] = "reject",
@@ -202,7 +202,7 @@ def open_edf(
     """Open and validate a recording; its samples stay on disk until asked for.
 
     Args:
-        source: a path, or the file's bytes.
+        source: a path, or the file's bytes, which are not copied.
         name: what errors call the file; the path when not given.
         truncated: "keep" accepts a file shorter than its header says and uses its whole records.
         digest: is given the hash of a file of which so much is read that it costs no second pass.
@@ -212,7 +212,7 @@ def open_edf(
             discontinuous_recording (records that overlap or have no place in time; see
             `edf_timeline.read_timeline`). Nothing else is raised for any content.
     """
-    name = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
+    name = name or ("<bytes>" if isinstance(source, bytes | memoryview) else os.fspath(source))
     content = EdfSource(source, name, digest)
     header = parse_header(content.head(MAX_HEADER_BYTES), name)
     num_records, notes = count_records(header, content, truncated, name)

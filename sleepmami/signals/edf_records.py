@@ -62,7 +62,7 @@ class EdfSource:
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | bytes,
+        source: str | os.PathLike[str] | bytes | memoryview,
         name: str,
         digest: FileDigest | None = None,
     ) -> None:
@@ -70,7 +70,7 @@ class EdfSource:
         self._digest = digest
         self._data: NDArray[np.uint8] | None = None
         self._path = ""
-        if isinstance(source, bytes):
+        if isinstance(source, bytes | memoryview):
             self._data = np.frombuffer(source, dtype=np.uint8)
             self.size = len(source)
             return

@@ -73,13 +73,24 @@ class FileInspection:
         }
 
 
-def inspect_file(path: str | os.PathLike[str], config: PreprocessConfig) -> FileInspection:
-    """What preprocessing would make of a file; a bad file is an answer, never an exception."""
-    found = FileInspection(
-        file=os.fspath(path), ok=True, code=None, reason=None, duration_s=None, channels=()
-    )
+def inspect_file(
+    path: str | os.PathLike[str] | bytes | memoryview,
+    config: PreprocessConfig,
+    *,
+    name: str | None = None,
+) -> FileInspection:
+    """What preprocessing would make of a file; a bad file is an answer, never an exception.
+
+    Args:
+        path: of the file, or its bytes.
+        config: what it is to be preprocessed with.
+        name: what the answer calls the file; by default its path.
+    """
+    if name is None:
+        name = "<bytes>" if isinstance(path, bytes | memoryview) else os.fspath(path)
+    found = FileInspection(file=name, ok=True, code=None, reason=None, duration_s=None, channels=())
     try:
-        edf = open_edf(path, truncated=config.truncated)
+        edf = open_edf(path, name=name, truncated=config.truncated)
         plan = plan_channels(edf.channels, config)
         found = replace(
             found,

@@ -7,7 +7,7 @@ file's next channel of that modality, if that one has more usable epochs.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,13 +37,14 @@ ELECTRODES = (Modality.EEG, Modality.EMG, Modality.ECG, Modality.EOG)  # that a 
 
 
 def load_night(
-    source: str | os.PathLike[str] | bytes,
+    source: str | os.PathLike[str] | bytes | memoryview,
     config: PreprocessConfig,
     *,
     recording_id: str,
     name: str | None = None,
     annotation: str | os.PathLike[str] | bytes | None = None,
     digest: FileDigest | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Night:
     """Read and preprocess one recording.
 
@@ -55,6 +56,7 @@ def load_night(
         annotation: a scorer's file, or its bytes; without one, stages and events inside the EDF are
             used, if there are any and they can be told; if not, the night says so in its notes.
         digest: see `open_edf`.
+        progress: see `preprocess`.
 
     Raises:
         RecordingError: the file or its annotation cannot be used.
@@ -72,6 +74,7 @@ def load_night(
         recording_id=recording_id,
         hypnogram=scoring.hypnogram,
         events=scoring.events,
+        progress=progress,
     )
     return replace(night, notes=edf.notes + note)
 
@@ -94,8 +97,17 @@ def preprocess(
     recording_id: str,
     hypnogram: NDArray[np.int8] | None = None,
     events: tuple[ScoredEvent, ...] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Night:
     """The night in an opened recording; see `load_night`.
+
+    Args:
+        edf: what `open_edf` gave.
+        config: as for `load_night`.
+        recording_id: as for `load_night`.
+        hypnogram: of its scoring.
+        events: of its scoring.
+        progress: called with the modalities that are done and those that there are, after each.
 
     Raises:
         RecordingError: too short, too long, no known channel, or none of them usable.
@@ -108,6 +120,7 @@ def preprocess(
     edf.will_read(_channels_in_order(edf, plan, config))
     used: dict[Modality, Prepared] = {}
     decisions = list(plan.decisions)
+    num_done = 0
     for modality in LAYOUTS[config.layout].modalities:
         tried = _try_sources(edf, plan, modality, num_epochs, config)
         best = max(tried, key=lambda p: p.quality.share, default=None)
@@ -115,6 +128,9 @@ def preprocess(
             used[modality] = best
         note = notch_note if modality in ELECTRODES else ""
         _note_outcomes(decisions, edf.channels, tried, used.get(modality), note)
+        num_done += modality in plan.sources
+        if progress and modality in plan.sources:
+            progress(num_done, len(plan.sources))
     sources = {modality: prepared.source for modality, prepared in used.items()}
     final = mark_references(decisions, edf.channels, sources)
     if not used:

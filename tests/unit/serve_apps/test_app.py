@@ -1,7 +1,6 @@
 """The HTTP application around a fake encoder: no Ray, no model, no socket."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,86 +8,33 @@ import httpx
 import pytest
 import yaml
 
-from serve_apps import http_app
+from serve_apps import request_body
 from serve_apps.app_args import EmbeddingAppArgs
-from serve_apps.http_app import Admission, Refusal, create_app
-from serve_apps.http_errors import HttpError
-from serve_apps.wire import Limits, ModelInfo, redacted
+from serve_apps.backend import Refusal
+from serve_apps.http_app import Admission, create_app
+from serve_apps.wire import Limits, redacted
 from sleepmami.config import ServeConfig
 from sleepmami.errors import ConfigError
 from sleepmami.inference.embedder import NightEmbedding
+from tests.unit.serve_apps.fakes import EDF, MODEL, FakeBackend, call, error_of
 
 ROOT = Path(__file__).resolve().parents[3]
-EDF = {"content-type": "application/edf"}
-MODEL = ModelInfo(
-    model_id="m-1",
-    weights_sha256="ab" * 32,
-    modalities=["EEG"],
-    micro_dim=2,
-    macro_dim=4,
-    night_dim=4,
-)
-
-
-class FakeEncoder:
-    """Answers what it is told to; waits at `gate` when there is one."""
-
-    def __init__(self, outcome: NightEmbedding | Refusal | Exception) -> None:
-        self.outcome = outcome
-        self.bodies: list[bytes] = []
-        self.loaded = True
-        self.gate: asyncio.Event | None = None
-
-    async def embed(self, body: bytes, request_id: str) -> NightEmbedding | Refusal:
-        self.bodies.append(body)
-        if self.gate is not None:
-            await self.gate.wait()
-        if isinstance(self.outcome, Exception):
-            raise self.outcome
-        return self.outcome
-
-    async def model(self) -> ModelInfo:
-        if not self.loaded:
-            raise HttpError("model_not_ready")
-        return MODEL
 
 
 @pytest.fixture
-def encoder(embedding: NightEmbedding) -> FakeEncoder:
-    return FakeEncoder(redacted(embedding))
+def encoder(embedding: NightEmbedding) -> FakeBackend:
+    return FakeBackend(redacted(embedding))
 
 
-def call(
-    encoder: FakeEncoder,
-    steps: Callable[[httpx.AsyncClient], Awaitable[Any]],
-    *,
-    max_body_mb: int = 1,
-    max_running: int = 4,
-    max_queued: int = 4,
-) -> Any:
-    limits = Limits(max_body_mb=max_body_mb, max_running=max_running, max_queued=max_queued)
-
-    async def run() -> Any:
-        transport = httpx.ASGITransport(create_app(encoder, Admission(limits)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await steps(client)
-
-    return asyncio.run(run())
-
-
-def post(encoder: FakeEncoder, content: Any = b"edf", url: str = "", **headers: str) -> Any:
+def post(encoder: FakeBackend, content: Any = b"edf", url: str = "", **headers: str) -> Any:
     sent = EDF | {name.replace("_", "-"): value for name, value in headers.items()}
     return call(encoder, lambda c: c.post("/v1/embeddings" + url, content=content, headers=sent))
-
-
-def error_of(response: httpx.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["error"]["code"]
 
 
 # ------------------------------------------------------------------------------------- answers
 
 
-def test_an_embedding_is_answered_with_its_model_and_channels(encoder: FakeEncoder) -> None:
+def test_an_embedding_is_answered_with_its_model_and_channels(encoder: FakeBackend) -> None:
     answer = post(encoder).json()
     assert answer["model_id"] == "m-1"
     assert answer["weights_sha256"] == "ab" * 32
@@ -97,7 +43,7 @@ def test_an_embedding_is_answered_with_its_model_and_channels(encoder: FakeEncod
     assert answer["micro"]["shape"] == [3, 12]
 
 
-def test_the_encoder_gets_the_body_as_it_was_sent(encoder: FakeEncoder) -> None:
+def test_the_encoder_gets_the_body_as_it_was_sent(encoder: FakeBackend) -> None:
     async def parts() -> Any:
         for part in (b"0       ", b"", b"\xff\x00"):
             yield part
@@ -106,7 +52,7 @@ def test_the_encoder_gets_the_body_as_it_was_sent(encoder: FakeEncoder) -> None:
     assert encoder.bodies == [b"0       \xff\x00"]
 
 
-def test_what_curl_declares_unasked_is_taken(encoder: FakeEncoder) -> None:
+def test_what_curl_declares_unasked_is_taken(encoder: FakeBackend) -> None:
     answer = post(encoder, b"&=%41+", content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 200
     assert encoder.bodies == [b"&=%41+"]
@@ -115,11 +61,11 @@ def test_what_curl_declares_unasked_is_taken(encoder: FakeEncoder) -> None:
 @pytest.mark.parametrize(
     "accept", ["application/json", "application/vnd.apache.arrow.stream", "application/x-npz"]
 )
-def test_the_answer_has_the_type_asked_for(encoder: FakeEncoder, accept: str) -> None:
+def test_the_answer_has_the_type_asked_for(encoder: FakeBackend, accept: str) -> None:
     assert post(encoder, accept=accept).headers["content-type"] == accept
 
 
-def test_encoding_float_answers_numbers(encoder: FakeEncoder, embedding: NightEmbedding) -> None:
+def test_encoding_float_answers_numbers(encoder: FakeBackend, embedding: NightEmbedding) -> None:
     answer = post(encoder, url="?encoding=float").json()
     assert answer["night"]["data"] == embedding.night.tolist()
     assert answer["cycles"]["data"] == embedding.cycles.tolist()
@@ -141,17 +87,17 @@ def test_encoding_float_answers_numbers(encoder: FakeEncoder, embedding: NightEm
     ],
 )
 def test_a_wrong_request_is_refused_before_the_encoder(
-    encoder: FakeEncoder, headers: dict[str, str], url: str, expected: tuple[int, str]
+    encoder: FakeBackend, headers: dict[str, str], url: str, expected: tuple[int, str]
 ) -> None:
     assert error_of(post(encoder, url=url, **headers)) == expected
     assert encoder.bodies == []
 
 
-def test_an_empty_body_is_refused(encoder: FakeEncoder) -> None:
+def test_an_empty_body_is_refused(encoder: FakeBackend) -> None:
     assert error_of(post(encoder, b"")) == (400, "empty_body")
 
 
-def test_a_chunked_body_is_cut_off_at_the_limit(encoder: FakeEncoder) -> None:
+def test_a_chunked_body_is_cut_off_at_the_limit(encoder: FakeBackend) -> None:
     sent = 0
 
     async def endless() -> Any:
@@ -165,9 +111,9 @@ def test_a_chunked_body_is_cut_off_at_the_limit(encoder: FakeEncoder) -> None:
 
 
 def test_an_upload_that_stops_gives_its_place_back(
-    encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+    encoder: FakeBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_app, "STALL_S", 0.02)
+    monkeypatch.setattr(request_body, "STALL_S", 0.02)
 
     async def stalled() -> Any:
         yield b"edf"
@@ -184,12 +130,12 @@ def test_an_upload_that_stops_gives_its_place_back(
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/", "/openapi.json", "/health"])
-def test_the_host_of_a_request_is_not_repeated(encoder: FakeEncoder, path: str) -> None:
+def test_the_host_of_a_request_is_not_repeated(encoder: FakeBackend, path: str) -> None:
     response = call(encoder, lambda c: c.get(path, headers={"host": "jane-doe"}))
     assert "jane-doe" not in response.text + str(response.headers)
 
 
-def test_a_declared_length_over_the_limit_is_refused_unread(encoder: FakeEncoder) -> None:
+def test_a_declared_length_over_the_limit_is_refused_unread(encoder: FakeBackend) -> None:
     app = create_app(encoder, Admission(Limits(max_body_mb=1, max_running=1, max_queued=1)))
     scope = {
         "type": "http",
@@ -216,7 +162,7 @@ def test_a_declared_length_over_the_limit_is_refused_unread(encoder: FakeEncoder
     assert sent[0]["status"] == 413
 
 
-def test_a_refused_recording_is_answered_with_its_code_and_our_words(encoder: FakeEncoder) -> None:
+def test_a_refused_recording_is_answered_with_its_code_and_our_words(encoder: FakeBackend) -> None:
     encoder.outcome = Refusal("channels_missing")
     response = post(encoder)
     assert error_of(response) == (422, "channels_missing")
@@ -224,7 +170,7 @@ def test_a_refused_recording_is_answered_with_its_code_and_our_words(encoder: Fa
 
 
 def test_an_exception_is_answered_without_its_text(
-    encoder: FakeEncoder, caplog: pytest.LogCaptureFixture
+    encoder: FakeBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     encoder.outcome = ValueError("patient JANE-DOE")
     response = post(encoder)
@@ -232,7 +178,7 @@ def test_an_exception_is_answered_without_its_text(
     assert "JANE-DOE" not in response.text + caplog.text
 
 
-def test_nothing_of_a_wrong_request_is_echoed(encoder: FakeEncoder) -> None:
+def test_nothing_of_a_wrong_request_is_echoed(encoder: FakeBackend) -> None:
     response = post(encoder, url="?encoding=JANE-DOE&JANE-DOE=1")
     assert response.status_code == 422
     assert "JANE-DOE" not in response.text
@@ -251,12 +197,12 @@ def test_nothing_of_a_wrong_request_is_echoed(encoder: FakeEncoder) -> None:
     ],
 )
 def test_wrong_routes_have_the_same_error_shape(
-    encoder: FakeEncoder, method: str, path: str, expected: tuple[int, str]
+    encoder: FakeBackend, method: str, path: str, expected: tuple[int, str]
 ) -> None:
     assert error_of(call(encoder, lambda client: client.request(method, path))) == expected
 
 
-def test_one_request_more_than_fits_is_overloaded(encoder: FakeEncoder) -> None:
+def test_one_request_more_than_fits_is_overloaded(encoder: FakeBackend) -> None:
     async def steps(client: httpx.AsyncClient) -> list[httpx.Response]:
         encoder.gate = asyncio.Event()
 
@@ -278,7 +224,7 @@ def test_one_request_more_than_fits_is_overloaded(encoder: FakeEncoder) -> None:
     assert responses[3].headers["retry-after"] == "5"
 
 
-def test_draining_answers_who_is_embedded_and_turns_away_who_waits(encoder: FakeEncoder) -> None:
+def test_draining_answers_who_is_embedded_and_turns_away_who_waits(encoder: FakeBackend) -> None:
     gate = encoder.gate = asyncio.Event()
     admission = Admission(Limits(max_body_mb=1, max_running=1, max_queued=2))
 
@@ -309,7 +255,7 @@ def test_draining_answers_who_is_embedded_and_turns_away_who_waits(encoder: Fake
 # ------------------------------------------------------------------------------ ids and service
 
 
-def test_a_request_id_is_kept_when_given_and_made_when_not(encoder: FakeEncoder) -> None:
+def test_a_request_id_is_kept_when_given_and_made_when_not(encoder: FakeBackend) -> None:
     given = post(encoder, b"", x_request_id="req.1").json()["error"]["request_id"]
     made = post(encoder, b"")
     assert given == "req.1"
@@ -317,12 +263,12 @@ def test_a_request_id_is_kept_when_given_and_made_when_not(encoder: FakeEncoder)
     assert len(made.headers["x-request-id"]) == 32
 
 
-def test_a_request_id_that_is_not_an_id_is_replaced(encoder: FakeEncoder) -> None:
+def test_a_request_id_that_is_not_an_id_is_replaced(encoder: FakeBackend) -> None:
     response = post(encoder, b"", x_request_id="<script>")
     assert "<script>" not in response.text
 
 
-def test_ready_follows_the_model_and_health_does_not(encoder: FakeEncoder) -> None:
+def test_ready_follows_the_model_and_health_does_not(encoder: FakeBackend) -> None:
     encoder.loaded = False
 
     async def steps(client: httpx.AsyncClient) -> list[int]:
@@ -333,13 +279,24 @@ def test_ready_follows_the_model_and_health_does_not(encoder: FakeEncoder) -> No
     assert call(encoder, steps) == [200, 200, 200]
 
 
-def test_info_names_model_and_limits(encoder: FakeEncoder) -> None:
+def test_info_names_model_and_limits(encoder: FakeBackend) -> None:
     info = call(encoder, lambda client: client.get("/info"), max_body_mb=3).json()
     assert info["model"] == MODEL.model_dump()
-    assert info["limits"] == {"max_body_mb": 3, "max_running": 4, "max_queued": 4}
+    assert info["models"] == [MODEL.model_dump()]
+    assert info["limits"] == {
+        "max_body_mb": 3,
+        "max_running": 4,
+        "max_queued": 4,
+        "max_part_mb": 8,
+        "max_uploads_gb": 20.0,
+        "max_jobs": 64,
+        "retention_h": 24.0,
+    }
+    assert info["hypnogram_models"] == []
+    assert info["cohort_recordings"] is None
 
 
-def test_metrics_count_answers_refusals_and_missing_modalities(encoder: FakeEncoder) -> None:
+def test_metrics_count_answers_refusals_and_missing_modalities(encoder: FakeBackend) -> None:
     async def steps(client: httpx.AsyncClient) -> str:
         await client.post("/v1/embeddings", content=b"x", headers=EDF)
         await client.get("/JANE-DOE")
@@ -356,7 +313,7 @@ def test_metrics_count_answers_refusals_and_missing_modalities(encoder: FakeEnco
     assert "sleepmami_epochs_embedded_total 3.0" in lines
 
 
-def test_docs_list_every_route_and_load_nothing(encoder: FakeEncoder) -> None:
+def test_docs_list_every_route_and_load_nothing(encoder: FakeBackend) -> None:
     async def steps(client: httpx.AsyncClient) -> tuple[str, dict[str, Any]]:
         return (await client.get("/docs")).text, (await client.get("/openapi.json")).json()
 
@@ -367,16 +324,22 @@ def test_docs_list_every_route_and_load_nothing(encoder: FakeEncoder) -> None:
     assert "$URL/v1/embeddings" in page
 
 
-def test_openapi_describes_the_body_and_all_three_answers(encoder: FakeEncoder) -> None:
+def test_openapi_describes_the_bodies_and_all_answers(encoder: FakeBackend) -> None:
     openapi = call(encoder, lambda client: client.get("/openapi.json")).json()
     operation = openapi["paths"]["/v1/embeddings"]["post"]
     assert set(operation["requestBody"]["content"]) == {
         "application/octet-stream",
         "application/edf",
+        "application/json",
     }
     content = operation["responses"]["200"]["content"]
     assert content["application/json"]["schema"]["$ref"].endswith("/EmbeddingAnswer")
-    assert {"application/vnd.apache.arrow.stream", "application/x-npz"} < set(content)
+    assert set(content) == {
+        "application/json",
+        "application/vnd.apache.arrow.stream",
+        "application/vnd.safetensors",
+        "application/x-npz",
+    }
     assert operation["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith(
         "/ErrorAnswer"
     )
@@ -389,7 +352,7 @@ def test_arguments_are_serve_config_without_the_address() -> None:
     ours = EmbeddingAppArgs(bundle="runs/a")
     config = ServeConfig()
     assert {name: getattr(config, name) for name in ServeConfig.__slots__} == {
-        **ours.model_dump(exclude={"bundle"}),
+        **ours.model_dump(exclude={"bundle", "models", "canary"}),
         "host": config.host,
         "port": config.port,
     }

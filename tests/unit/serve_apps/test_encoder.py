@@ -1,55 +1,141 @@
+"""What a preprocessor and an encoder make of recordings and windows, each in this process."""
+
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from serve_apps.backend import Progress, Refusal, WindowBatch
 from serve_apps.encoder import LocalEncoder
-from serve_apps.http_app import Refusal
+from serve_apps.preprocessor import LocalPreprocessor
+from serve_apps.stages import Encoded, OtherSettings, Preprocessed, settings_key, shared
+from sleepmami.config import PreprocessConfig
+from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError
-from sleepmami.inference.embedder import Embedder, NightEmbedding
-from sleepmami.psg import Night
+from sleepmami.inference.embedder import Embedder, EpochEmbedding, NightEmbedding
+from sleepmami.psg import MODALITIES, STORED_SCALE, Modality
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
+from sleepmami.signals.preprocess import load_night
 from tests.bundles import random_bundle
+from tests.preprocessed import noise_night
 
 SECRET = b"JANE-DOE"
+SETTINGS = to_dict(PreprocessConfig())
 
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    return Embedder(random_bundle(), windows_per_batch=4)
+    return Embedder(random_bundle(), windows_per_batch=2)
+
+
+@pytest.fixture
+def encoder(embedder: Embedder) -> Iterator[LocalEncoder]:
+    made = LocalEncoder(embedder, threads=1, name="new")
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
 def edf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Two minutes of one EEG channel; a name in the patient field."""
+    """Four minutes of an EEG and a chin channel; a name in the patient field."""
     path = tmp_path_factory.mktemp("edf") / "night.edf"
-    samples = np.random.default_rng(2).normal(0, 30, 120 * 100)
-    channel = WriteChannel(
-        label="C4-M1",
-        unit="uV",
-        sample_rate_hz=100,
-        samples=samples,
-        physical_min=-500.0,
-        physical_max=500.0,
-    )
-    write_edf(Path(path), [channel])
+    rng = np.random.default_rng(2)
+    channels = [
+        WriteChannel(
+            label=label,
+            unit="uV",
+            sample_rate_hz=100,
+            samples=rng.normal(0, 30, 240 * 100),
+            physical_min=-500.0,
+            physical_max=500.0,
+        )
+        for label in ("C4-M1", "EMG chin", "JANE DOE")
+    ]
+    write_edf(Path(path), channels)
     data = path.read_bytes()
     return data[:8] + SECRET.ljust(80) + data[88:]
 
 
-def embed(embedder: Embedder, body: bytes) -> NightEmbedding | Refusal:
-    return asyncio.run(LocalEncoder(embedder, threads=1).embed(body, "r-1"))
+def load(recording: bytes | str) -> list[object]:
+    async def steps() -> list[object]:
+        loading = LocalPreprocessor().load_steps(shared(recording), SETTINGS, "r-1")
+        return [step async for step in loading]
+
+    return asyncio.run(steps())
 
 
-def test_an_edf_is_embedded_without_its_labels(embedder: Embedder, edf: bytes) -> None:
-    answer = embed(embedder, edf)
-    assert isinstance(answer, NightEmbedding)
-    assert answer.micro.shape == (4, 6 * 16)
-    assert answer.info["channels_used"] == [{"modality": "EEG", "derivation": "as_recorded"}]
-    assert set(answer.info) == {
+def loaded(recording: bytes | str) -> Preprocessed:
+    night = load(recording)[-1]
+    assert isinstance(night, Preprocessed)
+    return night
+
+
+def night_steps(encoder: LocalEncoder, night: Preprocessed, second: bool = False) -> list[object]:
+    async def steps() -> list[object]:
+        return [step async for step in encoder.night_steps(night, "r-1", second)]
+
+    return asyncio.run(steps())
+
+
+# ------------------------------------------------------------------------------ the preprocessor
+
+
+def test_bytes_and_a_path_give_the_librarys_night(edf: bytes, tmp_path: Path) -> None:
+    (path := tmp_path / "upload").write_bytes(edf)
+    expected = load_night(edf, PreprocessConfig(), recording_id="x")
+    for recording in (edf, str(path)):
+        night = loaded(recording).night
+        assert night.recording_id == "upload"
+        for modality, stored in expected.signals.items():
+            np.testing.assert_array_equal(night.signals[modality], stored)
+
+
+def test_each_channel_is_told_as_it_is_done(edf: bytes) -> None:
+    steps = load(edf)
+    assert steps[:-1] == [Progress("preprocessing", 1, 2), Progress("preprocessing", 2, 2)]
+
+
+def test_a_bad_recording_is_refused_by_code_alone() -> None:
+    assert load(SECRET * 100) == [Refusal("not_an_edf")]
+    assert load("/nothing/there") == [Refusal("unreadable")]
+
+
+def test_an_inspection_has_no_word_of_the_header(edf: bytes) -> None:
+    found = asyncio.run(LocalPreprocessor().inspect(shared(edf), SETTINGS, "r-1"))
+    assert "JANE" not in str(found)
+    assert not isinstance(found, Refusal)
+    assert (found.ok, found.duration_s, found.modalities) == (True, 240.0, ("EEG", "EMG"))
+    assert [(c.label, c.decision, c.reason) for c in found.channels] == [
+        ("C4-M1", "used", "used_as_recorded"),
+        ("EMG chin", "used", "used_as_recorded"),
+        (None, "ignored", "unknown_label"),
+    ]
+
+
+# ------------------------------------------------------------------------------------ the encoder
+
+
+def test_a_night_is_the_librarys_without_its_labels(
+    encoder: LocalEncoder, embedder: Embedder, edf: bytes
+) -> None:
+    *steps, answer = night_steps(encoder, loaded(edf))
+    assert steps == [Progress("encoding", 4, 8)]
+    assert isinstance(answer, Encoded)
+    embedding = answer.embedding
+    assert isinstance(embedding, NightEmbedding)
+    expected = embedder.night(load_night(edf, PreprocessConfig(), recording_id="x"))
+    for name in ("micro", "macro", "cycles", "night"):
+        found = getattr(embedding, name)
+        np.testing.assert_allclose(found, getattr(expected, name), atol=1e-5, rtol=0)
+    assert embedding.info["channels_used"] == [
+        {"modality": "EEG", "derivation": "as_recorded"},
+        {"modality": "EMG", "derivation": "as_recorded"},
+    ]
+    assert set(embedding.info) == {
         "model_id",
         "weights_sha256",
         "code_version",
@@ -60,24 +146,86 @@ def test_an_edf_is_embedded_without_its_labels(embedder: Embedder, edf: bytes) -
         "modalities_missing",
         "channels_used",
     }
+    assert (answer.batches, answer.windows) == (2, 4)
+    assert set(answer.seconds) == {"queued", "encoding", "night"}
 
 
-def test_a_bad_recording_is_refused_by_code_alone(embedder: Embedder) -> None:
-    assert embed(embedder, SECRET * 100) == Refusal("not_an_edf")
+def test_a_night_made_with_other_settings_is_sent_back(encoder: LocalEncoder, edf: bytes) -> None:
+    other = dataclasses.replace(PreprocessConfig(), notch_hz=50.0)
+    night = dataclasses.replace(loaded(edf), settings_key=settings_key(other))
+    assert night_steps(encoder, night) == [OtherSettings(SETTINGS)]
+
+
+def test_vectors_per_second_come_when_they_are_asked_for(
+    encoder: LocalEncoder, embedder: Embedder, edf: bytes
+) -> None:
+    night = load_night(edf, PreprocessConfig(), recording_id="x")
+    expected = embedder.night(night, seconds=True).second
+    answer = night_steps(encoder, loaded(edf), second=True)[-1]
+    assert isinstance(answer, Encoded)
+    assert isinstance(answer.embedding, NightEmbedding)
+    assert answer.embedding.second is not None
+    assert expected is not None
+    assert answer.embedding.second.shape[1] == asyncio.run(encoder.info()).model.second_dim
+    np.testing.assert_allclose(answer.embedding.second, expected, atol=1e-5, rtol=0)
 
 
 def test_an_unexpected_failure_keeps_its_text_to_itself(
     edf: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Embedder):
-        def night(self, night: Night) -> NightEmbedding:
+        def in_context(self, night: object, epochs: object) -> NightEmbedding:
             raise ValueError(SECRET.decode())
 
+    broken = LocalEncoder(Broken(random_bundle(), windows_per_batch=4), threads=1)
     with caplog.at_level(logging.DEBUG):
-        answer = embed(Broken(random_bundle(), windows_per_batch=4), edf)
+        answer = night_steps(broken, loaded(edf))[-1]
+    broken.close()
     assert answer == Refusal("internal_error")
     assert "r-1" in caplog.text
     assert SECRET.decode() not in caplog.text
+
+
+def windows(num_windows: int) -> WindowBatch:
+    night = noise_night(2 * num_windows)
+    signals = {m: (s / STORED_SCALE).astype(np.float32) for m, s in night.signals.items()}
+    return WindowBatch(signals, np.ones((num_windows, len(MODALITIES)), np.bool_))
+
+
+def test_windows_have_the_vectors_of_their_night_and_name_the_weights(
+    encoder: LocalEncoder, embedder: Embedder
+) -> None:
+    answer = asyncio.run(encoder.encode(windows(3), "r-1"))
+    assert isinstance(answer, Encoded)
+    found = answer.embedding
+    assert isinstance(found, EpochEmbedding)
+    expected = embedder.epochs(noise_night(6)).micro_LMD
+    np.testing.assert_allclose(found.micro_LMD, expected, atol=1e-5, rtol=0)
+    assert found.info["weights_sha256"] == embedder.bundle.weights_sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["no windows", "short", "float64", "five columns", "not there but valid", "not finite"],
+)
+def test_windows_that_are_not_windows_are_refused(encoder: LocalEncoder, change: str) -> None:
+    good = windows(2)
+    signals, valid = dict(good.signals), good.valid.copy()
+    if change == "no windows":
+        signals = {modality: signal[:0] for modality, signal in signals.items()}
+        valid = valid[:0]
+    elif change == "short":
+        signals[Modality.EEG] = signals[Modality.EEG][:, :-1]
+    elif change == "float64":
+        signals[Modality.EEG] = signals[Modality.EEG].astype(np.float64)
+    elif change == "five columns":
+        valid = valid[:, :5]
+    elif change == "not there but valid":
+        del signals[Modality.SPO2]
+    else:
+        signals[Modality.EEG][0, 0] = np.inf
+    answer = asyncio.run(encoder.encode(WindowBatch(signals, valid), "r-1"))
+    assert answer == Refusal("request_invalid")
 
 
 def test_a_bundle_without_macro_is_refused_at_the_start() -> None:
@@ -86,10 +234,12 @@ def test_a_bundle_without_macro_is_refused_at_the_start() -> None:
         LocalEncoder(Embedder(half, windows_per_batch=4), threads=1)
 
 
-def test_dimensions_are_those_of_an_answer(embedder: Embedder, edf: bytes) -> None:
-    answer = embed(embedder, edf)
-    model = asyncio.run(LocalEncoder(embedder, threads=1).model())
-    assert isinstance(answer, NightEmbedding)
-    assert answer.micro.shape[1] == model.micro_dim
-    assert answer.macro.shape[1] == model.macro_dim
-    assert answer.night.shape == (model.night_dim,)
+def test_dimensions_are_those_of_an_answer(encoder: LocalEncoder, edf: bytes) -> None:
+    answer = night_steps(encoder, loaded(edf))[-1]
+    model = asyncio.run(encoder.info()).model
+    assert isinstance(answer, Encoded)
+    assert isinstance(answer.embedding, NightEmbedding)
+    assert model.name == "new"
+    assert answer.embedding.micro.shape[1] == model.micro_dim
+    assert answer.embedding.macro.shape[1] == model.macro_dim
+    assert answer.embedding.night.shape == (model.night_dim,)

@@ -6,8 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serve_apps.wire import ARROW, JSON, NPZ, embedding_body, encode_array, negotiate, redacted
+from serve_apps.formats import choose, to_body
+from serve_apps.wire import ARROW, JSON, NPZ, SAFETENSORS, encode_array, negotiate, redacted
 from sleepmami.inference.embedder import NightEmbedding
+
+
+def embedding_body(embedding: NightEmbedding, answer_type: str, encoding: str) -> bytes:
+    return to_body(choose(embedding, ["all"], "float32"), answer_type, encoding)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -19,6 +24,7 @@ from sleepmami.inference.embedder import NightEmbedding
         ("application/*", JSON),
         ("application/x-npz", NPZ),
         ("APPLICATION/X-NPZ", NPZ),
+        ("application/vnd.safetensors", SAFETENSORS),
         ("text/html, application/vnd.apache.arrow.stream;q=0.5", ARROW),
         ("application/json;q=0.5, application/x-npz", NPZ),
         ("*/*;q=0.1, application/x-npz;q=0.9", NPZ),
@@ -48,7 +54,7 @@ def test_float_lists_give_back_every_bit() -> None:
     assert np.array_equal(np.asarray(sent["data"], np.float32), array)
 
 
-@pytest.mark.parametrize("answer_type", [JSON, ARROW, NPZ])
+@pytest.mark.parametrize("answer_type", [JSON, ARROW, NPZ, SAFETENSORS])
 def test_no_format_carries_a_label_or_recording_id(
     embedding: NightEmbedding, answer_type: str
 ) -> None:

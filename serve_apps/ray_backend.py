@@ -1,0 +1,193 @@
+"""The deployments as the HTTP side sees them: one Backend in front of Preprocessor and Encoders."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from serve_apps.backend import (
+    EmbedOptions,
+    Inspection,
+    Observe,
+    Progress,
+    Recording,
+    Refusal,
+    WindowBatch,
+)
+from serve_apps.http_errors import HttpError, log_failure
+from serve_apps.model_choice import chosen_model
+from serve_apps.stages import Encoded, EncoderInfo, OtherSettings, Preprocessed, shared
+from serve_apps.wire import ModelInfo
+from sleepmami.inference.embedder import EpochEmbedding, NightEmbedding
+from sleepmami.report.night_overview import Overview
+
+MODEL_TIMEOUT_S = 5.0  # /ready and /info: a replica that is there answers at once
+MAX_TRIES = 3  # of one recording while a bundle with other preprocessing is rolled out
+Handle = DeploymentHandle[Any]  # Any: a handle's methods have no types
+
+
+class RayBackend:
+    """A recording goes from deployment to deployment through memory, never through a file.
+
+    Attributes:
+        observe: called once per answer with seconds by stage, the batches it had windows in, and
+            the windows in those batches.
+
+    Args:
+        preprocessor: of every model.
+        encoders: by the name of the model, the default one first.
+        canary: share of the requests without a name that each other model gets.
+    """
+
+    def __init__(
+        self, preprocessor: Handle, encoders: Mapping[str, Handle], canary: Mapping[str, float]
+    ) -> None:
+        self._preprocessor = preprocessor
+        self._encoders = dict(encoders)
+        self._default = next(iter(encoders))
+        self._canary = dict(canary)
+        self._settings: dict[str, dict[str, Any]] = {}  # of preprocessing, by model
+        self.observe: Observe = _ignore
+
+    async def embed(
+        self, recording: Recording, request_id: str, options: EmbedOptions
+    ) -> NightEmbedding | Refusal:
+        """See Backend; a replica that dies meanwhile is model_not_ready."""
+        async for step in self.embed_steps(recording, request_id, options):
+            if isinstance(step, NightEmbedding | Refusal):
+                return step
+        return Refusal("model_not_ready")
+
+    async def embed_steps(
+        self, recording: Recording, request_id: str, options: EmbedOptions
+    ) -> AsyncGenerator[Progress | Overview | NightEmbedding | Refusal]:
+        """See Backend."""
+        name = chosen_model(options.model, request_id, self._default, self._canary)
+        if name not in self._encoders:
+            yield Refusal("model_unknown")
+            return
+        try:
+            async for step in self._steps(name, recording, request_id, options):
+                yield step
+        except (RayError, RayServeException) as error:
+            log_failure(error, request_id)
+            yield Refusal("model_not_ready")
+        except HttpError as error:
+            yield Refusal(error.code)
+
+    async def inspect(self, recording: Recording, request_id: str) -> Inspection | Refusal:
+        """See Backend; by the default model's settings."""
+        try:
+            settings = await self._settings_of(self._default)
+            call = self._preprocessor.inspect.remote(shared(recording), settings, request_id)
+            found: Inspection | Refusal = await call
+        except (RayError, RayServeException) as error:
+            log_failure(error, request_id)
+            return Refusal("model_not_ready")
+        except HttpError as error:
+            return Refusal(error.code)
+        return found
+
+    async def encode(
+        self, windows: WindowBatch, request_id: str, model: str | None
+    ) -> EpochEmbedding | Refusal:
+        """See Backend."""
+        name = chosen_model(model, request_id, self._default, self._canary)
+        if name not in self._encoders:
+            return Refusal("model_unknown")
+        try:
+            found: Encoded | Refusal = await self._encoders[name].encode.remote(windows, request_id)
+        except (RayError, RayServeException) as error:
+            log_failure(error, request_id)
+            return Refusal("model_not_ready")
+        if isinstance(found, Refusal):
+            return found
+        self.observe(found.seconds, found.batches, found.windows)
+        assert isinstance(found.embedding, EpochEmbedding)
+        return found.embedding
+
+    async def models(self) -> list[ModelInfo]:
+        """Each model as whichever of its replicas answers first says it is."""
+        found = await asyncio.gather(*(self._info(name) for name in self._encoders))
+        return [
+            info.model.model_copy(
+                update={
+                    "default": info.model.name == self._default,
+                    "canary_share": self._canary.get(info.model.name, 0.0),
+                }
+            )
+            for info in found
+        ]
+
+    async def _steps(
+        self, name: str, recording: Recording, request_id: str, options: EmbedOptions
+    ) -> AsyncGenerator[Progress | Overview | NightEmbedding | Refusal]:
+        started_s = time.perf_counter()
+        yield Progress("queued", 0, 1)
+        settings = await self._settings_of(name)
+        shown = False
+        for _ in range(MAX_TRIES):
+            loaded: ray.ObjectRef[Preprocessed] | None = None
+            seconds = {"preprocessing": 0.0}
+            wanted = options.overview and not shown
+            async for ref, step in self._load(recording, settings, request_id, wanted):
+                if isinstance(step, Progress | Overview):
+                    shown = shown or isinstance(step, Overview)
+                    yield step
+                elif isinstance(step, Refusal):
+                    yield step
+                    return
+                else:
+                    loaded, seconds = ref, {"preprocessing": step.seconds}
+            if loaded is None:
+                break
+            stream: Any = self._encoders[name].options(stream=True)
+            async for found in stream.night_steps.remote(loaded, request_id, options.second):
+                if isinstance(found, OtherSettings):
+                    settings = self._settings[name] = found.preprocess
+                    break
+                if isinstance(found, Encoded):
+                    seconds |= found.seconds
+                    seconds["total"] = time.perf_counter() - started_s
+                    self.observe(seconds, found.batches, found.windows)
+                    assert isinstance(found.embedding, NightEmbedding)
+                    yield found.embedding
+                    return
+                yield found
+                if isinstance(found, Refusal):
+                    return
+        yield Refusal("model_not_ready")
+
+    async def _load(
+        self, recording: Recording, settings: dict[str, Any], request_id: str, overview: bool
+    ) -> AsyncGenerator[tuple[Any, Progress | Overview | Preprocessed | Refusal]]:
+        """Each step and the object that holds it: the Encoder reads the night from there."""
+        travelling = await asyncio.to_thread(ray.put, shared(recording))
+        stream: Any = self._preprocessor.options(stream=True)
+        call = stream.load_steps.remote(travelling, settings, request_id, overview)
+        async for ref in await call._to_object_ref_gen():
+            yield ref, await ref
+
+    async def _settings_of(self, name: str) -> dict[str, Any]:
+        if name not in self._settings:
+            self._settings[name] = (await self._info(name)).preprocess
+        return self._settings[name]
+
+    async def _info(self, name: str) -> EncoderInfo:
+        try:
+            async with asyncio.timeout(MODEL_TIMEOUT_S):
+                info: EncoderInfo = await self._encoders[name].info.remote()
+        except (TimeoutError, RayError, RayServeException):
+            raise HttpError("model_not_ready") from None
+        return info
+
+
+def _ignore(seconds: Mapping[str, float], batches: int, windows: int) -> None:
+    """Nobody counts."""
