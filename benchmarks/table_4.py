@@ -50,7 +50,7 @@ class MacroVariant:
     """
 
     changes: dict[str, Any]
-    steps: int = 200
+    steps: int = 120
     batch: int = 40
     reads: Literal["micro", "truth"] = "micro"
     running_means: bool = False
@@ -62,8 +62,8 @@ VARIANTS = {
     "default": MacroVariant(changes={}),
     "running_means": MacroVariant(changes={}, running_means=True),
     "shuffled": MacroVariant(changes={}, running_means=True, shuffled=True),
-    "batch_100": MacroVariant(changes={}, steps=80, batch=100),  # as many nights in all
-    "batch_100_running_means": MacroVariant(changes={}, steps=80, batch=100, running_means=True),
+    "batch_100": MacroVariant(changes={}, steps=48, batch=100),  # as many nights in all
+    "batch_100_running_means": MacroVariant(changes={}, steps=48, batch=100, running_means=True),
     "age_sex_running_means": MacroVariant(
         changes={"dgcl.factors": ["age", "sex"]}, running_means=True
     ),
@@ -72,8 +72,8 @@ VARIANTS = {
     "truth": MacroVariant(changes={}, reads="truth"),
     "truth_running_means": MacroVariant(changes={}, reads="truth", running_means=True),
     "truth_shuffled": MacroVariant(changes={}, reads="truth", running_means=True, shuffled=True),
-    "long": MacroVariant(changes={}, steps=600),
-    "long_running_means": MacroVariant(changes={}, steps=600, running_means=True),
+    "long": MacroVariant(changes={}, steps=360),
+    "long_running_means": MacroVariant(changes={}, steps=360, running_means=True),
 }
 
 
@@ -168,14 +168,12 @@ def macro_row(
     model.load_state_dict(trained.state_dict())
     model.eval()
     trained_s = time.process_time() - began
-    found = probed(nights, lambda night: macro_vectors(model, config, study(night, vectors)))
-    means = np.stack(
-        [
-            macro_vectors(model, config, study(night, vectors)).mean(0)
-            for night in nights
-            if split_of(night.subject.index) == "test"
-        ]
-    )
+    states = {
+        night.subject.index: macro_vectors(model, config, study(night, vectors)) for night in nights
+    }
+    found = probed(nights, lambda night: states[night.subject.index])
+    test = [index for index in states if split_of(index) == "test"]
+    means = np.stack([states[index].mean(0, dtype=np.float64) for index in test])
     return {
         "variant": asdict(variant),
         "seed": seed,
@@ -183,7 +181,7 @@ def macro_row(
         "train_cpu_s": trained_s,
         "first_excess": curve[0]["loss/excess"] if curve else None,
         "last_excess": float(np.mean([c["loss/excess"] for c in curve[-5:]])) if curve else None,
-        "mean_cosine": mean_cosine(means.astype(np.float64)),
+        "mean_cosine": mean_cosine(means),
         **found,
     }
 
