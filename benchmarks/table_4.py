@@ -238,7 +238,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of the corpus")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     parser.add_argument("--num-subjects", type=int, default=360)
-    parser.add_argument("--variants", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--micro-steps", type=int, default=CorpusSettings().micro_steps)
+    parser.add_argument("--variants", nargs="*", choices=sorted(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--effects", choices=("plain", "published"), default="published")
     parser.add_argument("--spectra", choices=("smooth", "measured"), default="measured")
@@ -248,7 +249,9 @@ def main() -> None:
     parser.add_argument("--corpus-only", action="store_true", help="embed the nights, then stop")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    settings = CorpusSettings(effects=arguments.effects, spectra=arguments.spectra)
+    settings = CorpusSettings(
+        effects=arguments.effects, spectra=arguments.spectra, micro_steps=arguments.micro_steps
+    )
     if arguments.no_signals:
         nights = planned(settings, arguments.num_subjects)
     else:
