@@ -60,7 +60,9 @@ class MacroVariant:
 VARIANTS = {
     "untrained": MacroVariant(changes={}, steps=0),
     "default": MacroVariant(changes={}),
+    "short": MacroVariant(changes={}, steps=15),
     "running_means": MacroVariant(changes={}, running_means=True),
+    "short_running_means": MacroVariant(changes={}, steps=15, running_means=True),
     "shuffled": MacroVariant(changes={}, running_means=True, shuffled=True),
     "batch_100": MacroVariant(changes={}, steps=48, batch=100),  # as many nights in all
     "batch_100_running_means": MacroVariant(changes={}, steps=48, batch=100, running_means=True),
@@ -70,6 +72,9 @@ VARIANTS = {
     "slow": MacroVariant(changes={"optimizer.learning_rate": 2e-4}),
     "truth_untrained": MacroVariant(changes={}, steps=0, reads="truth"),
     "truth": MacroVariant(changes={}, reads="truth"),
+    "truth_short_running_means": MacroVariant(
+        changes={}, steps=15, reads="truth", running_means=True
+    ),
     "truth_running_means": MacroVariant(changes={}, reads="truth", running_means=True),
     "truth_shuffled": MacroVariant(changes={}, reads="truth", running_means=True, shuffled=True),
     "long": MacroVariant(changes={}, steps=360),
