@@ -70,6 +70,7 @@ VARIANTS = {
         changes={"dgcl.factors": ["age", "sex"]}, running_means=True
     ),
     "slow": MacroVariant(changes={"optimizer.learning_rate": 2e-4}),
+    "short_shuffled": MacroVariant(changes={}, steps=15, running_means=True, shuffled=True),
     "truth_untrained": MacroVariant(changes={}, steps=0, reads="truth"),
     "truth": MacroVariant(changes={}, reads="truth"),
     "truth_short_running_means": MacroVariant(
