@@ -9,9 +9,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from table_4_probes import difference
+from table_4_probes import Row, difference
 
-MACRO = "macro default 0"
+MACRO, MEANS = "macro default 0", "macro short_running_means 0"
 EPOCH_COLUMNS = (
     ("staging", "macro_f1", "staging, macro F1"),
     ("apnea", "macro_f1", "SDB, macro F1"),
@@ -23,11 +23,20 @@ PERSON_COLUMNS = (
     ("ahi", "r2", "AHI, R2"),
     ("bmi", "r2", "BMI, R2"),
 )
+COMPARED = [
+    ("macro default", "macro untrained"),
+    ("macro short", "macro untrained"),
+    ("macro short_running_means", "macro untrained"),
+    ("macro short_running_means", "macro short"),
+    ("macro short_running_means", "macro short_shuffled"),
+    ("macro short_running_means", "macro running_means"),
+]
 ENCODERS = (  # row, name, colour of Okabe and Ito, marker
     ("bands", "band powers", "#777777", "s"),
     ("random", "random weights", "#E69F00", "^"),
     ("micro", "Micro", "#0072B2", "o"),
-    (MACRO, "Macro", "#D55E00", "D"),
+    (MACRO, "Macro, defaults", "#D55E00", "D"),
+    (MEANS, "Macro, means contrasted", "#009E73", "v"),
 )
 
 
@@ -51,7 +60,10 @@ def values_table(rows: dict[str, Any], who: str) -> str:
 
 
 def differences_table(rows: dict[str, Any], pairs: list[tuple[str, str]], who: str) -> str:
-    """How much better the first of a pair is, on the same resampled test subjects."""
+    """How much better the first of a pair is, on the same resampled test subjects.
+
+    A name without a seed stands for the mean of its seeds.
+    """
     columns = columns_of(who)
     lines = [
         "| | " + " | ".join(name for *_, name in columns) + " |",
@@ -60,12 +72,17 @@ def differences_table(rows: dict[str, Any], pairs: list[tuple[str, str]], who: s
     for one, other in pairs:
         cells = []
         for task, figure, _ in columns:
-            found = difference(rows[one], rows[other], task, figure)
+            found = difference(seeds_of(rows, one), seeds_of(rows, other), task, figure)
             sure = found["low"] > 0 or found["high"] < 0
             text = cell(found, figure, sign="+")
             cells.append(f"**{text}**" if sure else text)
         lines.append(f"| {one} less {other} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def seeds_of(rows: dict[str, Any], name: str) -> list[Row]:
+    """The row of that name, or those of all its seeds."""
+    return [row for key, row in rows.items() if name in (key, key.rpartition(" ")[0])]
 
 
 def cell(found: dict[str, float], figure: str, sign: str = "") -> str:
@@ -76,7 +93,7 @@ def cell(found: dict[str, float], figure: str, sign: str = "") -> str:
 
 
 def picture(rows: dict[str, Any]) -> Figure:
-    """Four questions, four encoders each, with their intervals."""
+    """Six questions, five encoders each, with their intervals."""
     panels = (
         ("staging", "macro_f1", "stage of an epoch\nmacro F1"),
         ("apnea", "macro_f1", "disordered breathing\nmacro F1"),
@@ -85,7 +102,7 @@ def picture(rows: dict[str, Any]) -> Figure:
         ("age_few", "r2", "age, labels of few\nR2"),
         ("sex_few", "auroc", "sex, labels of few\nAUROC"),
     )
-    figure = Figure(figsize=(10.5, 2.7), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.1), layout="constrained")
     for axes, (task, name, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         _panel(axes, rows, task, name)
         axes.set_title(title, fontsize=9)
@@ -117,9 +134,10 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = json.loads(arguments.json.read_text())["rows"]
     pairs = [("micro", "random"), ("micro", "bands")]
-    pairs += [(name, "micro") for name in rows if name.startswith("macro") and "truth" not in name]
-    pairs += [(name, "truth") for name in rows if name.startswith("macro truth")]
-    pairs = [(one, other) for one, other in pairs if one in rows and other in rows]
+    macros = dict.fromkeys(name.rpartition(" ")[0] for name in rows if name.startswith("macro"))
+    pairs += [(name, "truth" if "truth" in name else "micro") for name in macros]
+    pairs += COMPARED
+    pairs = [pair for pair in pairs if all(seeds_of(rows, name) for name in pair)]
     for who in ("all", "few"):
         print(
             "\nlabels of",

@@ -29,14 +29,16 @@ def people(guess: list[float]) -> dict[str, object]:
 
 def test_a_difference_is_that_of_the_same_people_and_less_error_is_better() -> None:
     near, far = people([11.0, 20.0, 60.0]), people([14.0, 20.0, 60.0])
-    found = difference(near, far, "age", "mae")
+    found = difference([near], [far], "age", "mae")
     assert found["value"] == pytest.approx(1.0, abs=1e-5)  # errors of 1 and 4 in one of three
     assert (found["low"], found["high"]) == (
         0.0,
         3.0,
     )  # resamples without that one, and of it alone
-    assert difference(far, near, "age", "mae")["value"] == -found["value"]
-    assert difference(near, near, "age", "r2")["high"] == 0.0
+    assert difference([far], [near], "age", "mae")["value"] == -found["value"]
+    assert difference([near], [near], "age", "r2")["high"] == 0.0
+    half = difference([near, far], [far], "age", "mae")  # of two seeds, their mean
+    assert half["value"] == pytest.approx(0.5, abs=1e-5)
 
 
 def test_a_difference_of_f1_is_that_of_the_counts_of_all() -> None:
@@ -45,7 +47,7 @@ def test_a_difference_of_f1_is_that_of_the_counts_of_all() -> None:
         {"tasks": {"staging": {"subjects": ["a", "b"], "counts": counts}}}
         for counts in ([right, right], [right, wrong])
     ]
-    found = difference(*rows, "staging", "macro_f1")
+    found = difference([rows[0]], [rows[1]], "staging", "macro_f1")
     assert found["value"] == pytest.approx(0.25)  # 6 of 8 right in both classes
     assert (found["low"], found["high"]) == (0.0, 0.5)
 
@@ -54,7 +56,7 @@ def test_rows_of_other_people_do_not_compare() -> None:
     other = people([0.0, 0.0, 0.0])
     other["tasks"]["age"]["subjects"] = ["a", "b", "d"]  # type: ignore[index]
     with pytest.raises(AssertionError):
-        difference(people([0.0, 0.0, 0.0]), other, "age", "mae")
+        difference([people([0.0, 0.0, 0.0])], [other], "age", "mae")
 
 
 def test_the_truth_about_epochs_stages_them_and_knows_the_ahi() -> None:
