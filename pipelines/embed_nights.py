@@ -104,6 +104,7 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
     versions = corpus_versions(corpus)
     nights = find_nights(corpus, versions)
     wanted = _shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
+    nights = _of_cohorts(nights, wanted, config.cohorts, corpus)
     there = _embedded_cells(output, model.model_id, config)
     todo = sorted(name for name in nights if there.get(name) != wanted[name])
     num_actors = min(config.num_actors, len(todo))
@@ -137,6 +138,20 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
         finally:  # what is done stays done, also when the run is interrupted
             committer.flush()
     _print_account(kind, committer, len(nights))
+
+
+def _of_cohorts(
+    nights: dict[str, StoredNight], cells: Mapping[str, Row], cohorts: tuple[str, ...], corpus: str
+) -> dict[str, StoredNight]:
+    """Nights of the cohorts that are named, of all where none is."""
+    there = {cells[name]["cohort"] for name in nights}
+    if not set(cohorts) <= there:
+        raise TableError(f"{corpus}: found cohorts {sorted(there)}; expected {list(cohorts)}")
+    return {
+        name: stored
+        for name, stored in nights.items()
+        if not cohorts or cells[name]["cohort"] in cohorts
+    }
 
 
 def _lost_night(stored: StoredNight) -> NightResult:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.cli import evaluation, recordings, service, training, tuning
+from pipelines.cli import ablation, evaluation, recordings, service, training, tuning
 from pipelines.cli.options import EXIT_DATA, EXIT_FAILURE, EXIT_USAGE
 from sleepmami import __version__
 from sleepmami.errors import ConfigError, RecordingError, SleepMaMiError
@@ -60,6 +60,7 @@ embed.command("micro")(training.embed_micro)
 embed.command("cohort")(training.embed_cohort)
 embed.command("file")(training.embed_file)
 app.command()(evaluation.probe)
+app.command()(ablation.ablate)
 app.command()(service.serve)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     service.submit

@@ -67,6 +67,7 @@ class ProbeConfig:
 
     level: Level | None = None  # macro for tasks of epochs, night for tasks of people
     split: ProbeSplitConfig = field(default_factory=ProbeSplitConfig)
+    cohorts: tuple[str, ...] = ()  # whose nights are fitted and tested; none named: of all
     class_weights: Literal["table_10", "none"] = "table_10"
     wake_min: float = 30.0  # section 4.1.1: wake kept before and after sleep, minutes
     # of half the squared weights on z-scored features; Table 10 has early stopping instead
@@ -89,5 +90,7 @@ class ProbeConfig:
         require(self.num_resamples >= 100, "num_resamples", self.num_resamples, ">= 100")
         require(0 < self.confidence < 1, "confidence", self.confidence, "within 0..1")
         require(self.seed >= 0, "seed", self.seed, ">= 0")
+        once = len(set(self.cohorts)) == len(self.cohorts)
+        require(once, "cohorts", self.cohorts, "a list of different names")
         ok = bool(self.outcomes) and len(set(self.outcomes)) == len(self.outcomes)
         require(ok, "outcomes", self.outcomes, "a list of different names")

@@ -45,6 +45,7 @@ class ProbeNight:
     num_epochs: int
     subject_id: str | None = None
     split: str | None = None
+    cohort: str | None = None
     hypnogram: NDArray[np.int8] | None = None
     events: tuple[ScoredEvent, ...] | None = None
     age_years: float | None = None
@@ -78,7 +79,8 @@ def open_embeddings(uri: str) -> Embeddings:
     """What `embed cohort` or `embed file` wrote.
 
     Args:
-        uri: a folder with night_embeddings.lance, that table itself, or a folder of .npz files.
+        uri: a folder with night_embeddings.lance, that table itself, a folder of .npz files, or the
+            micro_nights.lance of `embed micro`, which has level micro alone.
 
     Raises:
         TableError: there is neither, vectors of several models, the same recording twice, or no
@@ -86,7 +88,11 @@ def open_embeddings(uri: str) -> Embeddings:
     """
     table = uri if uri.rstrip("/").endswith(".lance") else storage.join(uri, TABLE)
     found: Embeddings
-    if table == uri or storage.exists(table):
+    if table.rstrip("/").endswith("micro_nights.lance"):
+        from sleepmami.evaluation.micro_nights import MicroNights
+
+        found = MicroNights(table)
+    elif table == uri or storage.exists(table):
         found = _LanceEmbeddings(table)
     else:
         files = storage.list_files(uri, (".npz",)) if storage.exists(uri) else []

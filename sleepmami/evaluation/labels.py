@@ -15,7 +15,15 @@ from sleepmami.tables.demographics import Outcome
 from sleepmami.tables.people.reader import read_people
 
 _PERSON = ("age_years", "sex", "bmi", "ahi")
-_CORPUS_COLUMNS = ("recording_id", "subject_id", "split", "num_epochs", *_PERSON, "outcomes")
+_CORPUS_COLUMNS = (
+    "recording_id",
+    "subject_id",
+    "split",
+    "cohort",
+    "num_epochs",
+    *_PERSON,
+    "outcomes",
+)
 
 
 def with_labels(
@@ -104,6 +112,7 @@ def _with_row(night: ProbeNight, row: dict[str, Any] | None) -> ProbeNight:  # A
         night,
         subject_id=row["subject_id"],
         split=row["split"],
+        cohort=row["cohort"],
         hypnogram=row["hypnogram"],
         events=None
         if events is None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sleepmami.config import Level, ProbeConfig, Task
-from sleepmami.config_edit import flatten, to_dict
+from sleepmami.config_edit import flatten, replace_at, to_dict
 from sleepmami.errors import ConfigError, TableError
 from sleepmami.evaluation import epoch_tasks, person_tasks
 from sleepmami.evaluation.embeddings import Embeddings, ProbeNight, open_embeddings
@@ -65,6 +65,7 @@ def run_probe(
         sink=sink,
     )
     places, left_out = _among(request.nights, config)
+    _require_nights(places, left_out)
     ask = _of_epochs if task in EPOCH_TASKS else _of_people
     result = ask(request, places, left_out)
     if nameless:
@@ -129,35 +130,58 @@ def _refuse_without_effect(task: Task, config: ProbeConfig, sink: PredictionSink
         raise ConfigError("predictions of few-shot are of many probes; write those of staging")
 
 
+def with_effect(task: Task, config: ProbeConfig) -> ProbeConfig:
+    """The settings without those that the task does not look at, for many tasks of one config."""
+    default = dict(flatten(to_dict(ProbeConfig())))
+    reset = {
+        name: default[name]
+        for name in default
+        if any(name.startswith(key) and task not in tasks for key, tasks in ONLY_FOR.items())
+    }
+    return replace_at(config, reset)
+
+
 def _among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int], Counter[str]]:
     """Places of the nights that may be used, and how many may not."""
     left_out: Counter[str] = Counter()
     places = list(range(len(nights)))
+    if config.cohorts:
+        if any(night.cohort is None for night in nights):
+            raise TableError(
+                "found nights of which the cohort is not known; expected --labels CORPUS, or no "
+                "cohorts"
+            )
+        places = [place for place in places if nights[place].cohort in config.cohorts]
+        left_out["of other cohorts"] = len(nights) - len(places)
     if config.split.among == "held_out":
         if any(night.split is None for night in nights):
             raise TableError(
                 "found nights of which the split is not known; expected --labels CORPUS, or "
                 "split.among=all"
             )
-        places = [place for place in places if nights[place].split != "train"]
-        if len(places) < len(nights):
-            left_out["in split train"] = len(nights) - len(places)
-    return places, left_out
+        kept = [place for place in places if nights[place].split != "train"]
+        left_out["in split train"] = len(places) - len(kept)
+        places = kept
+    return places, +left_out
 
 
 def _folds(nights: Sequence[ProbeNight], config: ProbeConfig, why: Counter[str]) -> list[Fold]:
-    if not nights:
-        reasons = ", ".join(f"{count} nights: {reason}" for reason, count in why.items())
-        raise TableError(
-            f"found no night with labels ({reasons}); expected --labels with a corpus or a table "
-            "of people that has them"
-        )
+    _require_nights(nights, why)
     return make_folds(
         [str(night.subject_id) for night in nights],
         [night.split for night in nights],
         config.split,
         config.seed,
     )
+
+
+def _require_nights(nights: Sequence[object], why: Counter[str]) -> None:
+    if not nights:
+        reasons = ", ".join(f"{count} nights: {reason}" for reason, count in why.items())
+        raise TableError(
+            f"found no night with labels ({reasons}); expected --labels with a corpus or a table "
+            "of people that has them"
+        )
 
 
 def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str]) -> ProbeResult:
