@@ -42,6 +42,8 @@ def ablate(
     output: str,
     config: AblateConfig,
     rows: Sequence[str] = (),
+    *,
+    run: str | None = None,
 ) -> dict[str, Any]:  # Any: JSON values
     """Run the rows of a table that are not done yet; returns what OUT/table_N.json holds.
 
@@ -54,6 +56,8 @@ def ablate(
         output: OUT, a folder or URI.
         config: what all rows have in common.
         rows: which to run; all that are defined where none is named.
+        run: the folder of the model of all cohorts, as `pretrain micro` and `pretrain macro` of the
+            same settings left it; in OUT/encoders where it is not given.
 
     Raises:
         ConfigError: an unknown row or cohort, or OUT holds rows of other settings or data.
@@ -65,7 +69,7 @@ def ablate(
         require_same_run(output, f"ablate_{part}", settings)
     for part, settings in _settings(config, facts).items():
         remember_run(output, f"ablate_{part}", settings)
-    encoders = _Encoders(corpus=corpus, output=output, config=config, facts=facts)
+    encoders = _Encoders(corpus=corpus, output=output, config=config, facts=facts, run=run)
     outcomes = []
     for row in TABLES[name].rows:
         folder = storage.join(output, f"table_{name}", f"row_{row.row}")
@@ -131,6 +135,7 @@ class _Encoders:
     output: str
     config: AblateConfig
     facts: dict[str, Any]
+    run: str | None = None
     made: dict[str, str] = field(default_factory=dict)
     failed: dict[str, Exception] = field(default_factory=dict)
 
@@ -147,12 +152,15 @@ class _Encoders:
     def vectors(self, row: AblationRow) -> tuple[str, str]:
         """Where a row's vectors are, and of which level its tasks of epochs are."""
         name = self._name(row.micro)
-        micro_run = storage.join(self.output, "encoders", name)
+        given = self.run if name == self._name("full_all") else None
+        micro_run = given or storage.join(self.output, "encoders", name)
         nights = self._once(name, lambda: self._train_micro(name, micro_run))
         if not row.macro:
             return nights, "micro"
         macro = self._name(row.macro)
-        run = storage.join(micro_run, macro)
+        run = storage.join(self.output, "encoders", name, macro)
+        if given and macro == self._name("dgcl_all"):
+            run = given
         vectors = self._once(f"{name}/{macro}", lambda: self._train_macro(macro, micro_run, run))
         return vectors, "macro"
 
@@ -192,7 +200,7 @@ class _Encoders:
             settings = replace(settings, cohorts=(self.cohort,))
         pretrain_macro(self.corpus, run, settings, micro_run=micro_run)
         embed = replace(self.config.embed, cohorts=(self.cohort,))  # nobody else is probed
-        vectors = storage.join(run, "vectors")
+        vectors = storage.join(self.output, "encoders", "vectors", name)
         embed_cohort(self.corpus, run, vectors, embed)
         return vectors
 

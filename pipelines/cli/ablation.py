@@ -30,6 +30,10 @@ def ablate(
     rows: Annotated[
         list[str], typer.Option("--rows", help="such as 1,2a; default all; may be repeated")
     ] = [],  # noqa: B006  # typer copies defaults
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="bundle of the same settings, trained already on all cohorts"),
+    ] = None,
     preset_name: PresetOption = "paper",
     assignments: SetOption = [],  # noqa: B006
     print_config: PrintOption = False,
@@ -37,16 +41,16 @@ def ablate(
 ) -> None:
     """Train and probe each row of Table 4, 11 or 12; writes OUT/table_TABLE.json and .md."""
     chosen = preset(preset_name)
-    start = AblateConfig(micro=chosen.micro, macro=chosen.macro, embed=chosen.embed)
-    config = configured(start, assignments, print_config)
+    common = AblateConfig(micro=chosen.micro, macro=chosen.macro, embed=chosen.embed)
+    config = configured(common, assignments, print_config)
     name = next((known for known in TABLES if known == table), None)
     if name is None:
         raise ConfigError(f"unknown table {table!r}; there are {list(TABLES)}")
     asked = [row for text in rows for row in text.split(",")]
-    from pipelines.ablate import ablate as run
+    from pipelines.ablate import ablate as start
 
     with on_ray(address):
-        result = run(name, corpus, output, config, asked)
+        result = start(name, corpus, output, config, asked, run=run)
     _print(result)
     if any(row["state"] == "failed" for row in result["rows"]):
         raise typer.Exit(EXIT_FAILURE)
