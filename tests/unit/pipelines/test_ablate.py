@@ -125,7 +125,7 @@ class Stages:
         self, corpus: str, run: str, config: MacroPretrainConfig, *, micro_run: str
     ) -> None:
         self._begin("macro", run)
-        assert Path(run).parent == Path(micro_run)
+        assert Path(micro_run) in (Path(run), Path(run).parent)
         self.macro[Path(run).name] = config
 
     def embed_cohort(self, corpus: str, run: str, output: str, config: Any) -> None:
@@ -362,3 +362,14 @@ def test_a_row_that_is_not_defined_cannot_be_asked_for(
 def test_what_rows_differ_in_and_what_no_table_asks_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         replace_at(CONFIG, change)
+
+
+def test_a_run_of_the_same_settings_is_taken_as_it_is(
+    stages: Stages, of_two_cohorts: str, tmp_path: Path
+) -> None:
+    out, run = tmp_path / "out", tmp_path / "run"
+    ablate("11", of_two_cohorts, str(out), CONFIG, ["2", "5"], run=str(run))
+    assert set(stages.micro) == {"full_one", "run"}
+    assert set(stages.macro) == {"run"}
+    assert stages.micro["run"] == CONFIG.micro
+    assert sorted(path.name for path in (out / "encoders").iterdir()) == ["full_one", "vectors"]
