@@ -103,7 +103,7 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
         )
     versions = corpus_versions(corpus)
     nights = find_nights(corpus, versions)
-    wanted = _shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
+    wanted = shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
     nights = _of_cohorts(nights, wanted, config.cohorts, corpus)
     there = _embedded_cells(output, model.model_id, config)
     todo = sorted(name for name in nights if there.get(name) != wanted[name])
@@ -119,7 +119,7 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
     metadata = provenance(
         {"embed": to_dict(config), "model_id": model.model_id}, versions._asdict()
     )
-    committer = _Committer(kind, output, there, metadata, config.nights_per_commit)
+    committer = Committer(kind, output, there, metadata, config.nights_per_commit)
     committer.outcomes["already there"] = len(nights) - len(todo)
     with stage(f"embed {kind}", len(todo), unit="nights") as advance:
         try:
@@ -128,7 +128,7 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
                 functools.partial(
                     NightWorker, kind, corpus, versions, bundle, output, to_dict(config)
                 ),
-                lost=_lost_night,
+                lost=lost_night,
                 num_actors=num_actors,
                 num_cpus=config.cpus_per_actor,
                 num_gpus=num_gpus,
@@ -137,7 +137,7 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
                 advance(1, result.recording_id)
         finally:  # what is done stays done, also when the run is interrupted
             committer.flush()
-    _print_account(kind, committer, len(nights))
+    print_account(kind, committer, len(nights))
 
 
 def _of_cohorts(
@@ -154,7 +154,7 @@ def _of_cohorts(
     }
 
 
-def _lost_night(stored: StoredNight) -> NightResult:
+def lost_night(stored: StoredNight) -> NightResult:
     """The result of a night whose actor died each time."""
     failure = SleepMaMiError(
         f"{stored.recording_id}: found that the process died each time it embedded this night; "
@@ -164,7 +164,7 @@ def _lost_night(stored: StoredNight) -> NightResult:
 
 
 @dataclass(slots=True)
-class _Committer:
+class Committer:
     """Makes finished nights visible, `size` at a time, and keeps the account."""
 
     kind: Kind
@@ -177,6 +177,7 @@ class _Committer:
     pending: dict[str, str] = field(default_factory=dict)
 
     def add(self, result: NightResult) -> None:
+        """Take a night's result; commits where there are enough."""
         if result.failure:
             self.failures[result.recording_id] = result.failure
         if result.fragment:
@@ -185,6 +186,7 @@ class _Committer:
             self.flush()
 
     def flush(self) -> None:
+        """Commit what waits."""
         group, self.pending = self.pending, {}  # a commit that fails is not tried twice
         if not group:
             return
@@ -196,7 +198,7 @@ class _Committer:
         self.outcomes["embedded"] += len(group) - len(outdated)
 
 
-def _print_account(kind: Kind, committer: _Committer, num_nights: int) -> None:
+def print_account(kind: Kind, committer: Committer, num_nights: int) -> None:
     """Counts by outcome, then the nights left out; SleepMaMiError when those are all there are."""
     failures = sorted(committer.failures.items())
     committer.outcomes["not embedded"] = len(failures)
@@ -210,7 +212,7 @@ def _print_account(kind: Kind, committer: _Committer, num_nights: int) -> None:
         raise failures[0][1]
 
 
-def _shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
+def shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
     """What a night's vectors must agree on with its recording, by recording id."""
     columns = ["recording_id", *SHARED_COLUMNS, "hypnogram"]
     table = lance_io.read_table(uri, columns, version=version)
@@ -232,6 +234,13 @@ def _embedded_cells(output: str, model_id: str, config: EmbedConfig) -> dict[str
                 f"{output}: found vectors of {name}={found}; expected those of {expected} alone: "
                 "set it as before, or use a new folder"
             )
+    return cells_of_model(output, model_id)
+
+
+def cells_of_model(output: str, model_id: str) -> dict[str, Row]:
+    """What the nights of a table agree on with their recordings; TableError for other models'."""
+    if not lance_io.exists(output):
+        return {}
     models = lance_io.read_table(output, columns=["model_id"]).column("model_id").unique()
     others = set(models.to_pylist()) - {model_id}
     if others:
@@ -239,7 +248,7 @@ def _embedded_cells(output: str, model_id: str, config: EmbedConfig) -> dict[str
             f"{output}: found vectors of {', '.join(sorted(others))}; expected only those of "
             f"{model_id}: vectors of different models do not mix, use a new folder"
         )
-    return _shared_cells(output)
+    return shared_cells(output)
 
 
 class NightWorker:
@@ -285,7 +294,7 @@ class NightWorker:
     def _micro_row(self, recording: Row, night: Night) -> Row:
         epochs = self._embedder.epochs(night)
         return micro_night_row(
-            **_identity(recording, night),
+            **identity_cells(recording, night),
             micro=epochs.micro_LMD,
             modality_valid=epochs.modality_valid_LM,
             model_id=self._embedder.bundle.model_id,
@@ -295,7 +304,7 @@ class NightWorker:
         embedding = self._embedder.night(night)
         info = embedding.info
         return night_embedding_row(
-            **_identity(recording, night),
+            **identity_cells(recording, night),
             micro=embedding.micro,
             macro=embedding.macro,
             night=embedding.night,
@@ -308,7 +317,7 @@ class NightWorker:
         )
 
 
-def _identity(recording: Row, night: Night) -> dict[str, Any]:  # Any: cells of several types
+def identity_cells(recording: Row, night: Night) -> dict[str, Any]:  # Any: cells of several types
     """The cells that a night's vectors share with its row of recordings.lance."""
     return {
         **{name: recording[name] for name in ("recording_id", *IDENTITY_COLUMNS)},

@@ -30,6 +30,7 @@ PUBLIC_INFO = (
     "code_version",
     "precision",
     "both_halves",
+    "night_vector",
     "num_epochs",
     "modalities_missing",
 )
@@ -76,6 +77,7 @@ class EmbeddingAnswer(Wire):
     code_version: str
     precision: Precision
     both_halves: bool
+    night_vector: Literal["mean_of_valid_epochs"]
     num_epochs: int
     channels_used: list[ChannelUsed]
     modalities_missing: list[str]

@@ -21,6 +21,7 @@ from sleepmami.errors import ConfigError
 
 if TYPE_CHECKING:
     from sleepmami.evaluation.bootstrap import Estimate
+    from sleepmami.evaluation.fitted_probe import FittedProbe
     from sleepmami.evaluation.results import Cell, Confusion, ProbeResult
 
 
@@ -46,6 +47,16 @@ def probe(
     predictions: Annotated[
         str | None, typer.Option("--csv", help="write the prediction of every tested row here")
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="of retrieval: other embeddings by the same encoder, to look in"),
+    ] = None,
+    save: Annotated[
+        str | None, typer.Option(help="keep the fitted probe (staging, apnea) in this file")
+    ] = None,
+    save_into: Annotated[
+        str | None, typer.Option(help="keep it in this bundle, for its service")
+    ] = None,
     assignments: SetOption = [],  # noqa: B006
     print_config: PrintOption = False,
 ) -> None:
@@ -58,12 +69,37 @@ def probe(
     from sleepmami.evaluation.probe import run_probe
 
     rows = _CsvRows() if predictions else None
-    result = run_probe(known, embeddings, labels, config, rows.add if rows else None)
+    kept: list[FittedProbe] = []
+    keep = kept.append if save or save_into else None
+    result = run_probe(known, embeddings, labels, config, rows.add if rows else None, keep, targets)
     if predictions and rows:
         storage.write_bytes(predictions, rows.text.getvalue().encode())
     if output:
         storage.write_bytes(output, (json.dumps(result.to_dict(), indent=1) + "\n").encode())
+    for probe in kept:
+        _keep(probe, save, save_into)
     _print_result(result)
+
+
+def add_probe(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="folder or URI")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="of `probe --save`")],
+) -> None:
+    """Put a fitted probe into the bundle whose vectors it was fitted on."""
+    from sleepmami.training.bundle_probes import add_probe as add
+
+    out.print(Text(f"added {add(bundle, file)}"), soft_wrap=True)
+
+
+def _keep(probe: FittedProbe, file: str | None, bundle: str | None) -> None:
+    if file:
+        from sleepmami.evaluation.fitted_probe import save_probe
+
+        save_probe(file, probe)
+    if bundle:
+        from sleepmami.training.bundle_probes import add_probe as add
+
+        add(bundle, probe)
 
 
 class _CsvRows:
@@ -84,7 +120,8 @@ class _CsvRows:
 def _print_result(result: ProbeResult) -> None:
     tested = f"{result.num_subjects} subjects, {result.num_nights} nights"
     if result.unit != "night":
-        tested += f", {result.num_rows} {result.unit}s"
+        unit = "queries" if result.unit == "query" else f"{result.unit}s"
+        tested += f", {result.num_rows} {unit}"
     out.print(
         Text.assemble(
             (result.task, "bold"),

@@ -16,7 +16,7 @@ from sleepmami.config.ablations import (
     TableName,
 )
 from sleepmami.config.corpus import IngestConfig, PreprocessConfig, SimulateConfig, SplitConfig
-from sleepmami.config.embedding import EmbedConfig, ServeConfig
+from sleepmami.config.embedding import BandPowersConfig, EmbedConfig, ServeConfig
 from sleepmami.config.macro import (
     FACTORS,
     Crop,
@@ -44,6 +44,7 @@ from sleepmami.config.probe import (
     Level,
     ProbeConfig,
     ProbeSplitConfig,
+    RetrievalConfig,
     Task,
 )
 from sleepmami.config.sweep import SweepConfig
@@ -70,6 +71,7 @@ __all__ = [
     "AblationRow",
     "AblationTable",
     "ApneaConfig",
+    "BandPowersConfig",
     "Column",
     "ContrastiveView",
     "Crop",
@@ -93,6 +95,7 @@ __all__ = [
     "PreprocessConfig",
     "ProbeConfig",
     "ProbeSplitConfig",
+    "RetrievalConfig",
     "ServeConfig",
     "SharedView",
     "SimulateConfig",

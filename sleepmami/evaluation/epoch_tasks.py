@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.special import softmax
 
 from sleepmami.config import Level, ProbeConfig, Task
 from sleepmami.errors import TableError
 from sleepmami.evaluation import metrics
 from sleepmami.evaluation.bootstrap import estimate, resampled_counts
 from sleepmami.evaluation.embeddings import Embeddings, NightVectors, ProbeNight
+from sleepmami.evaluation.fitted_probe import softmax
 from sleepmami.evaluation.folds import Fold
-from sleepmami.evaluation.linear_probe import FittedProbe, fit_probe
+from sleepmami.evaluation.linear_probe import LinearProbe, ProbeFit, fit_probe
 from sleepmami.evaluation.metrics import Array, Bools, Ints
 from sleepmami.evaluation.probe_losses import CrossEntropy, class_weights
 from sleepmami.evaluation.results import Cell, Confusion, Figure, FoldResult, PredictionSink
@@ -71,7 +71,7 @@ class AskedNights:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochAnswer:
-    """Figures of a task of epochs; see ProbeResult."""
+    """Figures, see ProbeResult, and the probe of each fold, few-shot's of everybody."""
 
     question: Question
     num_rows: int
@@ -79,22 +79,23 @@ class EpochAnswer:
     confusion: Confusion | None
     folds: tuple[FoldResult, ...]
     notes: tuple[str, ...]
+    probes: tuple[LinearProbe, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Model:
+class EpochModel:
     """A fitted probe and where its counts go: which group of figures, which draw of subjects."""
 
     group: str
     draw: int
     loss: CrossEntropy
-    fitted: FittedProbe
+    fitted: ProbeFit
     num_fit_subjects: int
     num_fit_rows: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _FitRows:
+class FitRows:
     """Epochs of all nights that a probe is fitted on; `place_N` is the night of each."""
 
     x_NF: Array
@@ -138,8 +139,8 @@ def answer(
     Raises:
         TableError: too few classes or subjects to fit on.
     """
-    question = apnea_question(config.apnea) if task == "apnea" else staging_question()
-    rows, share = _fit_rows(asked, config)
+    question = question_of(task, asked, config)
+    rows, share = fit_rows(asked, config)
     by_fold = _fitted(task, question, rows, asked, config)
     groups = list(dict.fromkeys(model.group for models in by_fold for model in models))
     counts = _test_counts(question, groups, by_fold, asked, sink)
@@ -159,23 +160,29 @@ def answer(
         figures=_figures(question, groups, counts, config),
         confusion=None if task == "few-shot" else _confusion(question, counts),
         folds=tuple(
-            _fold_result(model, fold, asked.subject_N)
+            fold_result(model, fold, asked.subject_N)
             for fold, models in zip(asked.folds, by_fold, strict=True)
             for model in models
             if model.group != EVERYBODY or not model.draw
         ),
         notes=tuple(notes),
+        probes=tuple(models[-1].fitted.probe for models in by_fold),
     )
 
 
+def question_of(task: Task, asked: AskedNights, config: ProbeConfig) -> Question:
+    """What a task asks of each row."""
+    return apnea_question(config.apnea) if task == "apnea" else staging_question()
+
+
 def _fitted(
-    task: Task, question: Question, rows: _FitRows, asked: AskedNights, config: ProbeConfig
-) -> list[list[_Model]]:
+    task: Task, question: Question, rows: FitRows, asked: AskedNights, config: ProbeConfig
+) -> list[list[EpochModel]]:
     """The probes of each fold."""
     subject_N = asked.subject_N
     if task != "few-shot":
         fits = [np.flatnonzero(fold.fit_N) for fold in asked.folds]
-        return [[_model(question, rows, fit, subject_N, config)] for fit in fits]
+        return [[fit_model(question, rows, fit, subject_N, config)] for fit in fits]
     smallest = min(len(np.unique(subject_N[fold.fit_N])) for fold in asked.folds)
     sizes = [size for size in config.few_shot.num_subjects if size < smallest]
     return [
@@ -186,7 +193,7 @@ def _fitted(
 def _test_counts(
     question: Question,
     groups: Sequence[str],
-    by_fold: Sequence[Sequence[_Model]],
+    by_fold: Sequence[Sequence[EpochModel]],
     asked: AskedNights,
     sink: PredictionSink,
 ) -> Ints:
@@ -196,7 +203,7 @@ def _test_counts(
     counts = np.zeros((len(groups), num_draws, num_subjects, num_classes, num_classes), np.int64)
     for fold, models in zip(asked.folds, by_fold, strict=True):
         for number, vectors in asked.read(fold.test_N):
-            asked_L = _asked(vectors, asked.targets[number])
+            asked_L = asked_epochs(vectors, asked.targets[number])
             target_NK, x_NF = asked.targets[number][asked_L], vectors.x_LF[asked_L]
             for model in models:
                 score_NO = model.fitted.probe.scores(x_NF)
@@ -210,11 +217,12 @@ def _test_counts(
     return np.asarray(counts[:, :, counts.sum((0, 1, 3, 4)) > 0])
 
 
-def _asked(vectors: NightVectors, target_LK: Ints) -> Bools:
+def asked_epochs(vectors: NightVectors, target_LK: Ints) -> Bools:
+    """Which epochs [L] of a night are valid and have a target."""
     return np.asarray(vectors.valid_L & (target_LK[:, 0] != NOT_ASKED))
 
 
-def _fit_rows(asked: AskedNights, config: ProbeConfig) -> tuple[_FitRows, float]:
+def fit_rows(asked: AskedNights, config: ProbeConfig) -> tuple[FitRows, float]:
     """Epochs of every night that is in a fit set, and which share of each night that is."""
     wanted_N = np.any([fold.fit_N for fold in asked.folds], axis=0)
     pairs = zip(asked.targets, wanted_N, strict=True)
@@ -223,7 +231,7 @@ def _fit_rows(asked: AskedNights, config: ProbeConfig) -> tuple[_FitRows, float]
     parts: list[tuple[Array, Ints, Ints]] = []
     for number, vectors in asked.read(wanted_N):
         target_LK = asked.targets[number]
-        rows = np.flatnonzero(_asked(vectors, target_LK))
+        rows = np.flatnonzero(asked_epochs(vectors, target_LK))
         if share < 1:
             rng = np.random.default_rng([config.seed, number])
             rows = np.sort(rng.permutation(rows)[: int(np.ceil(share * len(rows)))])
@@ -231,18 +239,18 @@ def _fit_rows(asked: AskedNights, config: ProbeConfig) -> tuple[_FitRows, float]
     if not sum(len(part[0]) for part in parts):
         raise TableError("found no valid epoch with a label to fit on; expected some")
     x, target, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return _FitRows(x_NF=x, target_NK=target, place_N=place), share
+    return FitRows(x_NF=x, target_NK=target, place_N=place), share
 
 
-def _model(
+def fit_model(
     question: Question,
-    rows: _FitRows,
+    rows: FitRows,
     fit: Ints,
     subject_N: Ints,
     config: ProbeConfig,
     group: str = "",
     draw: int = 0,
-) -> _Model:
+) -> EpochModel:
     """A probe of the epochs of some nights."""
     chosen = np.isin(rows.place_N, fit)
     target_NK = rows.target_NK[chosen]
@@ -257,11 +265,12 @@ def _model(
         inner_folds=config.inner_folds,
         seed=config.seed,
     )
-    return _Model(
+    probe = replace(fitted.probe, bias_O=loss.without_absent(fitted.probe.bias_O))
+    return EpochModel(
         group=group,
         draw=draw,
         loss=loss,
-        fitted=fitted,
+        fitted=replace(fitted, probe=probe),
         num_fit_subjects=len(np.unique(subject_N[fit])),
         num_fit_rows=len(target_NK),
     )
@@ -269,12 +278,12 @@ def _model(
 
 def _few_shot_models(
     question: Question,
-    rows: _FitRows,
+    rows: FitRows,
     fold: Fold,
     sizes: Sequence[int],
     subject_N: Ints,
     config: ProbeConfig,
-) -> list[_Model]:
+) -> list[EpochModel]:
     """Probes of n subjects for each n there are enough for in every fold, and of all.
 
     A draw is an order of the subjects, so that its larger sets hold its smaller ones.
@@ -285,9 +294,9 @@ def _few_shot_models(
         order = np.random.default_rng([config.seed, draw]).permutation(pool)
         for size in sizes:
             fit = np.flatnonzero(fold.fit_N & np.isin(subject_N, order[:size]))
-            models.append(_model(question, rows, fit, subject_N, config, f"n={size}", draw))
+            models.append(fit_model(question, rows, fit, subject_N, config, f"n={size}", draw))
     # there is one way to take everybody: it is each draw's, so that groups are of one shape
-    whole = _model(question, rows, np.flatnonzero(fold.fit_N), subject_N, config, EVERYBODY)
+    whole = fit_model(question, rows, np.flatnonzero(fold.fit_N), subject_N, config, EVERYBODY)
     return models + [replace(whole, draw=draw) for draw in range(config.few_shot.num_draws)]
 
 
@@ -320,7 +329,8 @@ def _confusion(question: Question, counts: Ints) -> Confusion:
     return Confusion(classes=question.classes, counts=tuple(tuple(row) for row in whole.tolist()))
 
 
-def _fold_result(model: _Model, fold: Fold, subject_N: Ints) -> FoldResult:
+def fold_result(model: EpochModel, fold: Fold, subject_N: Ints) -> FoldResult:
+    """What a result says of a fitted probe."""
     return FoldResult(
         group=model.group,
         num_fit_subjects=model.num_fit_subjects,
@@ -341,7 +351,7 @@ def _predictions(
 ) -> dict[str, Sequence[Cell]]:
     """One row per epoch, or second: truth, guess and the probability of each class."""
     num_parts = question.num_parts
-    likely = softmax(score_NO.reshape(-1, len(question.classes)), axis=1)
+    likely = softmax(score_NO.reshape(-1, len(question.classes)))
     epochs: list[int] = np.repeat(np.flatnonzero(asked_L), num_parts).tolist()
     columns: dict[str, Sequence[Cell]] = {
         "recording_id": [night.recording_id] * len(epochs),

@@ -63,7 +63,7 @@ class LinearProbe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FittedProbe:
+class ProbeFit:
     """A probe and the penalty it was fitted with; `chosen` where other subjects chose it."""
 
     probe: LinearProbe
@@ -79,7 +79,7 @@ def fit_probe(
     penalties: Sequence[float],
     inner_folds: int,
     seed: int,
-) -> FittedProbe:
+) -> ProbeFit:
     """Choose a penalty on subjects that are not fitted, then fit all rows with it.
 
     Each inner fold goes from the strongest penalty to the weakest, each fit beginning where the
@@ -111,7 +111,7 @@ def fit_probe(
         penalty = ordered[int(np.argmin(np.sum(losses, axis=0)))]
     weight_FO, bias_O = minimise(z_NF, np.arange(len(z_NF)), loss, penalty)
     probe = LinearProbe(mean_F=mean_F, scale_F=scale_F, weight_FO=weight_FO, bias_O=bias_O)
-    return FittedProbe(probe=probe, penalty=penalty, chosen=chosen)
+    return ProbeFit(probe=probe, penalty=penalty, chosen=chosen)
 
 
 def z_scored(x_NF: Array, mean_F: Array, scale_F: Array) -> Array:

@@ -24,7 +24,7 @@ from sleepmami.evaluation.bootstrap import Estimate, estimate, resampled_counts
 from sleepmami.evaluation.cox import CoxLoss
 from sleepmami.evaluation.embeddings import Embeddings, ProbeNight
 from sleepmami.evaluation.folds import Fold
-from sleepmami.evaluation.linear_probe import FittedProbe, Loss, fit_probe
+from sleepmami.evaluation.linear_probe import Loss, ProbeFit, fit_probe
 from sleepmami.evaluation.metrics import Array, Bools, Floats, Ints
 from sleepmami.evaluation.probe_losses import AbsoluteError, CrossEntropy, class_weights
 from sleepmami.evaluation.results import Figure, FoldResult, PredictionSink
@@ -276,7 +276,7 @@ class _FollowUp(_Question):
         }
 
 
-def _fold_result(group: str, fold: Fold, fitted: FittedProbe, subject_ids: Array) -> FoldResult:
+def _fold_result(group: str, fold: Fold, fitted: ProbeFit, subject_ids: Array) -> FoldResult:
     return FoldResult(
         group=group,
         num_fit_subjects=len(np.unique(subject_ids[fold.fit_N])),

@@ -81,6 +81,11 @@ class CrossEntropy:
         """The same loss of the held-out rows."""
         return self.of(score_NO[held_rows], held_rows)[0]
 
+    def without_absent(self, bias_O: Floats) -> Floats:
+        """Biases with which scores alone say that a class without rows is never the answer."""
+        absent_O = np.resize(self._absent_C, len(bias_O))  # the classes of one part after another
+        return np.where(absent_O, -np.inf, bias_O)
+
     def classes(self, score_NO: Floats) -> Ints:
         """The likeliest class [N, K]."""
         score_NKC = score_NO.reshape(len(score_NO), self._target_NK.shape[1], -1)

@@ -39,6 +39,7 @@ from sleepmami.psg import (
     Night,
     segment_start_epochs,
 )
+from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
 from sleepmami.training.batches import night_batch
 from sleepmami.training.checkpoint import Bundle, load_bundle
 
@@ -70,7 +71,7 @@ class NightEmbedding:
         macro: float32[L, 2 * macro_dim]: each epoch in the context of its night.
         cycles: float32[C, 2 * macro_dim]: the states at the ends of the night's cycles that DGCL
             compares; none in a night under 90 minutes.
-        night: float32[2 * macro_dim], their mean (docs/macro.md).
+        night: float32[2 * macro_dim], the mean of `macro` over valid epochs (docs/macro.md).
         epoch_valid: bool[L].
         modality_valid: bool[L, 6].
         info: what made these numbers; plain JSON types.
@@ -262,6 +263,7 @@ class Embedder:
             "code_version": sleepmami.__version__,
             "precision": self.precision,
             "both_halves": self.both_halves,
+            "night_vector": NIGHT_VECTOR,
             "num_epochs": night.num_epochs,
             "channels_used": channels_used(night),
             "modalities_missing": [m.value for m in night.missing],

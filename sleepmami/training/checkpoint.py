@@ -3,6 +3,7 @@
     config.json         settings of encoders and preprocessing, demographic statistics, lineage
     micro.safetensors   Micro-Encoder
     macro.safetensors   Macro-Encoder; absent from the bundle that `pretrain micro` leaves
+    probes/*            fitted probes (`bundle_probes.py`); most bundles have none
     manifest.json       size and sha256 of each file, written last
 
 A folder without a manifest is half-written. What the manifest does not name is not of the bundle.
@@ -27,6 +28,7 @@ from sleepmami.errors import CheckpointError, ConfigError
 from sleepmami.tables.demographics import DemographicStatistics
 
 FORMAT_VERSION = 2
+LOSS_BEFORE_THERE_WAS_A_CHOICE = {"slot_negatives": "all", "contrastive_view": "same"}
 PRIVATE_INPUT_VERSION = 1  # the shared encoder heard the private tokens, and no setting said so
 CONFIG_FILE = "config.json"
 MICRO_FILE = "micro.safetensors"
@@ -111,10 +113,7 @@ def save_bundle(folder: str, bundle: Bundle) -> None:
         "model_id": _model_id(weights_sha256),
         "weights_sha256": weights_sha256,
         "code_version": __version__,
-        "files": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in files.items()
-        },
+        "files": {name: _entry(data) for name, data in files.items()},
     }
     storage.write_bytes(manifest_uri, _json_bytes(manifest))
 
@@ -144,6 +143,8 @@ def load_bundle(uri: str) -> Bundle:
     try:
         if manifest["format_version"] == PRIVATE_INPUT_VERSION:
             config["micro"]["model"].setdefault("shared_input", "private")
+        for name, value in LOSS_BEFORE_THERE_WAS_A_CHOICE.items():
+            config["micro"]["loss"].setdefault(name, value)
         if has_macro:  # what it was before there was a choice
             config["macro"].setdefault("crop", "start")
             config["macro"]["model"].setdefault("input_scale", "raw")
@@ -175,6 +176,40 @@ def load_bundle(uri: str) -> Bundle:
     )
     vars(bundle)["weights_sha256"] = weights_sha256  # where cached_property keeps it
     return bundle
+
+
+def manifest_of(uri: str) -> dict[str, Any]:  # Any: JSON values
+    """What a finished bundle says of itself: `model_id`, `weights_sha256`, `files` by name.
+
+    Raises:
+        CheckpointError: there is no finished bundle, or one of another format.
+    """
+    return _read_manifest(uri)
+
+
+def read_file(uri: str, name: str, manifest: Mapping[str, Any]) -> bytes:
+    """A file of a bundle; CheckpointError when it is not the one its manifest names."""
+    return _read_verified(uri, name, manifest["files"][name])
+
+
+def add_file(uri: str, name: str, data: bytes) -> str:
+    """Put a file beside the weights of a finished bundle; returns its URI.
+
+    An older file of that name is no part of the bundle from before the first byte until the last,
+    so that an interruption leaves a whole bundle without the file.
+    """
+    manifest = _read_manifest(uri)
+    manifest_uri, file_uri = storage.join(uri, storage.MANIFEST), storage.join(uri, name)
+    if manifest["files"].pop(name, None) is not None:
+        storage.write_bytes(manifest_uri, _json_bytes(manifest))
+    storage.write_bytes(file_uri, data)
+    manifest["files"][name] = _entry(data)
+    storage.write_bytes(manifest_uri, _json_bytes(manifest))
+    return file_uri
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _weights_sha256(files: Mapping[str, bytes]) -> str:

@@ -55,6 +55,7 @@ def test_an_edf_is_embedded_without_its_labels(embedder: Embedder, edf: bytes) -
         "code_version",
         "precision",
         "both_halves",
+        "night_vector",
         "num_epochs",
         "modalities_missing",
         "channels_used",
