@@ -18,7 +18,14 @@ from typing import Any, Literal, NamedTuple
 from sleepmami.config.embedding import EmbedConfig
 from sleepmami.config.macro import FACTORS, MacroPretrainConfig
 from sleepmami.config.micro import MicroPretrainConfig
-from sleepmami.config.probe import DISEASES, ApneaConfig, FewShotConfig, ProbeConfig, Task
+from sleepmami.config.probe import (
+    DISEASES,
+    ApneaConfig,
+    FewShotConfig,
+    ProbeConfig,
+    RetrievalConfig,
+    Task,
+)
 from sleepmami.errors import ConfigError, require
 
 TableName = Literal["4", "11", "12"]
@@ -170,6 +177,7 @@ class AblateConfig:
             "probe.apnea": (self.probe.apnea, ApneaConfig()),
             "probe.few_shot": (self.probe.few_shot, FewShotConfig()),
             "probe.outcomes": (self.probe.outcomes, DISEASES),
+            "probe.retrieval": (self.probe.retrieval, RetrievalConfig()),
         }
         for name, (value, default) in unread.items():
             ok = value == default
