@@ -211,8 +211,9 @@ def test_cohorts_restrict_who_is_fitted_and_tested(tmp_path: Path) -> None:
     assert same.figures == run_probe("age", out, [corpus], FOLDS).figures
     with pytest.raises(TableError, match=r"12 nights: of other cohorts"):
         run_probe("age", out, [corpus], replace(FOLDS, cohorts=("elsewhere",)))
+    files = write_npz(tmp_path / "npz", nights())
     with pytest.raises(TableError, match="the cohort is not known"):
-        run_probe("age", out, [], replace(FOLDS, cohorts=("planted",)))
+        run_probe("age", files, [], replace(FOLDS, cohorts=("planted",)))
 
 
 def test_a_config_of_many_tasks_loses_what_a_task_does_not_look_at() -> None:
