@@ -24,6 +24,7 @@ def embed_file(
     config: EmbedConfig,
     *,
     channels: tuple[tuple[str, str], ...] = (),
+    seconds: bool = False,
 ) -> NightEmbedding:
     """Embed a recording and write it; the file appears only when it is complete.
 
@@ -33,6 +34,7 @@ def embed_file(
         output: ends in .npz, .arrow or .parquet.
         config: batch size, threads of this process and device.
         channels: what labels of this recording mean, from a channel file.
+        seconds: also a vector for each second.
 
     Raises:
         ConfigError: another ending, or a setting that says how many nights are worked on.
@@ -56,7 +58,7 @@ def embed_file(
     recording_id = Path(edf).stem
     preprocess = replace(embedder.bundle.preprocess, channels=channels)
     night = load_night(source, preprocess, recording_id=recording_id, name=edf)
-    embedding = embedder.night(night)
+    embedding = embedder.night(night, seconds=seconds)
     storage.write_bytes(output, WRITERS[suffix](embedding))
     return embedding
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import pyarrow as pa
 
 from pipelines.progress import console, print_outcomes, stage
 from pipelines.ray_data import as_ours, map_on_actors
@@ -29,7 +31,7 @@ from sleepmami import storage
 from sleepmami.config import EmbedConfig
 from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import CheckpointError, SleepMaMiError, TableError
-from sleepmami.inference.embedder import Embedder
+from sleepmami.inference.embedder import Embedder, EpochEmbedding
 from sleepmami.models.cpu import prepare_cpu
 from sleepmami.psg import Night
 from sleepmami.tables import lance_io
@@ -45,11 +47,14 @@ from sleepmami.tables.schemas import (
     micro_nights_schema,
     night_embeddings_schema,
     provenance,
+    second_embeddings_schema,
 )
+from sleepmami.tables.second_vectors import SECOND_TABLE, second_row
 from sleepmami.training.checkpoint import load_bundle
 
 Kind = Literal["micro", "night"]
 SCHEMAS = {"micro": micro_nights_schema(), "night": night_embeddings_schema()}
+SECOND_SCHEMA = second_embeddings_schema()
 IDENTITY_COLUMNS = ("subject_id", "cohort", "split", "source_hash")
 MAX_SHOWN = 50  # of the nights that were not embedded
 SHARED_COLUMNS = (*IDENTITY_COLUMNS, "age_years", "sex", "bmi", "num_epochs")
@@ -67,17 +72,21 @@ def embed_micro_nights(corpus: str, run: str, config: EmbedConfig) -> str:
     return output
 
 
-def embed_cohort(corpus: str, bundle: str, output: str, config: EmbedConfig) -> str:
+def embed_cohort(
+    corpus: str, bundle: str, output: str, config: EmbedConfig, *, seconds: bool = False
+) -> str:
     """Every accepted night of a corpus -> OUT/night_embeddings.lance; returns its URI.
 
-    OUT/cohort_report.html is a map of all nights of the table.
+    OUT/cohort_report.html is a map of all nights of the table. With `seconds` the tokens that
+    vectors of seconds are made of go to OUT/second_embeddings.lance, float16. Without, a night that
+    is embedded again loses those it had there.
 
     Raises:
         CheckpointError: the bundle is missing, altered, or has no Macro-Encoder.
         TableError: the corpus is missing, or the table holds vectors of another model.
     """
     table = storage.join(output, "night_embeddings.lance")
-    _embed("night", corpus, bundle, table, config)
+    _embed("night", corpus, bundle, table, config, seconds)
     if lance_io.exists(table):
         from pipelines.write_report import write_cohort_report  # pictures: not for the actors
 
@@ -92,10 +101,18 @@ class NightResult:
 
     recording_id: str
     fragment: str | None = None
+    second_fragment: str | None = None
     failure: SleepMaMiError | None = None
 
 
-def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfig) -> None:
+def _embed(
+    kind: Kind,
+    corpus: str,
+    bundle: str,
+    output: str,
+    config: EmbedConfig,
+    seconds: bool = False,
+) -> None:
     model = load_bundle(bundle)  # a bad bundle is refused before any actor starts
     if kind == "night" and model.macro is None:
         raise CheckpointError(
@@ -106,7 +123,12 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
     wanted = shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
     nights = _of_cohorts(nights, wanted, config.cohorts, corpus)
     there = _embedded_cells(output, model.model_id, config)
-    todo = sorted(name for name in nights if there.get(name) != wanted[name])
+    with_seconds = _with_seconds(output, model.model_id, config) if kind == "night" else set()
+    todo = sorted(
+        name
+        for name in nights
+        if there.get(name) != wanted[name] or (seconds and name not in with_seconds)
+    )
     num_actors = min(config.num_actors, len(todo))
     num_gpus = 1 if config.use_gpu else 0
     require_cluster(
@@ -119,14 +141,16 @@ def _embed(kind: Kind, corpus: str, bundle: str, output: str, config: EmbedConfi
     metadata = provenance(
         {"embed": to_dict(config), "model_id": model.model_id}, versions._asdict()
     )
-    committer = Committer(kind, output, there, metadata, config.nights_per_commit)
+    committer = Committer(
+        kind, output, there, metadata, config.nights_per_commit, with_seconds=with_seconds
+    )
     committer.outcomes["already there"] = len(nights) - len(todo)
     with stage(f"embed {kind}", len(todo), unit="nights") as advance:
         try:
             for result in map_on_actors(
                 [nights[name] for name in todo],
                 functools.partial(
-                    NightWorker, kind, corpus, versions, bundle, output, to_dict(config)
+                    NightWorker, kind, corpus, versions, bundle, output, to_dict(config), seconds
                 ),
                 lost=lost_night,
                 num_actors=num_actors,
@@ -172,9 +196,11 @@ class Committer:
     there: Mapping[str, Row]
     metadata: Mapping[str, str]
     size: int
+    with_seconds: Collection[str] = ()
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: dict[str, SleepMaMiError] = field(default_factory=dict)
     pending: dict[str, str] = field(default_factory=dict)
+    pending_seconds: list[str] = field(default_factory=list)
 
     def add(self, result: NightResult) -> None:
         """Take a night's result; commits where there are enough."""
@@ -182,14 +208,22 @@ class Committer:
             self.failures[result.recording_id] = result.failure
         if result.fragment:
             self.pending[result.recording_id] = result.fragment
+        if result.second_fragment:
+            self.pending_seconds.append(result.second_fragment)
         if len(self.pending) >= self.size:
             self.flush()
 
     def flush(self) -> None:
         """Commit what waits."""
         group, self.pending = self.pending, {}  # a commit that fails is not tried twice
+        seconds, self.pending_seconds = self.pending_seconds, []
         if not group:
             return
+        # seconds first: a night whose vectors are there without them would count as finished
+        table = _second_table(self.output)
+        lance_io.delete_recordings(table, [name for name in group if name in self.with_seconds])
+        if seconds:
+            lance_io.commit(table, seconds, SECOND_SCHEMA, metadata=self.metadata)
         outdated = [name for name in group if name in self.there]
         lance_io.delete_recordings(self.output, outdated)
         fragments, schema = list(group.values()), SCHEMAS[self.kind]
@@ -223,8 +257,25 @@ def shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
 
 
 def _embedded_cells(output: str, model_id: str, config: EmbedConfig) -> dict[str, Row]:
+    return shared_cells(output) if may_go_on(output, model_id, config) else {}
+
+
+def _with_seconds(output: str, model_id: str, config: EmbedConfig) -> set[str]:
+    """Nights whose vectors of seconds are there."""
+    table = _second_table(output)
+    if not may_go_on(table, model_id, config):
+        return set()
+    return set(lance_io.read_table(table, ["recording_id"]).column(0).to_pylist())
+
+
+def _second_table(output: str) -> str:
+    return storage.join(output.rpartition("/")[0], SECOND_TABLE)
+
+
+def may_go_on(output: str, model_id: str, config: EmbedConfig) -> bool:
+    """Whether a table is there; TableError when its vectors are made in another way."""
     if not lance_io.exists(output):
-        return {}
+        return False
     made_with = json.loads(lance_io.metadata(output)["config"])["embed"]
     for name in ("precision", "both_halves"):
         expected = getattr(config, name)
@@ -234,13 +285,19 @@ def _embedded_cells(output: str, model_id: str, config: EmbedConfig) -> dict[str
                 f"{output}: found vectors of {name}={found}; expected those of {expected} alone: "
                 "set it as before, or use a new folder"
             )
-    return cells_of_model(output, model_id)
+    _require_model(output, model_id)
+    return True
 
 
 def cells_of_model(output: str, model_id: str) -> dict[str, Row]:
     """What the nights of a table agree on with their recordings; TableError for other models'."""
     if not lance_io.exists(output):
         return {}
+    _require_model(output, model_id)
+    return shared_cells(output)
+
+
+def _require_model(output: str, model_id: str) -> None:
     models = lance_io.read_table(output, columns=["model_id"]).column("model_id").unique()
     others = set(models.to_pylist()) - {model_id}
     if others:
@@ -248,7 +305,6 @@ def cells_of_model(output: str, model_id: str) -> dict[str, Row]:
             f"{output}: found vectors of {', '.join(sorted(others))}; expected only those of "
             f"{model_id}: vectors of different models do not mix, use a new folder"
         )
-    return shared_cells(output)
 
 
 class NightWorker:
@@ -262,6 +318,7 @@ class NightWorker:
         bundle: str,
         output: str,
         config: dict[str, Any],  # Any: an EmbedConfig's plain dict
+        seconds: bool = False,
     ) -> None:
         settings = from_dict(EmbedConfig, config)
         prepare_cpu(settings.threads_per_actor)
@@ -269,6 +326,7 @@ class NightWorker:
         self._corpus = corpus
         self._versions = versions
         self._output = output
+        self._seconds = seconds
         self._embedder = Embedder.from_checkpoint(
             bundle,
             windows_per_batch=settings.windows_per_batch,
@@ -282,17 +340,19 @@ class NightWorker:
         recording_id = stored.recording_id
         try:
             recording, night = read_night(self._corpus, self._versions, stored)
+            epochs = self._embedder.epochs(night, seconds=self._seconds)
             row_of = self._micro_row if self._kind == "micro" else self._night_row
-            built = row_of(recording, night)
+            built = row_of(recording, night, epochs)
+            second = self._second_row(recording, epochs) if self._seconds else None
         except Exception as error:  # one night costs itself at most
             return NightResult(recording_id=recording_id, failure=as_ours(error, recording_id))
-        schema = SCHEMAS[self._kind]
-        table = rows_table([built], schema)
-        (fragment,) = lance_io.write_fragments(table, self._output, schema)
-        return NightResult(recording_id=recording_id, fragment=fragment)
+        seconds = None
+        if second is not None:
+            seconds = _written(second, _second_table(self._output), SECOND_SCHEMA)
+        fragment = _written(built, self._output, SCHEMAS[self._kind])
+        return NightResult(recording_id=recording_id, fragment=fragment, second_fragment=seconds)
 
-    def _micro_row(self, recording: Row, night: Night) -> Row:
-        epochs = self._embedder.epochs(night)
+    def _micro_row(self, recording: Row, night: Night, epochs: EpochEmbedding) -> Row:
         return micro_night_row(
             **identity_cells(recording, night),
             micro=epochs.micro_LMD,
@@ -300,8 +360,18 @@ class NightWorker:
             model_id=self._embedder.bundle.model_id,
         )
 
-    def _night_row(self, recording: Row, night: Night) -> Row:
-        embedding = self._embedder.night(night)
+    def _second_row(self, recording: Row, epochs: EpochEmbedding) -> Row:
+        bundle = self._embedder.bundle
+        return second_row(
+            recording_id=recording["recording_id"],
+            source_hash=recording["source_hash"],
+            tokens=epochs.tokens(),
+            model_id=bundle.model_id,
+            weights_sha256=bundle.weights_sha256,
+        )
+
+    def _night_row(self, recording: Row, night: Night, epochs: EpochEmbedding) -> Row:
+        embedding = self._embedder.in_context(night, epochs)
         info = embedding.info
         return night_embedding_row(
             **identity_cells(recording, night),
@@ -315,6 +385,11 @@ class NightWorker:
             channels_used=[f"{c['modality']}={c['label']}" for c in info["channels_used"]],
             modalities_missing=info["modalities_missing"],
         )
+
+
+def _written(row: Row, uri: str, schema: pa.Schema) -> str:
+    (fragment,) = lance_io.write_fragments(rows_table([row], schema), uri, schema)
+    return fragment
 
 
 def identity_cells(recording: Row, night: Night) -> dict[str, Any]:  # Any: cells of several types

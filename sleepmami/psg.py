@@ -51,6 +51,7 @@ class Stage(IntEnum):
     REM = 4
 
 
+UNTRAINED = "untrained-"  # begins the model id of vectors that nothing was learnt for
 MODEL_RATE_HZ = 100  # section 3.3: every signal enters the encoder at 100 Hz
 PATCH_SAMPLES = 50  # Table 9: 500 ms
 EPOCH_S = 30

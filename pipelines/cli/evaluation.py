@@ -13,9 +13,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.cli.options import PrintOption, SetOption, configured, out
+from pipelines.cli.options import (
+    AddressOption,
+    PrintOption,
+    SetOption,
+    configured,
+    on_ray,
+    out,
+)
 from sleepmami import storage
-from sleepmami.config import TASKS, ProbeConfig
+from sleepmami.config import TASKS, MissingConfig, ProbeConfig
 from sleepmami.config_edit import replace_at
 from sleepmami.errors import ConfigError
 
@@ -39,7 +46,9 @@ def probe(
     ] = [],  # noqa: B006  # typer copies defaults
     level: Annotated[
         str | None,
-        typer.Option(help="micro | macro | night; default macro for epochs, night for people"),
+        typer.Option(
+            help="micro | macro | night | second; default macro for epochs, night for people"
+        ),
     ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="write the whole result as JSON here")
@@ -100,6 +109,36 @@ def _keep(probe: FittedProbe, file: str | None, bundle: str | None) -> None:
         from sleepmami.training.bundle_probes import add_probe as add
 
         add(bundle, probe)
+
+
+def missing_modalities(
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="signals and labels")],
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="that embedded the cohort")],
+    cohort: Annotated[str, typer.Argument(metavar="COHORT", help="OUT of `embed cohort`")],
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="folder; default COHORT/missing_modalities")
+    ] = None,
+    assignments: SetOption = [],  # noqa: B006
+    print_config: PrintOption = False,
+    address: AddressOption = None,
+) -> None:
+    """Test staging on all 63 subsets of the six modalities; run it again to go on."""
+    config = configured(MissingConfig(), assignments, print_config)
+    from pipelines.missing_modalities import missing_modalities as start
+
+    folder = output or storage.join(cohort, "missing_modalities")
+    with on_ray(address):
+        answer = start(corpus, bundle, cohort, folder, config)
+    table = Table("modalities", "epochs", "F1 micro", "cosine", "F1 macro", "cosine", box=None,
+                  padding=(0, 2))  # fmt: skip
+    for entry in answer["subsets"]:
+        cells = [entry[level][n] for level in ("micro", "macro") for n in ("macro_f1", "cosine")]
+        shown = ["-" if cell["value"] is None else f"{cell['value']:.3f}" for cell in cells]
+        table.add_row("+".join(entry["modalities"]), str(entry["num_epochs"]), *shown)
+    out.print(table)
+    for note in answer["notes"]:
+        out.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+    out.print(Text(f"written: {folder}"), soft_wrap=True)
 
 
 class _CsvRows:

@@ -20,6 +20,10 @@ from pipelines.cli.options import (
 from sleepmami.config import BandPowersConfig
 from sleepmami.presets import preset
 
+SecondOption = Annotated[
+    bool, typer.Option("--second", help="also a vector for each second: docs/evaluation.md")
+]
+
 
 def pretrain_micro(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS")],
@@ -53,6 +57,21 @@ def pretrain_macro(
         start(corpus, run, config)
 
 
+def random_bundle(
+    corpus: Annotated[
+        str, typer.Argument(metavar="CORPUS", help="whose preprocessing it asks for")
+    ],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a new folder or URI")],
+    preset_name: PresetOption = "paper",
+    seed: Annotated[int, typer.Option(help="of the weights")] = 0,
+) -> None:
+    """Write untrained weights as a bundle: the baseline of `probe`; RUN is as after pretraining."""
+    chosen = preset(preset_name)
+    from pipelines.random_bundle import random_bundle as start
+
+    start(corpus, run, chosen.micro, chosen.macro, seed)
+
+
 def embed_micro(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS")],
     run: Annotated[str, typer.Argument(metavar="RUN", help="holds micro/")],
@@ -73,6 +92,7 @@ def embed_cohort(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS")],
     bundle: Annotated[str, typer.Argument(metavar="BUNDLE")],
     output: Annotated[str, typer.Argument(metavar="OUT", help="folder or URI")],
+    seconds: SecondOption = False,
     preset_name: PresetOption = "paper",
     assignments: SetOption = [],  # noqa: B006
     print_config: PrintOption = False,
@@ -83,7 +103,7 @@ def embed_cohort(
     from pipelines.embed_nights import embed_cohort as start
 
     with on_ray(address):
-        start(corpus, bundle, output, config)
+        start(corpus, bundle, output, config, seconds=seconds)
 
 
 def embed_band_powers(
@@ -106,6 +126,7 @@ def embed_file(
     bundle: Annotated[str, typer.Argument(metavar="BUNDLE")],
     output: Annotated[str, typer.Option("-o", "--output", help=".npz, .parquet or .arrow")],
     channels: ChannelsOption = None,
+    seconds: SecondOption = False,
     preset_name: PresetOption = "paper",
     assignments: SetOption = [],  # noqa: B006
     print_config: PrintOption = False,
@@ -116,7 +137,7 @@ def embed_file(
     from sleepmami.signals.channel_file import read_channel_file
 
     meanings = read_channel_file(channels) if channels else ()
-    embedding = start(edf, bundle, output, config, channels=meanings)
+    embedding = start(edf, bundle, output, config, channels=meanings, seconds=seconds)
     used = ", ".join(f"{c['modality']}={c['label']}" for c in embedding.info["channels_used"])
     missing = ", ".join(embedding.info["modalities_missing"]) or "none"
     out.print(

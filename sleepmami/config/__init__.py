@@ -36,6 +36,7 @@ from sleepmami.config.micro import (
     MicroPretrainConfig,
     SharedView,
 )
+from sleepmami.config.missing import MissingConfig
 from sleepmami.config.probe import (
     DISEASES,
     TASKS,
@@ -89,6 +90,7 @@ __all__ = [
     "MicroEncoderConfig",
     "MicroLossConfig",
     "MicroPretrainConfig",
+    "MissingConfig",
     "OptimizerConfig",
     "PartialCycle",
     "Precision",

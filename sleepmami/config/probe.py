@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from sleepmami.errors import ConfigError, require
 
 Task = Literal["staging", "few-shot", "apnea", "age", "bmi", "ahi", "sex", "survival", "retrieval"]
-Level = Literal["micro", "macro", "night"]
+Level = Literal["micro", "macro", "night", "second"]
 TASKS: tuple[Task, ...] = get_args(Task)
 DISEASES = ("angina", "cvd_death", "chf", "chd_death", "mi", "stroke")  # Table 3
 
@@ -85,7 +85,8 @@ class RetrievalConfig:
 class ProbeConfig:
     """One linear probe; losses and class weights are Table 10's."""
 
-    level: Level | None = None  # macro for tasks of epochs, night for tasks of people
+    # macro for tasks of epochs, night for tasks of people; second is for apnea
+    level: Level | None = None
     split: ProbeSplitConfig = field(default_factory=ProbeSplitConfig)
     cohorts: tuple[str, ...] = ()  # whose nights are fitted and tested; none named: of all
     class_weights: Literal["table_10", "none"] = "table_10"
@@ -93,7 +94,8 @@ class ProbeConfig:
     # of half the squared weights on z-scored features; Table 10 has early stopping instead
     penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
     inner_folds: int = 3  # of the fit subjects, to choose the penalty
-    max_fit_epochs: int = 200_000  # more are thinned out evenly over the nights; all are tested
+    # of epochs, or of seconds; more are thinned out evenly over the nights, and all are tested
+    max_fit_epochs: int = 200_000
     num_resamples: int = 1000
     confidence: float = 0.95
     seed: int = 0
@@ -113,5 +115,10 @@ class ProbeConfig:
         require(self.seed >= 0, "seed", self.seed, ">= 0")
         once = len(set(self.cohorts)) == len(self.cohorts)
         require(once, "cohorts", self.cohorts, "a list of different names")
+        if self.level == "second" and self.apnea != ApneaConfig():
+            raise ConfigError(
+                "apnea.unit and apnea.min_overlap_s have no effect with level='second', whose "
+                "unit is the second; leave them out"
+            )
         ok = bool(self.outcomes) and len(set(self.outcomes)) == len(self.outcomes)
         require(ok, "outcomes", self.outcomes, "a list of different names")

@@ -1,7 +1,8 @@
 """Exported embeddings as nights that a probe reads a few at a time.
 
 Two forms: the OUT folder of `embed cohort` (night_embeddings.lance), and a folder of the .npz files
-of `embed file`, which name their recording and nothing else.
+of `embed file`, which name their recording and nothing else. Vectors of seconds are there where
+they were asked for (`--second`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +21,21 @@ from sleepmami import storage
 from sleepmami.config import Level
 from sleepmami.errors import TableError
 from sleepmami.evaluation.metrics import Bools
-from sleepmami.psg import ScoredEvent
+from sleepmami.psg import EPOCH_S, ScoredEvent
 from sleepmami.tables.arrays import list_values
 from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
 from sleepmami.tables.demographics import Outcome, Sex
 from sleepmami.tables.schemas import night_embeddings_schema
+
+if TYPE_CHECKING:
+    from sleepmami.evaluation.second_table import SecondTable
 
 TABLE = "night_embeddings.lance"
 NIGHTS_AT_ONCE = 8  # of the paper's size: 80 MB
 BASELINE = "band-powers-"  # how the model_id of vectors without an encoder begins
 _IDENTITY = ("recording_id", "subject_id", "cohort", "split", "num_epochs", "age_years", "sex",
              "bmi", "model_id", "weights_sha256")  # fmt: skip
-_NPZ_KEYS = {*get_args(Level), "epoch_valid", "info"}
+_NPZ_KEYS = {"micro", "macro", "night", "epoch_valid", "info"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +65,10 @@ class ProbeNight:
 
 
 class NightVectors(NamedTuple):
-    """Vectors of one night: [L, F] of its epochs and which are valid, or [1, F] of the night."""
+    """Vectors of one night: [L, F] of its epochs and which are valid, or [1, F] of the night.
+
+    Of seconds, L is 30 times as large, and a second is valid if its epoch is.
+    """
 
     place: int  # among `Embeddings.nights`
     x_LF: NDArray[np.float32]
@@ -142,9 +149,13 @@ class _LanceEmbeddings:
             for row, hypnogram in zip(rows, list_values(table.column("hypnogram")), strict=True)
         )
         self._table = lance_io.OpenTable(uri)
+        self._seconds: SecondTable | None = None
 
     def read(self, places: Sequence[int], level: Level) -> Iterator[NightVectors]:
         """See Embeddings."""
+        if level == "second":
+            yield from self._read_seconds(sorted(places))
+            return
         ordered = sorted(places)
         for first in range(0, len(ordered), NIGHTS_AT_ONCE):
             group = ordered[first : first + NIGHTS_AT_ONCE]
@@ -156,6 +167,18 @@ class _LanceEmbeddings:
                 valid = list_values(table.column("epoch_valid"))
             for place, flat, valid_L in zip(group, vectors, valid, strict=True):
                 yield _night_vectors(self.nights[place], place, level, flat, valid_L)
+
+    def _read_seconds(self, places: Sequence[int]) -> Iterator[NightVectors]:
+        """One night at a time: its tokens and its seconds are in memory together."""
+        from sleepmami.evaluation.second_table import SecondTable
+
+        if self._seconds is None:
+            self._seconds = SecondTable(self.uri, self.weights_sha256)
+        for place in places:
+            night = self.nights[place]
+            x_LF = self._seconds.read(night.recording_id, night.num_epochs)
+            (valid_L,) = list_values(self._table.take([place], ["epoch_valid"]).column(0))
+            yield _night_vectors(night, place, "second", x_LF, valid_L)
 
 
 class _NpzEmbeddings:
@@ -193,6 +216,11 @@ class _NpzEmbeddings:
                         f"{file}: found {sorted(stored.files)}; expected {sorted(_NPZ_KEYS)}, as "
                         "`embed file` writes them"
                     )
+                if not set(stored.files) >= set(keys):
+                    raise TableError(
+                        f"{file}: found no vectors of seconds; expected those of "
+                        "`embed file --second`"
+                    )
                 return {key: stored[key] for key in keys}
         except (ValueError, zipfile.BadZipFile, EOFError) as error:
             raise TableError(f"{file}: found no readable .npz ({error})") from error
@@ -223,6 +251,8 @@ def _night_vectors(
     num_rows = 1 if level == "night" else night.num_epochs
     if valid_L is None:
         valid_L = np.ones(1, np.bool_)
+    if level == "second":
+        num_rows, valid_L = EPOCH_S * num_rows, np.repeat(valid_L, EPOCH_S)
     if values.size % max(num_rows, 1) or not values.size or len(valid_L) != num_rows:
         raise TableError(
             f"{night.recording_id}: {level}: found {values.size} values and {len(valid_L)} flags; "

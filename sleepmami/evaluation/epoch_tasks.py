@@ -33,6 +33,7 @@ from sleepmami.evaluation.targets import (
     stages,
     staging_question,
 )
+from sleepmami.psg import EPOCH_S
 
 EVERYBODY = "all"
 FIGURES = {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "kappa": metrics.kappa}
@@ -43,9 +44,9 @@ class AskedNights:
     """Nights with targets, and where their vectors are.
 
     Attributes:
-        level: micro or macro.
+        level: micro, macro or second.
         places: of each night among the embeddings'.
-        targets: of each night, [L, K].
+        targets: of each night, [L, K]; of seconds, [30 L, 1].
         folds: of the nights.
     """
 
@@ -113,7 +114,8 @@ def epoch_targets(
         target, reason = None, None
         if task == "apnea":
             reason = "no scored events" if night.events is None else None
-            target = None if reason else breathing(night, config.apnea)
+            level = config.level or "macro"
+            target = None if reason else breathing(night, config.apnea, level)
         elif night.hypnogram is None:
             reason = "no hypnogram"
         else:
@@ -147,8 +149,8 @@ def answer(
     notes = []
     if share < 1:
         notes.append(
-            f"fitted on {share:.1%} of the epochs of each night (max_fit_epochs="
-            f"{config.max_fit_epochs}); all were tested"
+            f"fitted on {share:.1%} of the {'seconds' if asked.level == 'second' else 'epochs'} of "
+            f"each night (max_fit_epochs={config.max_fit_epochs}); all were tested"
         )
     too_many = [n for n in config.few_shot.num_subjects if f"n={n}" not in groups]
     if task == "few-shot" and too_many:
@@ -172,7 +174,23 @@ def answer(
 
 def question_of(task: Task, asked: AskedNights, config: ProbeConfig) -> Question:
     """What a task asks of each row."""
-    return apnea_question(config.apnea) if task == "apnea" else staging_question()
+    return apnea_question(config.apnea, asked.level) if task == "apnea" else staging_question()
+
+
+def staging_probes(asked: AskedNights, config: ProbeConfig) -> list[LinearProbe]:
+    """The probe of each fold; a class that its fit set does not have is never guessed.
+
+    Raises:
+        TableError: too few classes to fit on.
+    """
+    rows, _ = fit_rows(asked, config)
+    models = [model for fold in _fitted("staging", staging_question(), rows, asked, config)
+              for model in fold]  # fmt: skip
+    return [
+        replace(probe, bias_O=np.where(model.loss.absent_C, -np.inf, probe.bias_O))
+        for model in models
+        for probe in [model.fitted.probe]
+    ]
 
 
 def _fitted(
@@ -350,16 +368,19 @@ def _predictions(
     score_NO: metrics.Floats,
 ) -> dict[str, Sequence[Cell]]:
     """One row per epoch, or second: truth, guess and the probability of each class."""
-    num_parts = question.num_parts
+    num_parts, rows = question.num_parts, np.flatnonzero(asked_L)
     likely = softmax(score_NO.reshape(-1, len(question.classes)))
-    epochs: list[int] = np.repeat(np.flatnonzero(asked_L), num_parts).tolist()
+    second_N = np.tile(np.arange(num_parts), len(rows))
+    if question.unit == "second" and num_parts == 1:  # a row is a second
+        rows, second_N = np.divmod(rows, EPOCH_S)
+    epochs: list[int] = np.repeat(rows, num_parts).tolist()
     columns: dict[str, Sequence[Cell]] = {
         "recording_id": [night.recording_id] * len(epochs),
         "subject_id": [str(night.subject_id)] * len(epochs),
         "epoch": epochs,
     }
-    if num_parts > 1:
-        columns["second"] = np.tile(np.arange(num_parts), len(target_NK)).tolist()
+    if question.unit == "second":
+        columns["second"] = second_N.tolist()
     columns["truth"] = [question.classes[c] for c in target_NK.ravel().tolist()]
     columns["guess"] = [question.classes[c] for c in guess_NK.ravel().tolist()]
     for number, name in enumerate(question.classes):

@@ -19,7 +19,7 @@ from sleepmami.evaluation.folds import Fold, make_folds
 from sleepmami.evaluation.labels import with_labels
 from sleepmami.evaluation.metrics import Array
 from sleepmami.evaluation.results import PredictionSink, ProbeResult
-from sleepmami.psg import MODALITIES
+from sleepmami.psg import MODALITIES, UNTRAINED
 
 # Takes the fitted probe; None where nobody wants it
 KeepProbe: TypeAlias = Callable[[FittedProbe], None] | None
@@ -84,7 +84,7 @@ def run_probe(
         keep=keep,
         targets=embeddings if targets is None else open_embeddings(targets),
     )
-    places, left_out = _among(request.nights, config)
+    places, left_out = among(request.nights, config)
     _require_nights(places, left_out)
     asks = {"retrieval": _of_blocks, **dict.fromkeys(EPOCH_TASKS, _of_epochs)}
     result = asks.get(task, _of_people)(request, places, left_out)
@@ -116,6 +116,8 @@ class _Request:
         seen = _seen_in_training(self.task, self.level, tested)
         if self.embeddings.model_id.startswith(BASELINE):
             seen = ()  # nothing was trained
+        if self.embeddings.model_id.startswith(UNTRAINED):
+            seen = ("the encoder was never trained: its weights are random",)
         return ProbeResult(
             task=self.task,
             level=self.level,
@@ -138,6 +140,11 @@ def _with_subject(night: ProbeNight) -> ProbeNight:
 def _level(task: Task, config: ProbeConfig) -> Level:
     if task == "retrieval" and config.level not in (None, "micro"):
         raise ConfigError(f"level={config.level!r} has no blocks of modalities; expected micro")
+    if config.level == "second" and task != "apnea":
+        raise ConfigError(
+            f"level='second' has a vector for each second, {task} does not ask for it; expected "
+            + ("micro or macro" if task in EPOCH_TASKS else "micro, macro or night")
+        )
     if task not in EPOCH_TASKS:
         return config.level or ("micro" if task == "retrieval" else "night")
     if config.level == "night":
@@ -175,7 +182,7 @@ def with_effect(task: Task, config: ProbeConfig) -> ProbeConfig:
 
 
 def _refuse_to_keep(task: Task, config: ProbeConfig) -> None:
-    if task not in ("staging", "apnea") or config.apnea.unit != "epoch":
+    if task not in ("staging", "apnea") or config.apnea.unit != "epoch" or config.level == "second":
         raise ConfigError(f"found a probe of {task} to keep; expected staging, or apnea by epoch")
     if config.split.kind != "stored":
         raise ConfigError(
@@ -184,7 +191,7 @@ def _refuse_to_keep(task: Task, config: ProbeConfig) -> None:
         )
 
 
-def _among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int], Counter[str]]:
+def among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int], Counter[str]]:
     """Places of the nights that may be used, and how many may not."""
     left_out: Counter[str] = Counter()
     places = list(range(len(nights)))
@@ -208,7 +215,8 @@ def _among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int]
     return places, +left_out
 
 
-def _folds(nights: Sequence[ProbeNight], config: ProbeConfig, why: Counter[str]) -> list[Fold]:
+def folds_of(nights: Sequence[ProbeNight], config: ProbeConfig, why: Counter[str]) -> list[Fold]:
+    """The folds of nights that have labels; `why` others have none is said where none is left."""
     _require_nights(nights, why)
     return make_folds(
         [str(night.subject_id) for night in nights],
@@ -240,7 +248,7 @@ def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str])
         people = [str(night.subject_id) for night in nights]
         folds = device_shift.device_folds(people, devices, config.split.num_folds, config.seed)
     else:
-        folds = _folds(nights, config, left_out)
+        folds = folds_of(nights, config, left_out)
     asked = epoch_tasks.AskedNights(
         embeddings=request.embeddings,
         level=request.level,
@@ -285,7 +293,7 @@ def _of_people(request: _Request, places: Sequence[int], left_out: Counter[str])
         nights = [candidates[number] for number in usable]
         x_own_NF = x_NF[valid_N][np.array(usable, np.intp)]
         try:
-            folds = _folds(nights, config, left_out + reasons)
+            folds = folds_of(nights, config, left_out + reasons)
             answers[outcome] = person_tasks.answer(
                 task, x_own_NF, nights, folds, config, outcome, request.sink
             )
@@ -321,7 +329,7 @@ def _of_blocks(request: _Request, places: Sequence[int], left_out: Counter[str])
     if len(usable) < len(places):
         left_out["not among the targets"] = len(places) - len(usable)
     nights = [request.nights[place] for place in usable]
-    folds = _folds(nights, config, left_out)
+    folds = folds_of(nights, config, left_out)
 
     def read(numbers: Sequence[int]) -> Iterator[retrieval.NightBlocks]:
         number_of = {usable[number]: number for number in numbers}
@@ -337,7 +345,7 @@ def _of_blocks(request: _Request, places: Sequence[int], left_out: Counter[str])
     subject_N = np.unique([str(n.subject_id) for n in nights], return_inverse=True)[1]
     found = retrieval.answer(read, subject_N, folds, config)
     notes = list(found.notes)
-    if others is own:
+    if others is own and not own.model_id.startswith(BASELINE):
         notes.append(
             "query and target were embedded together: where the encoder lets modalities hear each "
             "other, a block may hold a copy of the others' signals"

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from sleepmami.errors import TableError
-from sleepmami.evaluation.metrics import Array, Floats, Ints
+from sleepmami.evaluation.metrics import Array, Bools, Floats, Ints
 
 Weighting = Literal["log_5", "inverse", "none"]
 ABSENT = -1e30  # the score of a class without rows: nothing is lost, and nothing is guessed
@@ -52,7 +52,12 @@ class CrossEntropy:
 
     def __init__(self, target_NK: Ints, weight_C: Floats) -> None:
         self._target_NK, self._weight_C = target_NK, weight_C
-        self._absent_C = weight_C == 0
+        self._absent_C: Bools = np.asarray(weight_C == 0)
+
+    @property
+    def absent_C(self) -> Bools:
+        """Classes without rows, which are never guessed."""
+        return self._absent_C
 
     @property
     def num_outputs(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepmami.config import ApneaConfig
+from sleepmami.config import ApneaConfig, Level
 from sleepmami.evaluation.embeddings import ProbeNight
 from sleepmami.evaluation.metrics import Ints
 from sleepmami.evaluation.probe_losses import Weighting
@@ -49,13 +49,14 @@ def staging_question() -> Question:
     return Question(classes=names, num_parts=1, weighting="log_5", unit="epoch")
 
 
-def apnea_question(config: ApneaConfig) -> Question:
+def apnea_question(config: ApneaConfig, level: Level = "macro") -> Question:
     """Normal or disordered breathing per second or epoch (section 4.1.2)."""
+    by_second = level == "second"
     return Question(
         classes=("normal", "disordered"),
-        num_parts=EPOCH_S if config.unit == "second" else 1,
+        num_parts=EPOCH_S if config.unit == "second" and not by_second else 1,
         weighting="inverse",
-        unit=config.unit,
+        unit="second" if by_second else config.unit,
     )
 
 
@@ -73,20 +74,21 @@ def stages(hypnogram: NDArray[np.int8], wake_min: float) -> Ints:
     return target_L[:, None]
 
 
-def breathing(night: ProbeNight, config: ApneaConfig) -> Ints:
-    """Disordered 1, normal 0: [L, 30] for seconds, of which the middle counts, else [L, 1].
+def breathing(night: ProbeNight, config: ApneaConfig, level: Level = "macro") -> Ints:
+    """Disordered 1, normal 0.
 
-    Departure from the paper, which segments by second: an exported embedding is one vector per
-    epoch. `apnea.unit=second` gives each second of an epoch a linear head of its own on it.
+    Of vectors of seconds [30 L, 1], as in Table 2: one head for all. Of vectors of epochs [L, 1],
+    or with `apnea.unit=second` [L, 30], each second of an epoch by a linear head of its own. A
+    second is what its middle is.
     """
     events = [event for event in night.events or () if event.kind in DISORDERED]
-    if config.unit == "second":
+    if level == "second" or config.unit == "second":
         marks = np.zeros(night.num_epochs * EPOCH_S, np.int64)
         for event in events:
             first = max(int(np.ceil(event.start_s - 0.5)), 0)
             stop = int(np.ceil(event.start_s + event.duration_s - 0.5))
             marks[first : max(stop, 0)] = 1
-        return marks.reshape(-1, EPOCH_S)
+        return marks.reshape(-1, 1 if level == "second" else EPOCH_S)
     overlap_L = overlaps_s(events, night.num_epochs)
     return (overlap_L >= config.min_overlap_s).astype(np.int64)[:, None]
 

@@ -17,7 +17,7 @@ but for the first and last, which have one place only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from sleepmami.config import Precision
 from sleepmami.errors import CheckpointError, ConfigError, RecordingCode, RecordingError
 from sleepmami.inference.second_look import from_second_epoch
 from sleepmami.models.macro_encoder import MacroEncoder
+from sleepmami.models.masking import NUM_PATCHES
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.psg import (
     MODALITIES,
@@ -40,6 +41,7 @@ from sleepmami.psg import (
     segment_start_epochs,
 )
 from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
+from sleepmami.tables.second_vectors import seconds_from_tokens
 from sleepmami.training.batches import night_batch
 from sleepmami.training.checkpoint import Bundle, load_bundle
 
@@ -54,11 +56,24 @@ class EpochEmbedding:
         micro_LMD: float32[L, 6, D]; exactly zero where modality_valid_LM is False.
         modality_valid_LM: bool[L, 6]: the modality had a usable signal in this epoch.
         epoch_valid_L: bool[L]: at least one modality had.
+        token_LMTD: float32[L, 6, T, D], of which each epoch's vector is the mean; only on request.
     """
 
     micro_LMD: NDArray[np.float32]
     modality_valid_LM: NDArray[np.bool_]
     epoch_valid_L: NDArray[np.bool_]
+    token_LMTD: NDArray[np.float32] | None = None
+
+    def tokens(self) -> NDArray[np.float32]:
+        """Modalities side by side: [L, T, 6 * D], of which tables/second_vectors.py makes seconds.
+
+        Raises:
+            ConfigError: they were not asked for.
+        """
+        if self.token_LMTD is None:
+            raise ConfigError("found no tokens; expected epochs(night, seconds=True)")
+        num_epochs, _, num_tokens, _ = self.token_LMTD.shape
+        return self.token_LMTD.transpose(0, 2, 1, 3).reshape(num_epochs, num_tokens, -1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +90,8 @@ class NightEmbedding:
         epoch_valid: bool[L].
         modality_valid: bool[L, 6].
         info: what made these numbers; plain JSON types.
+        second: float32[30 * L, 6 * D], one vector per second, blocks as in micro and zero where
+            their modality is not valid in the epoch; only on request.
     """
 
     micro: NDArray[np.float32]
@@ -84,6 +101,7 @@ class NightEmbedding:
     epoch_valid: NDArray[np.bool_]
     modality_valid: NDArray[np.bool_]
     info: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
+    second: NDArray[np.float32] | None = None
 
 
 class Embedder:
@@ -114,9 +132,10 @@ class Embedder:
         self.precision = precision
         self.both_halves = both_halves
         self.dim = bundle.micro.model.higher_dim
+        self.epoch_tokens = NUM_PATCHES // SEGMENT_EPOCHS // bundle.micro.model.merge_stride
         micro = MicroEncoder(bundle.micro.model)
         self._prepare(micro, bundle.micro_state, "micro")
-        self._micro = micro.for_inference(DTYPES[precision])
+        self.micro = micro.for_inference(DTYPES[precision])
         self._macro: MacroEncoder | None = None
         if bundle.macro is not None:
             self._macro = MacroEncoder(bundle.macro.model, self.dim)
@@ -141,48 +160,61 @@ class Embedder:
             both_halves=both_halves,
         )
 
-    def epochs(self, night: Night) -> EpochEmbedding:
+    def epochs(self, night: Night, *, seconds: bool = False) -> EpochEmbedding:
         """Micro vectors of every epoch.
+
+        Args:
+            night: the recording.
+            seconds: also the tokens that vectors of seconds are made of.
 
         Raises:
             RecordingError: no modality is usable anywhere in the night.
         """
-        if not _usable(night).any():
+        if not usable_epochs(night).any():
             raise RecordingError(
                 RecordingCode.SIGNAL_UNUSABLE,
                 file=night.recording_id,
                 found="no usable epoch of any modality",
                 expected="at least one",
             )
-        found = self._look(night)
+        found = self._look(night, seconds)
         if self.both_halves and night.num_epochs > SEGMENT_EPOCHS:
             # An epoch is valid in one look if it is in the other: `usable` alone decides.
-            later = self._look(from_second_epoch(night))
+            later = self._look(from_second_epoch(night), seconds)
             found.micro_LMD[1:] = (found.micro_LMD[1:] + later.micro_LMD) / 2
+            if found.token_LMTD is not None and later.token_LMTD is not None:
+                found.token_LMTD[1:] = (found.token_LMTD[1:] + later.token_LMTD) / 2
         return found
 
-    def _look(self, night: Night) -> EpochEmbedding:
+    def _look(self, night: Night, seconds: bool) -> EpochEmbedding:
         """Each epoch heard once, in the segments that the night is cut into."""
         present = [m for m in night.signals if night.usable[m].any()]
         # A stream that is absent all night costs no computation; one that comes and goes is masked.
         streams = torch.tensor([i for i, m in enumerate(MODALITIES) if m in present]).long()
         num_epochs = night.num_epochs
-        micro_LMD = np.zeros((num_epochs, len(MODALITIES), self.dim), np.float32)
+        # a row is an epoch's vector, with its tokens behind it where those are wanted
+        rows = 1 + self.epoch_tokens if seconds else 1
+        found_LMRD = np.zeros((num_epochs, len(MODALITIES), rows, self.dim), np.float32)
         valid_LM = np.zeros((num_epochs, len(MODALITIES)), np.bool_)
-        for slot, epochs, epoch_SBED, valid_SB in self._segments(night, streams):
+        for slot, epochs, found_SBERD, valid_SB in self._segments(night, streams, seconds):
             block = np.ix_(epochs, streams.numpy())
-            micro_LMD[block] = epoch_SBED[:, :, slot].transpose(1, 0, 2)
+            found_LMRD[block] = found_SBERD[:, :, slot].swapaxes(0, 1)
             valid_LM[block] = valid_SB.T
-        valid_LM &= _usable(night)
-        micro_LMD[~valid_LM] = 0
+        valid_LM &= usable_epochs(night)
+        found_LMRD[~valid_LM] = 0
         return EpochEmbedding(
-            micro_LMD=micro_LMD,
+            micro_LMD=found_LMRD[:, :, 0],
+            token_LMTD=found_LMRD[:, :, 1:] if seconds else None,
             modality_valid_LM=valid_LM,
             epoch_valid_L=np.asarray(valid_LM.any(axis=1)),
         )
 
-    def night(self, night: Night) -> NightEmbedding:
+    def night(self, night: Night, *, seconds: bool = False) -> NightEmbedding:
         """Micro, macro and night vectors.
+
+        Args:
+            night: the recording.
+            seconds: also vectors of seconds.
 
         Raises:
             CheckpointError: the bundle has no Macro-Encoder.
@@ -193,7 +225,16 @@ class Embedder:
                 f"bundle {self.bundle.model_id} has no Macro-Encoder; "
                 "expected one that `sleepmami pretrain macro` made"
             )
-        epochs = self.epochs(night)
+        epochs = self.epochs(night, seconds=seconds)
+        found = self.in_context(night, epochs)
+        if seconds:
+            found = replace(found, second=seconds_from_tokens(epochs.tokens()))
+        return found
+
+    def in_context(self, night: Night, epochs: EpochEmbedding) -> NightEmbedding:
+        """`night` from its epochs, which may know of fewer modalities; without `second`."""
+        assert self._macro is not None
+        assert self.bundle.macro is not None
         with torch.inference_mode():
             vectors = self._macro.night_vectors(
                 torch.from_numpy(epochs.micro_LMD)[None].to(self.device),
@@ -213,9 +254,9 @@ class Embedder:
         )
 
     def _segments(
-        self, night: Night, streams: Tensor
+        self, night: Night, streams: Tensor, seconds: bool
     ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.bool_]]]:
-        """For each batch and slot: the slot, the epochs it gives, epoch_SBED and valid_SB."""
+        """For each batch and slot: the slot, the epochs it gives, found_SBERD and valid_SB."""
         starts = segment_start_epochs(night.num_epochs)
         for first in range(0, len(starts), self.windows_per_batch):
             batch_starts = starts[first : first + self.windows_per_batch]
@@ -225,7 +266,8 @@ class Embedder:
             if not len(heard):
                 continue
             valid_SB = valid_SB[:, heard]
-            epoch_SBED = self._embed(batch.signal_SBT[streams][:, heard], streams, valid_SB)
+            signal_SBT = batch.signal_SBT[streams][:, heard]
+            found_SBERD = self._embed(signal_SBT, streams, valid_SB, seconds)
             heard_starts = [batch_starts[index] for index in heard.tolist()]
             for slot in range(SEGMENT_EPOCHS):
                 # The overlapping last segment of an odd night gives its second epoch alone: the
@@ -236,14 +278,18 @@ class Embedder:
                     if slot or start % SEGMENT_EPOCHS == 0
                 ]
                 epochs = np.array([heard_starts[row] + slot for row in rows], np.intp)
-                yield slot, epochs, epoch_SBED[:, rows], valid_SB[:, rows].numpy()
+                yield slot, epochs, found_SBERD[:, rows], valid_SB[:, rows].numpy()
 
-    def _embed(self, signal_SBT: Tensor, streams: Tensor, valid_SB: Tensor) -> NDArray[np.float32]:
+    def _embed(
+        self, signal_SBT: Tensor, streams: Tensor, valid_SB: Tensor, seconds: bool
+    ) -> NDArray[np.float32]:
+        inputs = [part.to(self.device) for part in (signal_SBT, streams, valid_SB)]
         with torch.inference_mode():
-            epoch_SBED = self._micro.embed(
-                signal_SBT.to(self.device), streams.to(self.device), valid_SB.to(self.device)
-            )
-        array: NDArray[np.float32] = epoch_SBED.float().cpu().numpy()
+            if seconds:
+                found_SBERD = self.micro.embed_with_tokens(*inputs)
+            else:
+                found_SBERD = self.micro.embed(*inputs)[:, :, :, None]
+        array: NDArray[np.float32] = found_SBERD.float().cpu().numpy()
         return array
 
     def _prepare(self, model: nn.Module, state: Mapping[str, Tensor], part: str) -> None:
@@ -288,7 +334,7 @@ def channels_used(night: Night) -> list[dict[str, str]]:
     ]
 
 
-def _usable(night: Night) -> NDArray[np.bool_]:
+def usable_epochs(night: Night) -> NDArray[np.bool_]:
     """bool[L, 6] of the quality checks; an absent modality is never usable."""
     never = np.zeros(night.num_epochs, np.bool_)
     return np.stack([_column(night, m, never) for m in MODALITIES], axis=1)

@@ -2,7 +2,8 @@
 
 Arrow and Parquet hold one row per epoch. What is of the night travels in the schema's metadata:
 `sleepmami.info` is JSON, `sleepmami.night` and `sleepmami.cycles` (row after row, each as long as
-the night vector) are base64 of little-endian float32.
+the night vector) are base64 of little-endian float32. Vectors of seconds, where they were asked
+for, are 30 in each row of the column `second`, one after another.
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ MODALITIES_KEY = "sleepmami.modalities"
 def to_npz_bytes(embedding: NightEmbedding) -> bytes:
     """One key per array of a NightEmbedding, and info (a JSON string); no pickle."""
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        micro=embedding.micro,
-        macro=embedding.macro,
-        cycles=embedding.cycles,
-        night=embedding.night,
-        epoch_valid=embedding.epoch_valid,
-        modality_valid=embedding.modality_valid,
-        info=np.array(json.dumps(embedding.info)),
-    )
+    arrays: dict[str, Any] = {  # Any: arrays of several types
+        "micro": embedding.micro,
+        "macro": embedding.macro,
+        "cycles": embedding.cycles,
+        "night": embedding.night,
+        "epoch_valid": embedding.epoch_valid,
+        "modality_valid": embedding.modality_valid,
+        "info": np.array(json.dumps(embedding.info)),
+    }
+    if embedding.second is not None:
+        arrays["second"] = embedding.second
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -73,7 +76,7 @@ def to_parquet_bytes(embedding: NightEmbedding) -> bytes:
 
 
 def epoch_table(embedding: NightEmbedding) -> pa.Table:
-    """One row per epoch: epoch, start_s, epoch_valid, modality_valid[6], micro, macro."""
+    """One row per epoch: epoch, start_s, epoch_valid, modality_valid[6], micro, macro; second."""
     num_epochs = len(embedding.epoch_valid)
     columns = {
         "epoch": pa.array(np.arange(num_epochs, dtype=np.int32)),
@@ -83,6 +86,8 @@ def epoch_table(embedding: NightEmbedding) -> pa.Table:
         "micro": _rows(embedding.micro),
         "macro": _rows(embedding.macro),
     }
+    if embedding.second is not None:
+        columns["second"] = _rows(embedding.second.reshape(num_epochs, -1))
     metadata = {
         INFO_KEY: json.dumps(embedding.info),
         NIGHT_KEY: base64.b64encode(embedding.night.astype("<f4").tobytes()),

@@ -74,6 +74,18 @@ class ContrastTokens(NamedTuple):
     private_SBMD: Tensor
 
 
+class PrivateTokens(NamedTuple):
+    """What each stream's own encoders say of it, whichever other streams there are.
+
+    Attributes:
+        merged_SBMD: output of the lower private encoder.
+        private_SBMD: of the higher one.
+    """
+
+    merged_SBMD: Tensor
+    private_SBMD: Tensor
+
+
 class _Encoded(NamedTuple):
     private_SBMD: Tensor
     shared_SBMD: Tensor  # of `MicroOutput`: fusion may have read others
@@ -209,8 +221,20 @@ class MicroEncoder(nn.Module):
 
         Rows of streams that are not there are exactly 0.
         """
-        fused_SBMD = self._encode(signal_SBT, modality_S, valid_SB, None).fused_SBMD
+        tokens = self.private_tokens(signal_SBT, modality_S, valid_SB)
+        return self.embed_tokens(tokens, modality_S, valid_SB)
+
+    def embed_tokens(self, tokens: PrivateTokens, modality_S: Tensor, valid_SB: Tensor) -> Tensor:
+        """`embed` from the `private_tokens` of the same streams, or of some of them."""
+        fused_SBMD = self._fuse(tokens, modality_S, valid_SB, None).fused_SBMD
         return epoch_means(fused_SBMD).masked_fill(~valid_SB[..., None, None], 0.0)
+
+    def embed_with_tokens(self, signal_SBT: Tensor, modality_S: Tensor, valid_SB: Tensor) -> Tensor:
+        """`embed` of each epoch, then the T fused tokens it is the mean of: [S, B, 2, 1 + T, D]."""
+        fused_SBMD = self._encode(signal_SBT, modality_S, valid_SB, None).fused_SBMD
+        token_SBETD = torch.unflatten(fused_SBMD.float(), 2, (SEGMENT_EPOCHS, -1))
+        both = torch.cat([epoch_means(fused_SBMD)[:, :, :, None], token_SBETD], dim=3)
+        return both.masked_fill(~valid_SB[..., None, None, None], 0.0)
 
     def for_inference(self, dtype: torch.dtype) -> MicroEncoder:
         """A frozen copy that computes in `dtype`: its weights are cast once, not in every batch.
@@ -240,6 +264,17 @@ class MicroEncoder(nn.Module):
         *,
         fuse: bool = True,
     ) -> _Encoded:
+        tokens = self.private_tokens(signal_SBT, modality_S, valid_SB, visible_SBV)
+        return self._fuse(tokens, modality_S, valid_SB, visible_SBV, contrastive_view, fuse=fuse)
+
+    def private_tokens(
+        self,
+        signal_SBT: Tensor,
+        modality_S: Tensor,
+        valid_SB: Tensor,
+        visible_SBV: Tensor | None = None,
+    ) -> PrivateTokens:
+        """The private encoders alone: [S, B, 24, D] each, where nothing is masked."""
         # Filled, not multiplied: an absent stream may hold NaN.
         signal_SBT = signal_SBT.masked_fill(~valid_SB[..., None], 0.0)
         signal_SBT = signal_SBT.to(self.upsample.weight.dtype)
@@ -248,7 +283,20 @@ class MicroEncoder(nn.Module):
         private_SBMD = merged_SBMD
         for block in self.higher:
             private_SBMD = block(private_SBMD, modality_S, angles)
-        private_SBMD = self.higher_norm(private_SBMD, modality_S)
+        return PrivateTokens(merged_SBMD, self.higher_norm(private_SBMD, modality_S))
+
+    def _fuse(
+        self,
+        tokens: PrivateTokens,
+        modality_S: Tensor,
+        valid_SB: Tensor,
+        visible_SBV: Tensor | None,
+        contrastive_view: ContrastiveView = "same",
+        *,
+        fuse: bool = True,
+    ) -> _Encoded:
+        merged_SBMD, private_SBMD = tokens
+        angles = self._merged_angles(visible_SBV, merged_SBMD.device)
         heard_SBMD = merged_SBMD if self.config.shared_input == "merged" else private_SBMD
         own_view = self.config.shared_view
         view = own_view if contrastive_view == "same" else contrastive_view

@@ -1,4 +1,4 @@
-"""The columns of the four tables: Arrow schemas that carry their own name and version.
+"""The columns of the tables: Arrow schemas that carry their own name and version.
 
 docs/data.md says what each column means, its unit, and what a null in it means.
 """
@@ -184,6 +184,27 @@ def night_embeddings_schema() -> pa.Schema:
             _required("modalities_missing", pa.list_(pa.string())),
         ],
         NIGHT_EMBEDDINGS_VERSION,
+    )
+
+
+def second_embeddings_schema() -> pa.Schema:
+    """One row per night of what vectors of seconds are made from, beside its night_embeddings.
+
+    `tokens` holds tokens_per_epoch * num_epochs rows of `token_dim`, the blocks of MODALITIES side
+    by side; tables/second_vectors.py makes 30 vectors an epoch of them.
+    """
+    return _schema(
+        "second_embeddings",
+        [
+            _required("recording_id", pa.string()),
+            pa.field("source_hash", pa.string()),
+            _required("num_epochs", pa.int32()),
+            _required("tokens_per_epoch", pa.int32()),
+            _required("token_dim", pa.int32()),
+            _required("tokens", pa.large_list(pa.float16())),
+            _required("model_id", pa.string()),
+            _required("weights_sha256", pa.string()),
+        ],
     )
 
 

@@ -11,7 +11,7 @@ A folder without a manifest is half-written. What the manifest does not name is 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,7 @@ from sleepmami import __version__, storage
 from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig, PreprocessConfig
 from sleepmami.config_edit import from_dict, to_dict
 from sleepmami.errors import CheckpointError, ConfigError
+from sleepmami.psg import UNTRAINED
 from sleepmami.tables.demographics import DemographicStatistics
 
 FORMAT_VERSION = 2
@@ -47,7 +48,8 @@ class Bundle:
             before that stage.
         macro_state: its weights.
         demographics: training-set statistics that z-scored age and BMI (eq. 5).
-        lineage: tables, their versions and code that made the weights; plain JSON types.
+        lineage: tables, their versions and code that made the weights; plain JSON types. What was
+            never trained is said here, see `untrained`.
     """
 
     micro: MicroPretrainConfig
@@ -75,9 +77,14 @@ class Bundle:
         return _weights_sha256(self._weight_files())
 
     @property
+    def untrained(self) -> tuple[str, ...]:
+        """The encoders whose weights are as they were drawn: of "micro" and "macro"."""
+        return tuple(self.lineage.get("untrained", {}).get("encoders", ()))
+
+    @property
     def model_id(self) -> str:
-        """A short name that changes whenever a weight does."""
-        return _model_id(self.weights_sha256)
+        """A short name that changes whenever a weight does, and says if one was never trained."""
+        return _model_id(self.weights_sha256, self.untrained)
 
     def _weight_files(self) -> dict[str, bytes]:
         files = {MICRO_FILE: _tensor_bytes(self.micro_state)}
@@ -110,8 +117,9 @@ def save_bundle(folder: str, bundle: Bundle) -> None:
         storage.write_bytes(storage.join(folder, name), data)
     manifest = {
         "format_version": FORMAT_VERSION,
-        "model_id": _model_id(weights_sha256),
+        "model_id": _model_id(weights_sha256, bundle.untrained),
         "weights_sha256": weights_sha256,
+        "untrained": list(bundle.untrained),
         "code_version": __version__,
         "files": {name: _entry(data) for name, data in files.items()},
     }
@@ -219,8 +227,8 @@ def _weights_sha256(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def _model_id(weights_sha256: str) -> str:
-    return f"sleepmami-{weights_sha256[:12]}"
+def _model_id(weights_sha256: str, untrained: Sequence[str]) -> str:
+    return f"{UNTRAINED if untrained else 'sleepmami-'}{weights_sha256[:12]}"
 
 
 def _read_manifest(uri: str) -> dict[str, Any]:

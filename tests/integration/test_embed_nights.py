@@ -20,7 +20,8 @@ from sleepmami import storage
 from sleepmami.config import BandPowersConfig, EmbedConfig, IngestConfig
 from sleepmami.errors import CheckpointError, ConfigError, SleepMaMiError, TableError
 from sleepmami.evaluation.band_powers import band_power_vectors
-from sleepmami.inference.embedder import Embedder
+from sleepmami.evaluation.embeddings import open_embeddings
+from sleepmami.inference.embedder import Embedder, EpochEmbedding
 from sleepmami.psg import Night
 from sleepmami.simulation.night import simulate_night
 from sleepmami.simulation.night_files import write_night
@@ -28,6 +29,7 @@ from sleepmami.simulation.subjects import simulate_subject
 from sleepmami.tables import lance_io
 from sleepmami.tables.rows import read_micro_nights, read_night_embeddings
 from sleepmami.tables.schemas import Row
+from sleepmami.tables.second_vectors import SECOND_TABLE
 from sleepmami.training.checkpoint import load_bundle, save_bundle
 from tests.bundles import random_bundle
 
@@ -198,6 +200,37 @@ def test_a_cohort_is_embedded_once_and_ray_warns_of_nothing(
         np.testing.assert_allclose(row.night, expected.night, atol=1e-5, rtol=0)
 
 
+def test_seconds_of_a_cohort_are_the_librarys_and_come_later_or_with_the_nights(
+    complete: str, bundle_folder: str, tmp_path: Path
+) -> None:
+    out = str(tmp_path)
+    nights = embed_cohort(complete, bundle_folder, out, CONFIG)
+    second = storage.join(out, SECOND_TABLE)
+    assert not lance_io.exists(second)
+    embed_cohort(complete, bundle_folder, out, CONFIG, seconds=True)
+    assert names(second) == names(nights) == ALL
+    version = lance_io.version(second)
+    embed_cohort(complete, bundle_folder, out, CONFIG, seconds=True)
+    assert lance_io.version(second) == version
+    lance_io.delete_recordings(nights, ALL[:2])  # as a run leaves it that was stopped in between
+    lance_io.delete_recordings(second, ALL[1:3])
+    embed_cohort(complete, bundle_folder, out, CONFIG, seconds=True)
+    assert names(second) == names(nights) == ALL
+    lance_io.delete_recordings(nights, ALL[:1])
+    embed_cohort(complete, bundle_folder, out, CONFIG)  # whose seconds would be of another run
+    assert (names(second), names(nights)) == (ALL[1:], ALL)
+    embedder = Embedder(load_bundle(bundle_folder), windows_per_batch=CONFIG.windows_per_batch)
+    embeddings = open_embeddings(out)
+    places = [n for n, night in enumerate(embeddings.nights) if night.recording_id in ALL[1:3]]
+    for found in embeddings.read(places, "second"):
+        name = embeddings.nights[found.place].recording_id
+        expected = embedder.night(stored(complete, name)[1], seconds=True)
+        assert expected.second is not None
+        # half precision keeps 11 bits
+        np.testing.assert_allclose(found.x_LF, expected.second, rtol=1e-3, atol=1e-3)
+        assert np.array_equal(found.valid_L, np.repeat(expected.epoch_valid, 30))
+
+
 def test_a_bundle_without_macro_encoder_embeds_no_cohort(complete: str, tmp_path: Path) -> None:
     micro_only = dataclasses.replace(random_bundle(), macro=None, macro_state=None)
     save_bundle(str(tmp_path / "micro"), micro_only)
@@ -238,10 +271,10 @@ class FailingWorker(NightWorker):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__call__(stored)
 
-    def _micro_row(self, recording: Row, night: Night) -> Row:
+    def _micro_row(self, recording: Row, night: Night, epochs: EpochEmbedding) -> Row:
         if night.recording_id == ALL[3]:
             raise ZeroDivisionError("by design")
-        return super()._micro_row(recording, night)
+        return super()._micro_row(recording, night, epochs)
 
 
 def test_nights_that_cannot_be_embedded_are_left_out_and_listed(

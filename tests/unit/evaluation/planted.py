@@ -12,7 +12,14 @@ from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics
 from sleepmami.tables.embedding_rows import night_embedding_row
 from sleepmami.tables.rows import recordings_table
-from sleepmami.tables.schemas import RECORDINGS, night_embeddings_schema, provenance, rows_table
+from sleepmami.tables.schemas import (
+    RECORDINGS,
+    night_embeddings_schema,
+    provenance,
+    rows_table,
+    second_embeddings_schema,
+)
+from sleepmami.tables.second_vectors import SECOND_TABLE, second_row, seconds_from_tokens
 
 MODEL = "sleepmami-planted"
 
@@ -27,6 +34,7 @@ class PlantedNight:
     cohort: str = "planted"
     macro: NDArray[np.float64] = field(default_factory=lambda: np.zeros((4, 3)))
     night: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    tokens: NDArray[np.float64] | None = None  # [L, T, F], what vectors of seconds are made from
     epoch_valid: NDArray[np.bool_] | None = None
     hypnogram: NDArray[np.int8] | None = None
     age_years: float | None = None
@@ -73,7 +81,26 @@ def write_embeddings(folder: Path, nights: list[PlantedNight]) -> str:
     uri, schema = str(folder / "night_embeddings.lance"), night_embeddings_schema()
     fragments = lance_io.write_fragments(rows_table(rows, schema), uri, schema)
     lance_io.commit(uri, fragments, schema, metadata=provenance({}))
+    _write_seconds(folder, nights)
     return str(folder)
+
+
+def _write_seconds(folder: Path, nights: list[PlantedNight]) -> None:
+    rows = [
+        second_row(
+            recording_id=night.recording_id,
+            source_hash=None,
+            tokens=night.tokens,
+            model_id=night.model_id,
+            weights_sha256="ab" * 32,
+        )
+        for night in nights
+        if night.tokens is not None
+    ]
+    if rows:
+        uri, schema = str(folder / SECOND_TABLE), second_embeddings_schema()
+        fragments = lance_io.write_fragments(rows_table(rows, schema), uri, schema)
+        lance_io.commit(uri, fragments, schema, metadata=provenance({}))
 
 
 def write_corpus(folder: Path, nights: list[PlantedNight]) -> str:
@@ -118,6 +145,7 @@ def write_npz(folder: Path, nights: list[PlantedNight]) -> str:
         epoch_valid: Any
         modality_valid: Any
         info: Any
+        second: Any
 
     folder.mkdir(parents=True, exist_ok=True)
     for night in nights:
@@ -130,8 +158,9 @@ def write_npz(folder: Path, nights: list[PlantedNight]) -> str:
             "night_vector": "mean_of_valid_epochs",
             "num_epochs": len(macro),
         }
+        second = None if night.tokens is None else seconds_from_tokens(night.tokens)
         vectors = Night(
-            np.repeat(macro, 2, axis=1), macro, macro[:0], night.night.astype(np.float32), valid, valid, info
+            np.repeat(macro, 2, axis=1), macro, macro[:0], night.night.astype(np.float32), valid, valid, info, second
         )  # fmt: skip
         data = to_npz_bytes(vectors)  # type: ignore[arg-type]  # as a NightEmbedding, without torch
         (folder / f"{night.recording_id}.npz").write_bytes(data)

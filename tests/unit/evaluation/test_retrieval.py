@@ -143,6 +143,13 @@ def test_a_run_says_what_the_pool_was_and_warns_of_copies(tmp_path: Path) -> Non
     assert {f.name for f in apart.figures} == {f.name for f in result.figures}
 
 
+def test_features_without_an_encoder_have_heard_nothing(tmp_path: Path) -> None:
+    made = [replace(night, model_id="band-powers-night-ab") for night in planted()]
+    config = ProbeConfig(retrieval=RetrievalConfig(pool_size=POOL), num_resamples=100)
+    result = run_probe("retrieval", write_embeddings(tmp_path, made), [], config)
+    assert len(result.notes) == 1
+
+
 def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     out = write_embeddings(tmp_path, planted())
     base = ProbeConfig(num_resamples=100)

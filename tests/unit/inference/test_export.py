@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import io
 import json
 
@@ -57,6 +58,23 @@ def test_tables_hold_one_row_per_epoch(embedding: NightEmbedding, kind: str) -> 
     for name in NAMES:
         there = getattr(embedding, name)
         assert np.array_equal(np.array(table[name].to_pylist(), there.dtype), there)
+
+
+@pytest.mark.parametrize("kind", ["npz", "arrow", "parquet"])
+def test_seconds_are_in_every_form_where_they_were_asked_for(
+    embedding: NightEmbedding, kind: str
+) -> None:
+    second = np.random.default_rng(6).standard_normal((90, 12)).astype(np.float32)
+    with_seconds = dataclasses.replace(embedding, second=second)
+    if kind == "npz":
+        found = np.load(io.BytesIO(to_npz_bytes(with_seconds)), allow_pickle=False)["second"]
+    else:
+        write = {"arrow": to_arrow_stream_bytes, "parquet": to_parquet_bytes}[kind]
+        assert "second" not in read(kind, write(embedding)).column_names
+        rows = read(kind, write(with_seconds))["second"].to_pylist()
+        assert [len(row) for row in rows] == [30 * 12] * 3
+        found = np.array(rows, np.float32).reshape(90, 12)
+    assert np.array_equal(found, second)
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])

@@ -1,0 +1,258 @@
+"""Staging by every subset of modalities: one night after another on Ray actors, kept as they end.
+
+OUT/nights holds the counts of each night, so that a run that was interrupted goes on;
+OUT/missing_modalities.json is the answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.embed_nights import may_go_on
+from pipelines.progress import print_outcomes, stage
+from pipelines.ray_data import as_ours, map_on_actors
+from pipelines.ray_session import require_cluster
+from pipelines.run_folder import remember_run, require_same_run
+from pipelines.stored_nights import (
+    CorpusVersions,
+    StoredNight,
+    corpus_versions,
+    find_nights,
+    read_night,
+)
+from sleepmami import storage
+from sleepmami.config import EmbedConfig, MissingConfig
+from sleepmami.config_edit import from_dict, to_dict
+from sleepmami.errors import CheckpointError, SleepMaMiError, TableError
+from sleepmami.evaluation import missing
+from sleepmami.evaluation.embeddings import TABLE, open_embeddings
+from sleepmami.evaluation.labels import with_labels
+from sleepmami.inference.embedder import Embedder
+from sleepmami.inference.modality_subsets import SubsetNight
+from sleepmami.models.cpu import prepare_cpu
+from sleepmami.training.checkpoint import load_bundle
+
+ANSWER = "missing_modalities.json"
+STEP = "missing modalities"
+FAILED = "could not be read or embedded"
+SUBSETS_FIRST_WHOLE = (missing.WHOLE, *range(missing.WHOLE))
+
+
+def missing_modalities(
+    corpus: str, bundle: str, cohort: str, output: str, config: MissingConfig
+) -> dict[str, Any]:  # Any: JSON
+    """Test staging probes of whole vectors on vectors of fewer modalities, for all 63 subsets.
+
+    Needs a Ray session.
+
+    Args:
+        corpus: the signals, and the labels.
+        bundle: the model that embedded the cohort.
+        cohort: the OUT folder of `embed cohort`, whose vectors the probes are fitted on.
+        output: where counts and the answer go; a run that was interrupted is continued.
+        config: see MissingConfig.
+
+    Returns:
+        What OUT/missing_modalities.json holds; docs/evaluation.md says what.
+
+    Raises:
+        CheckpointError: the bundle is missing, altered, or has no Macro-Encoder, or a vector is
+            not finite.
+        TableError: a table is missing, is of another model, or knows too few labels.
+        ConfigError: OUT holds a run with other settings or labels.
+    """
+    model = load_bundle(bundle)
+    if model.macro is None:
+        raise CheckpointError(
+            f"{bundle}: found a bundle without Macro-Encoder; expected what `pretrain macro` made"
+        )
+    table = storage.join(cohort, TABLE)
+    if not may_go_on(table, model.model_id, config.embed):
+        raise TableError(f"{table}: found no table; expected what `embed cohort` makes")
+    embeddings = open_embeddings(cohort)
+    plan = missing.plan(embeddings, with_labels(embeddings.nights, [corpus], events=False), config)
+    settings = {
+        "fill": config.fill,
+        "probe": to_dict(config.probe),
+        "weights_sha256": model.weights_sha256,
+        "nights_digest": _digest(plan),
+    }
+    require_same_run(output, "missing_modalities", settings)
+    remember_run(output, "missing_modalities", settings)
+    failed = _tally(corpus, bundle, output, plan, config)
+    done = [
+        (night, _read_counts(output, night.recording_id))
+        for night in plan.nights
+        if night.recording_id not in failed
+    ]
+    if failed:
+        plan.left_out[FAILED] = len(failed)
+    counts, cosine = (np.stack(part) for part in zip(*(found for _, found in done), strict=True))
+    nights = [night for night, _ in done]
+    entries = missing.matrix(nights, counts, cosine, config)
+    tested = dataclasses.replace(plan, nights=tuple(nights))
+    answer = missing.result(embeddings, corpus, tested, entries, config)
+    text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
+    storage.write_bytes(storage.join(output, ANSWER), text.encode())
+    return answer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tallied:
+    """How a night ended."""
+
+    recording_id: str
+    failure: SleepMaMiError | None = None
+
+
+def _tally(
+    corpus: str, bundle: str, output: str, plan: missing.MissingPlan, config: MissingConfig
+) -> set[str]:
+    """Counts of the nights that have none yet; returns those that could not be had."""
+    embed = config.embed
+    versions = corpus_versions(corpus)
+    stored = find_nights(corpus, versions)
+    tests = {test.recording_id: test for test in plan.tests}
+    absent = sorted(set(tests) - set(stored))
+    if absent:
+        raise TableError(
+            f"{corpus}: found no signals of {len(absent)} tested nights such as {absent[0]}; "
+            "expected the corpus that was embedded"
+        )
+    todo = sorted(name for name in tests if not storage.exists(_counts_file(output, name)))
+    num_actors, num_gpus = min(embed.num_actors, len(todo)), 1 if embed.use_gpu else 0
+    require_cluster(
+        embed.cpus_per_actor,
+        num_gpus,
+        STEP,
+        count=num_actors,
+        settings="embed.num_actors or embed.cpus_per_actor"
+        + (", or embed.use_gpu=false" if num_gpus else ""),
+    )
+    failures: dict[str, SleepMaMiError] = {}
+    with stage(STEP, len(todo), unit="nights") as advance:
+        for tallied in map_on_actors(
+            [(stored[name], tests[name]) for name in todo],
+            functools.partial(
+                SubsetWorker, corpus, versions, bundle, output, config.fill, to_dict(embed)
+            ),
+            lost=_lost,
+            num_actors=num_actors,
+            num_cpus=embed.cpus_per_actor,
+            num_gpus=num_gpus,
+        ):
+            if tallied.failure:
+                failures[tallied.recording_id] = tallied.failure
+            advance(1, tallied.recording_id)
+    outcomes = Counter(
+        {
+            "already there": len(tests) - len(todo),
+            "tested": len(todo) - len(failures),
+            "not tested": len(failures),
+        }
+    )
+    details = [(name, error.code, str(error)) for name, error in sorted(failures.items())]
+    print_outcomes(STEP, outcomes, details)
+    if len(failures) == len(tests):  # then no night is to blame
+        raise next(iter(failures.values()))
+    return set(failures)
+
+
+def _lost(item: tuple[StoredNight, missing.TestNight]) -> Tallied:
+    recording_id = item[0].recording_id
+    return Tallied(
+        recording_id=recording_id,
+        failure=SleepMaMiError(
+            f"{recording_id}: found that the process died each time it embedded this night; "
+            "expected it to fit into memory"
+        ),
+    )
+
+
+class SubsetWorker:
+    """An actor that reads a night, fuses it by each subset and writes its counts."""
+
+    def __init__(
+        self,
+        corpus: str,
+        versions: CorpusVersions,
+        bundle: str,
+        output: str,
+        fill: missing.Fill,
+        config: dict[str, Any],  # Any: an EmbedConfig's plain dict
+    ) -> None:
+        settings = from_dict(EmbedConfig, config)
+        prepare_cpu(settings.threads_per_actor)
+        self._corpus, self._versions, self._output = corpus, versions, output
+        self._fill = fill
+        self._embedder = Embedder.from_checkpoint(
+            bundle,
+            windows_per_batch=settings.windows_per_batch,
+            device="cuda" if settings.use_gpu else "cpu",
+            precision=settings.precision,
+            both_halves=settings.both_halves,
+        )
+
+    def __call__(self, item: tuple[StoredNight, missing.TestNight]) -> Tallied:
+        """Only counts that cannot be written are raised, because that ends the run."""
+        stored, test = item
+        try:
+            tally = self._tally(stored, test)
+        except Exception as error:  # one night costs itself at most
+            failure = as_ours(error, stored.recording_id)
+            return Tallied(recording_id=stored.recording_id, failure=failure)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, counts=tally.counts, cosine=tally.cosine)
+        file = _counts_file(self._output, stored.recording_id)
+        storage.write_bytes(file, buffer.getvalue())
+        return Tallied(recording_id=stored.recording_id)
+
+    def _tally(self, stored: StoredNight, test: missing.TestNight) -> missing.NightTally:
+        _, night = read_night(self._corpus, self._versions, stored)
+        whole = SubsetNight(self._embedder, night)
+        tally = missing.NightTally(test, self._fill)
+        for number in SUBSETS_FIRST_WHOLE:
+            epochs = whole.epochs(missing.SUBSETS[number])
+            vectors = self._embedder.in_context(night, epochs)
+            tally.add(
+                number,
+                missing.SubsetVectors(
+                    micro_LMD=epochs.micro_LMD,
+                    valid_LM=epochs.modality_valid_LM,
+                    macro_LF=vectors.macro,
+                    night_F=vectors.night,
+                ),
+            )
+        return tally
+
+
+def _counts_file(output: str, recording_id: str) -> str:
+    """A recording's id may hold what a file's name may not."""
+    name = hashlib.sha256(recording_id.encode()).hexdigest()[:24]
+    return storage.join(output, "nights", f"{name}.npz")
+
+
+def _read_counts(output: str, recording_id: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    data = io.BytesIO(storage.read_bytes(_counts_file(output, recording_id)))
+    with np.load(data, allow_pickle=False) as stored:
+        return stored["counts"], stored["cosine"]
+
+
+def _digest(plan: missing.MissingPlan) -> str:
+    """Of who is tested, on which labels, and who is fitted on."""
+    digest = hashlib.sha256()
+    for night in sorted(plan.labelled, key=lambda night: night.recording_id):
+        cells = (night.recording_id, night.subject_id, night.split)
+        digest.update(json.dumps(cells).encode())
+        digest.update(b"" if night.hypnogram is None else night.hypnogram.tobytes())
+    return digest.hexdigest()
