@@ -25,6 +25,7 @@ from pipelines.stored_nights import (
     StoredNight,
     corpus_versions,
     find_nights,
+    nights_of_cohorts,
     read_night,
 )
 from sleepmami import storage
@@ -121,7 +122,7 @@ def _embed(
     versions = corpus_versions(corpus)
     nights = find_nights(corpus, versions)
     wanted = shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
-    nights = _of_cohorts(nights, wanted, config.cohorts, corpus)
+    nights = nights_of_cohorts(nights, wanted, config.cohorts, corpus)
     there = _embedded_cells(output, model.model_id, config)
     with_seconds = _with_seconds(output, model.model_id, config) if kind == "night" else set()
     todo = sorted(
@@ -162,20 +163,6 @@ def _embed(
         finally:  # what is done stays done, also when the run is interrupted
             committer.flush()
     print_account(kind, committer, len(nights))
-
-
-def _of_cohorts(
-    nights: dict[str, StoredNight], cells: Mapping[str, Row], cohorts: tuple[str, ...], corpus: str
-) -> dict[str, StoredNight]:
-    """Nights of the cohorts that are named, of all where none is."""
-    there = {cells[name]["cohort"] for name in nights}
-    if not set(cohorts) <= there:
-        raise TableError(f"{corpus}: found cohorts {sorted(there)}; expected {list(cohorts)}")
-    return {
-        name: stored
-        for name, stored in nights.items()
-        if not cohorts or cells[name]["cohort"] in cohorts
-    }
 
 
 def lost_night(stored: StoredNight) -> NightResult:
