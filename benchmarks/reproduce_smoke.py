@@ -3,7 +3,7 @@
 The commands are taken from the page itself; this file holds only what its settings become here. It
 says that the page works, and nothing about people.
 
-    python benchmarks/reproduce_smoke.py FOLDER [--json FILE]
+    python benchmarks/reproduce_smoke.py FOLDER
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ SMOKE = {
     "ABLATE": "--set micro.loop.max_steps=20 --set macro.loop.num_passes=3"
     " --set probe.num_resamples=200",
     "PROBE": "--set num_resamples=200",
+    "SECONDS_OF": "--set max_fit_epochs=20000 --set penalties=[0.1]",
     "SIMULATE": "--set num_subjects=24 --set duration_h=2 --set follow_up_years=15"
     " --set effects=published",
 }
@@ -81,28 +82,38 @@ def smoke_settings(text: str, folder: str) -> dict[str, str]:
     return page | small
 
 
-def run(folder: Path, report: Path | None) -> int:
-    """Run all blocks but `data`; stops at the first command that fails. Returns its exit code."""
+def run(folder: Path) -> int:
+    """Run all blocks but `data`; stops at the first command that fails. Returns its exit code.
+
+    FOLDER/commands.json has each command that is done and its seconds; a later call goes on after
+    them, unless the page's or the small settings are others by now.
+    """
     text = PAGE.read_text()
-    environment = os.environ | smoke_settings(text, str(folder))
+    values = smoke_settings(text, str(folder))
+    record = folder / "commands.json"
+    done: dict[str, float] = {}
+    if record.exists() and (there := json.loads(record.read_text()))["settings"] == values:
+        done = there["seconds"]
+    environment = os.environ | values
     environment["SLEEPMAMI_SITE_KEY_FILE"] = str(_site_key(folder / "site.key"))  # not the user's
     # `sleepmami` of the interpreter that runs this
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = []
     for block in blocks(text):
         for command in block.commands if block.kind in ("", "simulated") else ():
             print(f"$ {command}", flush=True)
+            if command in done:
+                print("done before")
+                continue
             began = time.monotonic()
             code = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", command], env=environment, check=False
             ).returncode
-            done.append({"command": command, "seconds": round(time.monotonic() - began, 1)})
-            if report:
-                report.write_text(json.dumps(done, indent=1) + "\n")
             if code:
                 print(f"exit code {code}: {command}", file=sys.stderr)
                 return code
-    print(f"{len(done)} commands in {sum(float(d['seconds']) for d in done):.0f} s")
+            done[command] = round(time.monotonic() - began, 1)
+            record.write_text(json.dumps({"settings": values, "seconds": done}, indent=1) + "\n")
+    print(f"{len(done)} commands in {sum(done.values()):.0f} s")
     return 0
 
 
@@ -117,7 +128,6 @@ def _site_key(file: Path) -> Path:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="new, or of an earlier run, which goes on")
-    parser.add_argument("--json", type=Path, help="write commands and their seconds here")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    sys.exit(run(arguments.folder.resolve(), arguments.json))
+    sys.exit(run(arguments.folder.resolve()))
