@@ -18,7 +18,7 @@ from starlette.responses import Response
 from serve_apps.http_errors import HttpError
 from serve_apps.openapi_parts import answer, body_of, errors, headers_of
 from serve_apps.quotas import require_bytes
-from serve_apps.request_body import blocks, check_length, content_type_of
+from serve_apps.request_body import blocks, check_length, content_type_of, to_end
 from serve_apps.service import MB, Service, owner_of
 from serve_apps.upload_store import CHECKSUMS, Part, Upload
 
@@ -39,6 +39,7 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
     """Add the routes."""
     store = service.uploads
     max_part_bytes = service.limits.max_part_mb * MB
+    creating = asyncio.Lock()
 
     @app.options(
         "/v1/uploads",
@@ -73,9 +74,10 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         length = _number(request, "upload-length")
         if length == 0:
             raise HttpError("empty_body")
-        held = await asyncio.to_thread(store.held_bytes, owner_of(request))
-        require_bytes(request, held, length)
-        upload = await asyncio.to_thread(store.create, owner_of(request), length)
+        async with creating:  # so that no two take the last bytes of a quota
+            held = await asyncio.to_thread(store.held_bytes, owner_of(request))
+            require_bytes(request, held, length)
+            upload = await to_end(store.create, owner_of(request), length)
         headers = _expiry(upload) | {"location": f"/v1/uploads/{upload.id}"}
         return Response(status_code=201, headers=headers)
 
@@ -141,8 +143,8 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
 async def _receive(request: Request, part: Part, max_part_bytes: int) -> None:
     check_length(request, max_part_bytes, "part_too_large")
     async for block in blocks(request, max_part_bytes, "part_too_large"):
-        await asyncio.to_thread(part.write, block)
-    await asyncio.to_thread(part.verify)
+        await to_end(part.write, block)
+    await to_end(part.verify)
 
 
 def _require_version(request: Request) -> None:
