@@ -29,6 +29,7 @@ MAX_ATTEMPTS = 6  # of a job whose model went away, or that was running when the
 RETRY_S = 1.0  # after the first such failure; twice as long after each further one
 LOCK_S = 1.0  # between attempts to become the process that runs jobs
 SWEEP_S = 600.0
+MAX_WATCHERS = 256  # of events; each holds a place of the Ingress as long as its job waits and runs
 # Versions of progress are not saved; a job that begins anew starts beyond any that were told, so
 # that a Last-Event-ID of before is not taken for one of now.
 VERSIONS_OF_A_RUN = 1_000_000

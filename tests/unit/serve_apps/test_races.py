@@ -247,3 +247,26 @@ def test_a_model_that_is_away_is_not_one_that_is_unknown(
 
     found = call(TwoModels(redacted(embedding)), steps)
     assert found == [(503, "model_not_ready"), (404, "model_unknown")]
+
+
+def test_watchers_are_bounded_and_leave_their_places(
+    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runner, "MAX_WATCHERS", 2)
+
+    async def steps(client: httpx.AsyncClient) -> list[int]:
+        backend.gate = asyncio.Event()
+        made = await client.post("/v1/jobs", json={"upload_id": await upload(client)})
+        events = f"{made.headers['location']}/events"
+        watching = [asyncio.create_task(client.get(events)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        refused = await client.get(events)
+        watching[0].cancel()
+        await asyncio.sleep(0.05)
+        watching.append(asyncio.create_task(client.get(events)))
+        await asyncio.sleep(0.05)
+        backend.gate.set()
+        assert error_of(refused) == (429, "overloaded")
+        return [(await watcher).status_code for watcher in watching[1:]]
+
+    assert call(backend, steps) == [200, 200]
