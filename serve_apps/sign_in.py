@@ -125,7 +125,10 @@ def cookie_of(headers: Mapping[str, str]) -> str | None:
 
 def is_local(headers: Mapping[str, str]) -> bool:
     """The browser speaks to its own machine, where no TLS is needed and Secure is not kept."""
-    name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    try:
+        name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:  # no address at all, as "[::1"
+        return False
     return name in ("localhost", "::1") or name.startswith("127.")
 
 
@@ -139,4 +142,7 @@ def comes_from_here(headers: Mapping[str, str]) -> bool:
     if site is not None:
         return site == "same-origin"
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc == headers.get("host")
+    try:
+        return origin is not None and urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # no address at all
+        return False
