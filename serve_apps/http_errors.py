@@ -114,6 +114,9 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "unauthorized": ErrorKind(401, "Send a key of this service: Authorization: Bearer KEY."),
     "cross_site_request": ErrorKind(403, "A page of another site may not use this session."),
+    "host_unknown": ErrorKind(
+        403, "Without keys only a name of this machine is answered, as 127.0.0.1."
+    ),
     "keys_unreadable": ErrorKind(503, "The service cannot read its keys; tell its operator."),
     "model_not_ready": ErrorKind(503, "The model is not there at the moment; try again later."),
     "storage_full": ErrorKind(507, "The service's disk is full; tell its operator."),

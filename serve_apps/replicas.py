@@ -96,6 +96,7 @@ class IngressReplica:
             cohort=cohort,
             probes=self._probes,
             keys=keys,
+            local_only=keys is None and not self._config.behind_gateway,
         )
 
     async def drain(self) -> None:

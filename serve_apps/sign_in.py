@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qs, urlsplit
 
+from sleepmami.config.embedding import is_loopback
+
 COOKIE = "sleepmami_session"
 SESSION_PATH = "/session"
 SESSION_S = 12 * 3600
@@ -129,7 +131,7 @@ def is_local(headers: Mapping[str, str]) -> bool:
         name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
     except ValueError:  # no address at all, as "[::1"
         return False
-    return name in ("localhost", "::1") or name.startswith("127.")
+    return is_loopback(name)
 
 
 def comes_from_here(headers: Mapping[str, str]) -> bool:
