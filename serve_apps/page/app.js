@@ -7,7 +7,7 @@ import { explain, STAGES_OF_WORK } from "./messages.js";
 import { showCleaning, showInspection } from "./recording_view.js";
 import { deleteAll, showResults } from "./results.js";
 import { call, callJson, followJob, patiently, ServiceError } from "./service.js";
-import { Upload } from "./upload.js";
+import { forgetUpload, Upload } from "./upload.js";
 
 const STEPS = ["choose", "clean", "upload", "look", "job", "results", "deleted"];
 const ID = /^[a-z0-9]{26}$/;
@@ -17,6 +17,7 @@ let info = null;
 let rules = null;
 let controller = new AbortController(); // of what the page is waiting for
 let again = null; // what Try again does
+let removing = false;
 
 function show(step, { focus = true } = {}) {
   for (const name of STEPS) at(`step-${name}`).hidden = name !== step;
@@ -143,7 +144,7 @@ async function choose(file) {
   } finally {
     at("file").value = ""; // so that the same file can be chosen again
   }
-  showCleaning(night.recording, rules, at("keep-clock").checked);
+  showCleaning(night.recording, rules);
   return show("clean");
 }
 
@@ -172,7 +173,7 @@ async function upload() {
   try {
     await night.upload.run();
   } catch (error) {
-    if (error.code === "upload_not_found") night.upload = null; // expired: begin anew
+    if (removing) return undefined;
     paused(true);
     if (error.name === "AbortError") tell("Paused. What has arrived is kept.");
     return fail(error, upload);
@@ -225,6 +226,8 @@ function showJob(job) {
 }
 
 async function follow() {
+  at("job-title").textContent = "Embedding";
+  at("job-work").hidden = false;
   show("job");
   controller = new AbortController();
   const { signal } = controller;
@@ -234,7 +237,11 @@ async function follow() {
   } catch (error) {
     return fail(error, error.code === "job_not_found" ? restart : follow);
   }
-  if (job.state !== "done") return fail(new ServiceError(job.error?.code ?? "cancelled"));
+  if (job.state !== "done") {
+    at("job-title").textContent = "This night was not embedded";
+    at("job-work").hidden = true;
+    return fail(new ServiceError(job.error?.code ?? "cancelled"));
+  }
   show("results");
   tell("Drawing.");
   const expires = new Date(job.expires).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
@@ -249,6 +256,7 @@ async function follow() {
 }
 
 async function remove() {
+  removing = true;
   controller.abort();
   night.upload?.stop();
   tell("Deleting.");
@@ -257,6 +265,8 @@ async function remove() {
     told = await deleteAll(night);
   } catch (error) {
     return fail(error, remove);
+  } finally {
+    removing = false;
   }
   forget();
   if (!told.length) told.push("There was nothing left to delete: it had expired.");
@@ -266,6 +276,7 @@ async function remove() {
 }
 
 function forget() {
+  forgetUpload();
   Object.assign(night, { recording: null, upload: null, uploadId: null, jobId: null });
   history.replaceState(null, "", location.pathname);
   showService();

@@ -42,7 +42,7 @@ export function bytesText(bytes) {
 
 export function durationText(seconds) {
   const minutes = Math.round(seconds / 60);
-  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds > 0 && seconds < 120) return `${Math.round(seconds)} s`;
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
 

@@ -39,13 +39,14 @@ function scatterOf({ scores: [x, y = new Float64Array(x.length)] }, rows, numEpo
   const [xLow, xHigh] = bounds(x);
   const [yLow, yHigh] = bounds(y);
   const size = Math.max(xHigh - xLow, yHigh - yLow) || 1;
-  const scale = (value, low, high) => 50 + (88 * (value - (low + high) / 2)) / size;
-  const points = rows.map((row, place) => [scale(x[place], xLow, xHigh), 100 - scale(y[place], yLow, yHigh)].map((value) => value.toFixed(2)));
+  const height = Math.max(60, 12 + (88 * (yHigh - yLow)) / size); // one scale for both axes
+  const scale = (value, low, high) => (88 * (value - (low + high) / 2)) / size;
+  const points = rows.map((row, place) => [50 + scale(x[place], xLow, xHigh), height / 2 - scale(y[place], yLow, yHigh)].map((value) => value.toFixed(2)));
   const dots = rows.map((row, place) => draw("circle", { cx: points[place][0], cy: points[place][1], r: rows.length > 300 ? 0.8 : 1.2, fill: css(rampColour(row / Math.max(1, numEpochs - 1))) }));
   const [sx, sy] = points[0].map(Number);
   const [ex, ey] = points.at(-1).map(Number);
   const here = draw("circle", { class: "here", cx: sx, cy: sy, r: 2.6, visibility: "hidden" });
-  const svg = draw("svg", { viewBox: "0 0 100 100", role: "img", "aria-label": `${rows.length} epochs of this night as points, coloured and joined by time` },
+  const svg = draw("svg", { viewBox: `0 0 100 ${height}`, role: "img", "aria-label": `${rows.length} epochs of this night as points, coloured and joined by time` },
     draw("path", { class: "path", d: `M${points.map((point) => point.join(" ")).join("L")}` }),
     ...dots,
     draw("path", { class: "mark", d: `M${sx - 2} ${sy + 1.6}L${sx} ${sy - 2.2}L${sx + 2} ${sy + 1.6}Z` }),

@@ -7,22 +7,23 @@ import { latin1, printable } from "./edf_header.js";
 import { DECISIONS, REASONS, explain } from "./messages.js";
 
 /** Tables of the step "Clean". */
-export function showCleaning(recording, rules, keepClock) {
+export function showCleaning(recording, rules) {
   const { header, clean } = recording;
   const { raw } = header;
-  const told = (from, to) => (printable(raw.subarray(from, to)) ? "text" : "empty");
+  const told = (from, to) => (printable(raw.subarray(from, to)) ? "filled in" : "empty");
   const count = (name) => header.signals.filter((signal) => printable(signal[name])).length;
   const texts = header.texts.length;
+  const clock = latin1(clean.subarray(176, 184));
   fillTable(at("clean-table"), [
     ["Patient", told(8, 88), PATIENT],
     ["Recording", told(88, 168), RECORDING],
     ["Start date", told(168, 176), START_DATE],
-    ["Start time", told(176, 184), keepClock ? `${latin1(clean.subarray(176, 184))} (kept)` : "00.00.00"],
+    ["Start time", told(176, 184), clock === "00.00.00" ? clock : `${clock} (kept)`],
     ["Labels and units", `of ${header.signals.length} signals`, "known words alone"],
     ["Sensors, filters, reserved", `${count("transducer")}, ${count("prefilter")}, ${count("reserved")} filled in`, "known sensors, filters as numbers, empty"],
     ["Annotations", texts ? `${texts} ${texts === 1 ? "signal" : "signals"} of text` : "none", texts ? "times of the data records; all texts removed" : "none"],
     ["Samples", `${header.numRecords} data records`, "unchanged, bit for bit"],
-    ["File name", "text", "not sent"],
+    ["File name", "filled in", "not sent"],
   ]);
   const rows = header.signals.map((signal, index) => [
     printable(signal.label) || "(empty)",

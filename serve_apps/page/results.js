@@ -104,7 +104,7 @@ function showFacts(made, job) {
 function showDownloads(job, path) {
   const items = Object.entries(FILES).filter(([name]) => job.results.includes(name)).map(([name, text]) => {
     const link = make("a", { href: path(name), text });
-    if (name === "report.html") link.setAttribute("target", "_blank");
+    if (name === "report.html") Object.assign(link, { target: "_blank", rel: "noopener" });
     else link.setAttribute("download", name);
     return make("li", {}, link);
   });

@@ -13,7 +13,10 @@ export class ServiceError extends Error {
 
   /** Whether asking again may help. */
   get mayPass() {
-    const passing = ["overloaded", "model_not_ready", "upload_busy", "upload_stalled", "checksum_mismatch", "no_connection"];
+    const passing = [
+      "overloaded", "model_not_ready", "upload_busy", "upload_stalled", "checksum_mismatch", "offset_conflict",
+      "no_connection",
+    ];
     return passing.includes(this.code);
   }
 }

@@ -24,7 +24,7 @@ export function timeAxis(numEpochs, epochS) {
   const [unit, name] = step < 3600 ? [60, "min"] : [3600, "h"];
   const marks = [];
   for (let at = 0; at <= seconds; at += step) {
-    const mark = make("span", { text: `${at / unit} ${name}`, class: at === seconds ? "last" : "" });
+    const mark = make("span", { text: `${at / unit} ${name}`, class: at === seconds ? "last" : (at / step) % 2 ? "between" : "" });
     mark.style.left = `${(100 * at) / seconds}%`;
     marks.push(mark);
   }

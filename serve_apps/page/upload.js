@@ -1,10 +1,11 @@
 // A resumable upload by tus 1.0.0: parts of 8 MB, each asked where the last one ended after a break.
 // No file name is sent.
 
-import { call, patiently } from "./service.js";
+import { call, patiently, ServiceError } from "./service.js";
 
 const TUS = { "tus-resumable": "1.0.0" };
 const MB = 2 ** 20;
+const MEMORY = "sleepmami-upload"; // of this tab: the upload that a reload of the page interrupts
 
 export class Upload {
   /**
@@ -18,8 +19,7 @@ export class Upload {
     this.partBytes = Math.min(partMb, 8) * MB;
     this.onProgress = onProgress;
     this.onWait = onWait;
-    this.path = null;
-    this.expires = null;
+    this.path = remembered(recording);
     this.offset = 0;
     this.controller = null;
   }
@@ -37,8 +37,7 @@ export class Upload {
     this.controller = new AbortController();
     const { signal } = this.controller;
     const again = { signal, onWait: this.onWait };
-    if (this.path === null) await patiently(() => this.begin(signal), again);
-    else await patiently(() => this.ask(signal), again);
+    await patiently(() => this.findOrBegin(signal), again);
     while (this.offset < this.recording.size) {
       let failed = false;
       await patiently(async () => {
@@ -54,26 +53,34 @@ export class Upload {
     this.controller?.abort();
   }
 
-  /** Delete it at the service. */
-  async remove() {
-    this.stop();
-    if (this.path !== null) await call("DELETE", this.path, { headers: TUS });
-    this.path = null;
-    this.offset = 0;
+  async findOrBegin(signal) {
+    if (this.path !== null) {
+      try {
+        return await this.ask(signal);
+      } catch (error) {
+        if (error.code !== "upload_not_found") throw error;
+        this.path = null; // deleted or expired since
+      }
+    }
+    return this.begin(signal);
   }
 
   async begin(signal) {
     const headers = { ...TUS, "upload-length": String(this.recording.size) };
     const response = await call("POST", "/v1/uploads", { headers, signal });
     this.path = response.headers.get("location");
-    this.expires = new Date(response.headers.get("upload-expires"));
     this.offset = 0;
+    sessionStorage.setItem(MEMORY, JSON.stringify({ path: this.path, print: printOf(this.recording) }));
     this.onProgress(0);
   }
 
   async ask(signal) {
-    const response = await call("HEAD", this.path, { headers: TUS, signal });
-    this.move(response);
+    try {
+      this.move(await call("HEAD", this.path, { headers: TUS, signal }));
+    } catch (error) {
+      // the answer to HEAD has no body that could say so
+      throw error.status === 404 ? new ServiceError("upload_not_found", { status: 404 }) : error;
+    }
   }
 
   async send(signal) {
@@ -86,4 +93,21 @@ export class Upload {
     this.offset = Number(response.headers.get("upload-offset"));
     this.onProgress(this.offset);
   }
+}
+
+/** Forget the upload that this tab remembers. */
+export function forgetUpload() {
+  sessionStorage.removeItem(MEMORY);
+}
+
+function remembered(recording) {
+  const memory = JSON.parse(sessionStorage.getItem(MEMORY) ?? "{}");
+  return memory.print === printOf(recording) ? memory.path : null;
+}
+
+/** Tells one cleaned file from another, without anything of its old header. */
+function printOf({ clean, size, file }) {
+  let hash = 0x811c9dc5; // FNV-1a
+  for (const byte of clean) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return `${hash}-${size}-${file.lastModified}`;
 }
