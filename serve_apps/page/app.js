@@ -120,10 +120,14 @@ async function start() {
 function showService() {
   const { limits, model, models } = info;
   at("limits").textContent = `At most ${limits.max_body_mb} MB.`;
-  at("retention").textContent = `Uploads and results are deleted by themselves ${limits.retention_h} h after they were made, and at once when you delete them here.`;
+  at("retention").textContent =
+    `Uploads and results are deleted by themselves ${limits.retention_h} h after they were made, and at once when you delete them here.`;
   at("retention").hidden = false;
-  at("model-line").textContent = `Model ${model.model_id}, weights ${model.weights_sha256.slice(0, 12)}, version ${info.code_version}.`;
-  at("model").replaceChildren(...models.map(({ name, model_id: id }) => make("option", { value: name, text: `${name} (${id})` })));
+  at("model-line").textContent =
+    `Model ${model.model_id}, weights ${model.weights_sha256.slice(0, 12)}, version ${info.code_version}.`;
+  at("model").replaceChildren(
+    ...models.map(({ name, model_id: id }) => make("option", { value: name, text: `${name} (${id})` })),
+  );
   at("model").value = model.name;
   at("model-choice").hidden = models.length < 2;
   at("second-choice").hidden = !models.some((each) => each.second_dim !== null);
@@ -205,7 +209,10 @@ async function embed() {
   if (info.models.length > 1) wanted.model = chosen.name;
   try {
     hideError();
-    const job = await patiently(() => callJson("POST", "/v1/jobs", wanted, signal), { signal, onWait: waiting });
+    const job = await patiently(() => callJson("POST", "/v1/jobs", wanted, signal), {
+      signal,
+      onWait: waiting,
+    });
     night.jobId = job.id;
   } catch (error) {
     at("embed").disabled = false;
@@ -245,7 +252,8 @@ async function follow() {
   show("results");
   tell("Drawing.");
   const expires = new Date(job.expires).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
-  at("retention").textContent = `Unless you delete it before, this result is deleted by itself on ${expires}.`;
+  at("retention").textContent =
+    `Unless you delete it before, this result is deleted by itself on ${expires}.`;
   try {
     await showResults(job, info, signal);
     tell("Done.");
@@ -280,7 +288,8 @@ function forget() {
   Object.assign(night, { recording: null, upload: null, uploadId: null, jobId: null });
   history.replaceState(null, "", location.pathname);
   showService();
-  for (const id of ["hypnogram", "overview", "map", "neighbors", "facts", "downloads"]) at(id).replaceChildren();
+  for (const id of ["hypnogram", "overview", "map", "neighbors", "facts", "downloads"])
+    at(id).replaceChildren();
 }
 
 function restart() {

@@ -57,7 +57,11 @@ export function cleanPrefilter(text, words) {
 
 /** The words of a transducer field that name kinds of sensors, other words left out. */
 export function cleanTransducer(text, words) {
-  const found = text.toLowerCase().replaceAll("agagcl", "agcl").match(/[\p{L}\p{N}]+/gu) ?? [];
+  const found =
+    text
+      .toLowerCase()
+      .replaceAll("agagcl", "agcl")
+      .match(/[\p{L}\p{N}]+/gu) ?? [];
   const known = found.filter((word) => Object.hasOwn(words.sensors, word));
   return known.map((word) => words.sensors[word]).join(" ");
 }
@@ -109,5 +113,9 @@ function kindOf(raw, sampleBytes, kinds) {
 }
 
 function field(text, width) {
-  return [...text].map((sign) => (sign.codePointAt(0) < 128 ? sign : "?")).join("").slice(0, width).padEnd(width);
+  return [...text]
+    .map((sign) => (sign.codePointAt(0) < 128 ? sign : "?"))
+    .join("")
+    .slice(0, width)
+    .padEnd(width);
 }

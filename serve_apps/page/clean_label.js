@@ -77,8 +77,7 @@ export class LabelRules {
     const text = unit.trim();
     if (!text) return "";
     const plain = this.plainUnit(text);
-    const known =
-      this.words.volts.includes(plain) || this.unitPatterns.some((p) => p.test(plain));
+    const known = this.words.volts.includes(plain) || this.unitPatterns.some((p) => p.test(plain));
     const ascii = /^[\x00-\x7f]*$/.test(spelledOut(text));
     return known && ascii ? repaired(text) : "?";
   }
@@ -90,7 +89,9 @@ export class LabelRules {
   }
 
   plainUnit(unit) {
-    const plain = this.readable(spelledOut(unit)).toLowerCase().replace(/^[ .[\]()]+|[ .[\]()]+$/g, "");
+    const plain = this.readable(spelledOut(unit))
+      .toLowerCase()
+      .replace(/^[ .[\]()]+|[ .[\]()]+$/g, "");
     const singular = plain.endsWith("s") ? plain.slice(0, -1) : plain;
     return this.words.volt_words[singular] ?? plain;
   }

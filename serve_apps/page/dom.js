@@ -29,21 +29,28 @@ export function fillTable(table, rows) {
   const cells = (row) =>
     row.map((cell, place) => {
       const { text, kind } = typeof cell === "object" ? cell : { text: cell };
-      return make("td", { "data-name": names[place], ...(kind ? { class: kind } : {}) }, make("span", { text: String(text) }));
+      return make(
+        "td",
+        { "data-name": names[place], ...(kind ? { class: kind } : {}) },
+        make("span", { text: String(text) }),
+      );
     });
   table.querySelector("tbody").replaceChildren(...rows.map((row) => make("tr", {}, ...cells(row))));
 }
 
 export function bytesText(bytes) {
   if (bytes < 1000) return `${bytes} bytes`;
-  const [value, unit] = bytes < 1e6 ? [bytes / 1e3, "kB"] : bytes < 1e9 ? [bytes / 1e6, "MB"] : [bytes / 1e9, "GB"];
+  const [value, unit] =
+    bytes < 1e6 ? [bytes / 1e3, "kB"] : bytes < 1e9 ? [bytes / 1e6, "MB"] : [bytes / 1e9, "GB"];
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${unit}`;
 }
 
 export function durationText(seconds) {
   const minutes = Math.round(seconds / 60);
   if (seconds > 0 && seconds < 120) return `${Math.round(seconds)} s`;
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+  return minutes < 60
+    ? `${minutes} min`
+    : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
 
 /** Time since the start: 1:02:30. */

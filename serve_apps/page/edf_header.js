@@ -12,8 +12,7 @@ const CHECKED_BYTES = 2 ** 16;
 const MIN_TEXT_WIDTH = 16; // fewer bytes hold no more than an onset, and might be samples
 const NUMBER = /^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$/;
 const ONSET = /^[+-][0-9]+(?:[.,][0-9]*)?\x14\x14/;
-const TEXT =
-  /^[+-]\d+(?:[.,]\d*)?(?:\x15\d+(?:[.,]\d*)?)?\x14[\0\t\n\r\x14\x15\x20-\xff]*$/;
+const TEXT = /^[+-]\d+(?:[.,]\d*)?(?:\x15\d+(?:[.,]\d*)?)?\x14[\0\t\n\r\x14\x15\x20-\xff]*$/;
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
 export const FIELDS = [
   ["label", 16],
@@ -110,8 +109,16 @@ export async function readHeader(file) {
   }
   const declaredBytes = wholeOf(printable(raw.subarray(184, 192)));
   const header = {
-    raw, sampleBytes, numBytes, declaredBytes, declaredRecords, duration, signals, spans,
-    recordBytes, annotations,
+    raw,
+    sampleBytes,
+    numBytes,
+    declaredBytes,
+    declaredRecords,
+    duration,
+    signals,
+    spans,
+    recordBytes,
+    annotations,
   };
   header.numRecords = await countRecords(file, header);
   header.texts = await textSignals(file, header);
@@ -170,7 +177,7 @@ async function countRecords(file, header) {
 async function countUnwritten(file, header, available) {
   const size = header.recordBytes;
   if (size > BLOCK_BYTES) return 0;
-  for (let stop = available; stop > 0; ) {
+  for (let stop = available; stop > 0;) {
     const first = Math.max(0, stop - Math.floor(BLOCK_BYTES / size));
     const start = header.numBytes + first * size;
     const block = await bytesOf(file, start, start + (stop - first) * size);

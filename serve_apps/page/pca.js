@@ -5,7 +5,7 @@ function centred(data, dim, rows) {
   const mean = new Float64Array(dim);
   for (const row of rows) for (let d = 0; d < dim; d++) mean[d] += data[row * dim + d];
   for (let d = 0; d < dim; d++) mean[d] /= rows.length;
-  const out = new Float64Array(rows.length * dim);
+  const out = new Float32Array(rows.length * dim);
   rows.forEach((row, place) => {
     for (let d = 0; d < dim; d++) out[place * dim + d] = data[row * dim + d] - mean[d];
   });
@@ -35,9 +35,9 @@ export function principal(data, dim, rows, count = 2) {
       const length = Math.hypot(...next);
       if (length < 1e-12) break;
       const unit = next.map((value) => value / length);
-      const moved = unit.reduce((sum, value, d) => sum + Math.abs(value - axis[d]), 0);
+      const cosine = unit.reduce((sum, value, d) => sum + value * axis[d], 0);
       axis = unit;
-      if (moved < 1e-9) break;
+      if (1 - cosine < 1e-7) break;
     }
     score = project(x, axis, dim, rows.length);
     // the sign of a component is arbitrary: the night begins on the negative side
@@ -64,7 +64,7 @@ function startAxis(x, dim) {
     if (length > longest) [longest, best] = [length, start];
   }
   const norm = Math.sqrt(longest) || 1;
-  return x.slice(best, best + dim).map((value) => value / norm);
+  return Float64Array.from(x.subarray(best, best + dim), (value) => value / norm);
 }
 
 function project(x, axis, dim, count) {
@@ -90,7 +90,9 @@ export function selfSimilarity(data, dim, valid, largest = 180) {
     const cell = Math.floor((row * size) / valid.length);
     for (let d = 0; d < dim; d++) sums[cell * dim + d] += x[place * dim + d];
   });
-  const norm = Array.from({ length: size }, (_, cell) => Math.hypot(...sums.subarray(cell * dim, (cell + 1) * dim)));
+  const norm = Array.from({ length: size }, (_, cell) =>
+    Math.hypot(...sums.subarray(cell * dim, (cell + 1) * dim)),
+  );
   const cosine = new Float64Array(size * size).fill(NaN);
   for (let a = 0; a < size; a++) {
     for (let b = a; b < size; b++) {

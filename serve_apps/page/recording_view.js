@@ -20,8 +20,16 @@ export function showCleaning(recording, rules) {
     ["Start date", told(168, 176), START_DATE],
     ["Start time", told(176, 184), clock === "00.00.00" ? clock : `${clock} (kept)`],
     ["Labels and units", `of ${header.signals.length} signals`, "known words alone"],
-    ["Sensors, filters, reserved", `${count("transducer")}, ${count("prefilter")}, ${count("reserved")} filled in`, "known sensors, filters as numbers, empty"],
-    ["Annotations", texts ? `${texts} ${texts === 1 ? "signal" : "signals"} of text` : "none", texts ? "times of the data records; all texts removed" : "none"],
+    [
+      "Sensors, filters, reserved",
+      `${count("transducer")}, ${count("prefilter")}, ${count("reserved")} filled in`,
+      "known sensors, filters as numbers, empty",
+    ],
+    [
+      "Annotations",
+      texts ? `${texts} ${texts === 1 ? "signal" : "signals"} of text` : "none",
+      texts ? "times of the data records; all texts removed" : "none",
+    ],
     ["Samples", `${header.numRecords} data records`, "unchanged, bit for bit"],
     ["File name", "filled in", "not sent"],
   ]);
@@ -61,14 +69,18 @@ export function showInspection(found) {
     ...found.modalities.map((name) => make("li", { text: `${name}: found` })),
     ...found.modalities_missing.map((name) => make("li", { class: "missing", text: `${name}: missing` })),
   );
-  fillTable(at("channels"), found.channels.map((channel, index) => [
-    channel.label ?? `channel ${index + 1}`,
-    channel.modality ?? "-",
-    channel.unit || "-",
-    `${Number(channel.sample_rate_hz.toPrecision(6))} Hz`,
-    { text: DECISIONS[channel.decision] ?? channel.decision, kind: channel.decision },
-    (REASONS[channel.reason] ?? channel.reason) + (channel.confidence && channel.confidence !== "certain" ? ` (label ${channel.confidence})` : ""),
-  ]));
+  fillTable(
+    at("channels"),
+    found.channels.map((channel, index) => [
+      channel.label ?? `channel ${index + 1}`,
+      channel.modality ?? "-",
+      channel.unit || "-",
+      `${Number(channel.sample_rate_hz.toPrecision(6))} Hz`,
+      { text: DECISIONS[channel.decision] ?? channel.decision, kind: channel.decision },
+      (REASONS[channel.reason] ?? channel.reason) +
+        (channel.confidence && channel.confidence !== "certain" ? ` (label ${channel.confidence})` : ""),
+    ]),
+  );
   at("embed").disabled = !found.ok;
   return found.ok;
 }

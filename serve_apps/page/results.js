@@ -34,7 +34,9 @@ export async function showResults(job, info, signal) {
       ? attempt("hypnogram", () => callJson("GET", path("hypnogram.json"), undefined, signal))
       : say("hypnogram", "no_staging_probe"),
     has("overview.json")
-      ? attempt("overview", async () => overview(at("overview"), await callJson("GET", path("overview.json"), undefined, signal)))
+      ? attempt("overview", async () =>
+          overview(at("overview"), await callJson("GET", path("overview.json"), undefined, signal)),
+        )
       : say("overview", "no_overview"),
     showNeighbors(job, info, signal),
   ]);
@@ -47,7 +49,9 @@ export async function showResults(job, info, signal) {
   const numValid = valid.reduce((sum, value) => sum + value, 0);
   at("results-summary").textContent =
     `${durationText(made.num_epochs * 30)} in ${made.num_epochs} epochs of 30 s, ${numValid} of them with a usable signal. ` +
-    (made.modalities_missing.length ? `Missing: ${made.modalities_missing.join(", ")}.` : "All six kinds of signal were there.");
+    (made.modalities_missing.length
+      ? `Missing: ${made.modalities_missing.join(", ")}.`
+      : "All six kinds of signal were there.");
   followEpoch(made.num_epochs, night.tensors.modality_valid, stages, mark);
 }
 
@@ -76,38 +80,54 @@ async function showNeighbors(job, info, signal) {
   return attempt("neighbors", async () => {
     const found = await callJson("POST", "/v1/neighbors", { job_id: job.id, k: 8 }, signal);
     const rows = found.neighbors.map(({ recording_id: id, similarity }) => {
-      const meter = make("meter", { min: -1, max: 1, value: similarity, "aria-label": `Similarity of ${id}` });
+      const meter = make("meter", {
+        min: -1,
+        max: 1,
+        value: similarity,
+        "aria-label": `Similarity of ${id}`,
+      });
       return make("li", {}, make("code", { text: id }), meter, make("span", { text: similarity.toFixed(3) }));
     });
     at("neighbors").replaceChildren(
       make("ol", { class: "nights" }, ...rows),
-      make("p", { class: "soft small", text: `Cosine of the night vectors, 1 is the same; among ${found.num_recordings} nights of the cohort that is served here${found.exact ? "" : ", found by an index"}. Alike to this model, which is not to say alike in health.` }),
+      make("p", {
+        class: "soft small",
+        text: `Cosine of the night vectors, 1 is the same; among ${found.num_recordings} nights of the cohort that is served here${found.exact ? "" : ", found by an index"}. Alike to this model, which is not to say alike in health.`,
+      }),
     );
   });
 }
 
 function showFacts(made, job) {
-  const channels = made.channels_used.map(({ modality, derivation }) => `${modality} (${derivation === "rereferenced" ? "re-referenced" : "as recorded"})`);
+  const channels = made.channels_used.map(
+    ({ modality, derivation }) =>
+      `${modality} (${derivation === "rereferenced" ? "re-referenced" : "as recorded"})`,
+  );
   const facts = {
-    "Model": made.model_id,
+    Model: made.model_id,
     "Weights, SHA-256": made.weights_sha256,
     "Channels used": channels.join(", ") || "none",
     "Kinds missing": made.modalities_missing.join(", ") || "none",
     "Version, arithmetic": `${made.code_version}, ${made.precision}`,
-    "Made": new Date(job.created).toLocaleString("en-GB"),
+    Made: new Date(job.created).toLocaleString("en-GB"),
   };
   at("facts").replaceChildren(
-    ...Object.entries(facts).flatMap(([name, value]) => [make("dt", { text: name }), make("dd", { text: value })]),
+    ...Object.entries(facts).flatMap(([name, value]) => [
+      make("dt", { text: name }),
+      make("dd", { text: value }),
+    ]),
   );
 }
 
 function showDownloads(job, path) {
-  const items = Object.entries(FILES).filter(([name]) => job.results.includes(name)).map(([name, text]) => {
-    const link = make("a", { href: path(name), text });
-    if (name === "report.html") Object.assign(link, { target: "_blank", rel: "noopener" });
-    else link.setAttribute("download", name);
-    return make("li", {}, link);
-  });
+  const items = Object.entries(FILES)
+    .filter(([name]) => job.results.includes(name))
+    .map(([name, text]) => {
+      const link = make("a", { href: path(name), text });
+      if (name === "report.html") Object.assign(link, { target: "_blank", rel: "noopener" });
+      else link.setAttribute("download", name);
+      return make("li", {}, link);
+    });
   at("downloads").replaceChildren(...items);
 }
 
@@ -118,13 +138,18 @@ function followEpoch(numEpochs, modalityValid, stages, mark) {
   const width = modalityValid.shape[1];
   slider.oninput = () => {
     const epoch = Number(slider.value);
-    for (const plot of document.querySelectorAll(".plot")) plot.style.setProperty("--at", (epoch + 0.5) / numEpochs);
+    for (const plot of document.querySelectorAll(".plot"))
+      plot.style.setProperty("--at", (epoch + 0.5) / numEpochs);
     mark(epoch);
     const heard = MODALITIES.filter((_, place) => modalityValid.data[epoch * width + place]);
     const parts = [`${epoch + 1} of ${numEpochs}, ${clockText(epoch * 30)} from the start`];
     if (stages) {
       const stage = stages.stages[epoch];
-      parts.push(stage === "unknown" ? "stage unknown" : `${stage === "WAKE" ? "Wake" : stage}, confidence ${stages.confidence[epoch].toFixed(2)}`);
+      parts.push(
+        stage === "unknown"
+          ? "stage unknown"
+          : `${stage === "WAKE" ? "Wake" : stage}, confidence ${stages.confidence[epoch].toFixed(2)}`,
+      );
     }
     parts.push(heard.length ? `heard ${heard.join(", ")}` : "no usable signal");
     at("epoch-text").textContent = `${parts.join("; ")}.`;
@@ -136,7 +161,8 @@ function followEpoch(numEpochs, modalityValid, stages, mark) {
 /** Delete a job and an upload, as far as they are there; what was deleted, in words. */
 export async function deleteAll({ jobId, upload, uploadId }) {
   const told = [];
-  if (jobId && (await gone(`/v1/jobs/${jobId}`))) told.push("The result: embeddings, hypnogram, overview and report of this night.");
+  if (jobId && (await gone(`/v1/jobs/${jobId}`)))
+    told.push("The result: embeddings, hypnogram, overview and report of this night.");
   const path = upload?.path ?? (uploadId ? `/v1/uploads/${uploadId}` : null);
   const size = upload?.offset ? ` (${bytesText(upload.offset)} that had arrived)` : "";
   if (path && (await gone(path))) told.push(`The uploaded recording${size}.`);

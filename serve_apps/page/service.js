@@ -14,7 +14,12 @@ export class ServiceError extends Error {
   /** Whether asking again may help. */
   get mayPass() {
     const passing = [
-      "overloaded", "model_not_ready", "upload_busy", "upload_stalled", "checksum_mismatch", "offset_conflict",
+      "overloaded",
+      "model_not_ready",
+      "upload_busy",
+      "upload_stalled",
+      "checksum_mismatch",
+      "offset_conflict",
       "no_connection",
     ];
     return passing.includes(this.code);
@@ -25,7 +30,14 @@ export class ServiceError extends Error {
 export async function call(method, path, { headers = {}, body, signal } = {}) {
   let response;
   try {
-    response = await fetch(path, { method, headers, body, signal, credentials: "same-origin", cache: "no-store" });
+    response = await fetch(path, {
+      method,
+      headers,
+      body,
+      signal,
+      credentials: "same-origin",
+      cache: "no-store",
+    });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ServiceError("no_connection");
@@ -42,14 +54,23 @@ async function errorOf(response) {
     return new ServiceError(error.code, { ...found, requestId: error.request_id });
   } catch {
     // a proxy's answer, or HEAD, which has no body
-    const codes = { 401: "unauthorized", 404: "not_found", 413: "payload_too_large", 429: "overloaded", 503: "model_not_ready" };
+    const codes = {
+      401: "unauthorized",
+      404: "not_found",
+      413: "payload_too_large",
+      429: "overloaded",
+      503: "model_not_ready",
+    };
     return new ServiceError(codes[response.status] ?? "internal_error", found);
   }
 }
 
 /** The JSON that a call answers with. */
 export async function callJson(method, path, content, signal) {
-  const options = content === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(content) };
+  const options =
+    content === undefined
+      ? {}
+      : { headers: { "content-type": "application/json" }, body: JSON.stringify(content) };
   const response = await call(method, path, { ...options, signal });
   return response.status === 204 ? null : readBody(response, "json");
 }
@@ -67,10 +88,14 @@ async function readBody(response, kind) {
 export function pause(ms, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => {
-      clearTimeout(timer);
-      reject(new DOMException("aborted", "AbortError"));
-    }, { once: true });
+    signal?.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        reject(new DOMException("aborted", "AbortError"));
+      },
+      { once: true },
+    );
   });
 }
 
@@ -153,7 +178,14 @@ export function parseTensors(buffer) {
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, headerBytes)));
   const { __metadata__: metadata = {}, ...entries } = header;
   const tensors = {};
-  for (const [name, { dtype, shape, data_offsets: [start, stop] }] of Object.entries(entries)) {
+  for (const [
+    name,
+    {
+      dtype,
+      shape,
+      data_offsets: [start, stop],
+    },
+  ] of Object.entries(entries)) {
     const bytes = buffer.slice(8 + headerBytes + start, 8 + headerBytes + stop);
     if (dtype !== "F32" && dtype !== "BOOL") throw new Error(`tensors of ${dtype} are not read here`);
     tensors[name] = { shape, data: dtype === "F32" ? new Float32Array(bytes) : new Uint8Array(bytes) };

@@ -2,7 +2,14 @@
 
 import { draw, durationText, make } from "./dom.js";
 
-const RAMP = [[43, 16, 85], [64, 67, 135], [41, 120, 142], [34, 168, 132], [122, 209, 81], [253, 231, 37]];
+const RAMP = [
+  [43, 16, 85],
+  [64, 67, 135],
+  [41, 120, 142],
+  [34, 168, 132],
+  [122, 209, 81],
+  [253, 231, 37],
+];
 const ORDER = ["WAKE", "W", "REM", "R", "N1", "N2", "N3"];
 
 /** A colour of the ramp from dark blue to yellow, 0 to 1. */
@@ -24,7 +31,10 @@ export function timeAxis(numEpochs, epochS) {
   const [unit, name] = step < 3600 ? [60, "min"] : [3600, "h"];
   const marks = [];
   for (let at = 0; at <= seconds; at += step) {
-    const mark = make("span", { text: `${at / unit} ${name}`, class: at === seconds ? "last" : (at / step) % 2 ? "between" : "" });
+    const mark = make("span", {
+      text: `${at / unit} ${name}`,
+      class: at === seconds ? "last" : (at / step) % 2 ? "between" : "",
+    });
     mark.style.left = `${(100 * at) / seconds}%`;
     marks.push(mark);
   }
@@ -32,7 +42,11 @@ export function timeAxis(numEpochs, epochS) {
 }
 
 const stretched = (width, height, ...children) =>
-  draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...children);
+  draw(
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+    ...children,
+  );
 
 /** Runs of equal values: [value, first, one past last]. */
 function runs(values) {
@@ -48,7 +62,9 @@ function runs(values) {
 export function hypnogram(container, data) {
   const { stages, classes, confidence, epoch_s: epochS } = data;
   const rows = [...classes].sort((a, b) => rank(a, classes) - rank(b, classes));
-  const shapes = rows.slice(1).map((_, row) => draw("line", { class: "row-line", x1: 0, x2: stages.length, y1: row + 1, y2: row + 1 }));
+  const shapes = rows
+    .slice(1)
+    .map((_, row) => draw("line", { class: "row-line", x1: 0, x2: stages.length, y1: row + 1, y2: row + 1 }));
   let last = null;
   let path = "";
   for (const [stage, from, to] of runs(stages)) {
@@ -64,17 +80,38 @@ export function hypnogram(container, data) {
   }
   shapes.push(draw("path", { class: "line", d: path || "M0 0" }));
   const summary = stageSummary(data, rows);
-  const stagesPlot = make("div", { class: "plot stages", role: "img", "aria-label": `Sleep stages over the night. ${summary}` }, stretched(stages.length, rows.length, ...shapes));
+  const stagesPlot = make(
+    "div",
+    { class: "plot stages", role: "img", "aria-label": `Sleep stages over the night. ${summary}` },
+    stretched(stages.length, rows.length, ...shapes),
+  );
   const area = `M0 1${confidence.map((value, epoch) => `L${epoch} ${1 - value}L${epoch + 1} ${1 - value}`).join("")}L${stages.length} 1Z`;
   const scored = confidence.filter((_, epoch) => stages[epoch] !== "unknown");
   const mean = scored.reduce((sum, value) => sum + value, 0) / Math.max(1, scored.length);
-  const confidencePlot = make("div", { class: "plot confidence", role: "img", "aria-label": `Confidence from 0 to 1; mean ${mean.toFixed(2)}` }, stretched(stages.length, 1, draw("path", { class: "area", d: area })));
+  const confidencePlot = make(
+    "div",
+    {
+      class: "plot confidence",
+      role: "img",
+      "aria-label": `Confidence from 0 to 1; mean ${mean.toFixed(2)}`,
+    },
+    stretched(stages.length, 1, draw("path", { class: "area", d: area })),
+  );
   container.replaceChildren(
-    track(rows.map((row) => make("b", { text: row === "WAKE" ? "Wake" : row })), stagesPlot),
-    track([make("span", { text: "1" }), make("b", { text: "Confidence" }), make("span", { text: "0" })], confidencePlot),
+    track(
+      rows.map((row) => make("b", { text: row === "WAKE" ? "Wake" : row })),
+      stagesPlot,
+    ),
+    track(
+      [make("span", { text: "1" }), make("b", { text: "Confidence" }), make("span", { text: "0" })],
+      confidencePlot,
+    ),
     timeAxis(stages.length, epochS),
     make("p", { text: summary }),
-    make("p", { class: "soft small", text: `Mean confidence ${mean.toFixed(2)}. A probe's reading of the embedding, not a scorer's and not a diagnosis. Grey: no usable signal.` }),
+    make("p", {
+      class: "soft small",
+      text: `Mean confidence ${mean.toFixed(2)}. A probe's reading of the embedding, not a scorer's and not a diagnosis. Grey: no usable signal.`,
+    }),
   );
 }
 
@@ -96,7 +133,10 @@ export function overview(container, data) {
   container.replaceChildren(
     ...tracks,
     timeAxis(data.num_epochs, data.epoch_s),
-    make("p", { class: "soft small", text: "Power of each channel by frequency, low frequencies below: dark is little, bright is much, on a scale of its own per channel. Oxygen saturation is drawn as its level. Hatched: no usable signal." }),
+    make("p", {
+      class: "soft small",
+      text: "Power of each channel by frequency, low frequencies below: dark is little, bright is much, on a scale of its own per channel. Oxygen saturation is drawn as its level. Hatched: no usable signal.",
+    }),
   );
 }
 
@@ -105,11 +145,20 @@ function channelTrack(channel, numEpochs) {
   const usable = channel.usable.filter(Boolean).length;
   const share = Math.round((100 * usable) / Math.max(1, numEpochs));
   const bands = channel.bands_hz;
-  const range = bands ? `${bands[0]} to ${bands.at(-1)} Hz` : `${channel.low.toFixed(0)} to ${channel.high.toFixed(0)} ${channel.unit}`;
+  const range = bands
+    ? `${bands[0]} to ${bands.at(-1)} Hz`
+    : `${channel.low.toFixed(0)} to ${channel.high.toFixed(0)} ${channel.unit}`;
   const label = `${channel.modality}, ${bands ? "power from" : "level from"} ${range}; usable in ${share} % of the epochs`;
   const plot = make("div", { class: "plot band", role: "img", "aria-label": label });
   plot.append(bands ? heatMap(bytes, channel) : level(bytes, channel));
-  return track([make("b", { text: channel.modality }), make("span", { text: range }), make("span", { text: `${share} % usable` })], plot);
+  return track(
+    [
+      make("b", { text: channel.modality }),
+      make("span", { text: range }),
+      make("span", { text: `${share} % usable` }),
+    ],
+    plot,
+  );
 }
 
 function heatMap(bytes, { shape: [epochs, bands], usable }) {

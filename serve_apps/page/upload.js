@@ -85,7 +85,11 @@ export class Upload {
 
   async send(signal) {
     const body = await this.recording.slice(this.offset, this.offset + this.partBytes);
-    const headers = { ...TUS, "upload-offset": String(this.offset), "content-type": "application/offset+octet-stream" };
+    const headers = {
+      ...TUS,
+      "upload-offset": String(this.offset),
+      "content-type": "application/offset+octet-stream",
+    };
     this.move(await call("PATCH", this.path, { headers, body, signal }));
   }
 
