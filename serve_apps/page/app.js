@@ -44,16 +44,18 @@ function hideError() {
   again = null;
 }
 
-/** Tell of a failure; `retry` is what Try again does. */
-function fail(error, retry = null) {
+/** Tell of a failure; `retry` is what Try again does, `more` is said behind the advice. */
+function fail(error, retry = null, more = "") {
   if (error.name === "AbortError") return;
   if (!(error instanceof Error) || !("code" in error) || error instanceof DOMException) {
+    if (!(error instanceof DOMException)) console.error(error); // our own mistake
     error = new ServiceError(error instanceof DOMException ? "file_unreadable" : "internal_error");
   }
   tell("");
   const told = explain(error);
   at("error-title").textContent = told.title;
-  at("error-advice").textContent = error.detail ? `${told.advice} (${error.detail})` : told.advice;
+  const found = error.detail ? `Not valid: ${error.detail}.` : "";
+  at("error-advice").textContent = [told.advice, found, more].filter(Boolean).join(" ");
   at("error-code").textContent = told.code;
   at("error-request").hidden = !told.requestId;
   at("error-request-id").textContent = told.requestId;
@@ -144,7 +146,7 @@ async function choose(file) {
     if (recording.size > info.limits.max_body_mb * 2 ** 20) throw new ServiceError("payload_too_large");
     night.recording = recording;
   } catch (error) {
-    return fail(error);
+    return fail(error, null, "Nothing was sent.");
   } finally {
     at("file").value = ""; // so that the same file can be chosen again
   }

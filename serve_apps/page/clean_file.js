@@ -6,7 +6,7 @@
 // left out, also those that `sleepmami deid` would keep. The onset of each data record stays.
 
 import { cleanHeader } from "./clean_header.js";
-import { bytesOf, latin1, readHeader } from "./edf_header.js";
+import { BadRecording, bytesOf, latin1, readHeader } from "./edf_header.js";
 
 const OPENING = /^([+-][0-9]+(?:[.,][0-9]*)?)\x14\x14/;
 
@@ -49,7 +49,7 @@ export class CleanRecording {
   async slice(start, stop) {
     const end = Math.min(stop, this.size);
     const piece = await bytesOf(this.file, start, end);
-    if (piece.length !== end - start) throw new Error("the file changed while it was read");
+    if (piece.length !== end - start) throw new BadRecording("file_unreadable");
     if (start < this.clean.length) piece.set(this.clean.subarray(start, end));
     for (const index of this.header.texts) await this.removeTexts(piece, start, end, index);
     return piece;

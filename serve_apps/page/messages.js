@@ -7,7 +7,7 @@ const OPERATOR = "Tell the operator of this service, with the request id below."
 const MESSAGES = {
   not_an_edf: [
     "This file is not an EDF or BDF recording.",
-    "Export the night as EDF, EDF+, BDF or BDF+ and choose that file. Nothing was sent.",
+    "Export the night as EDF, EDF+, BDF or BDF+ and choose that file.",
   ],
   empty_body: ["This file is empty.", NOT_TAKEN],
   header_invalid: ["A field of the file's header is not valid.", NOT_TAKEN],

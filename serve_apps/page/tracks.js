@@ -155,7 +155,7 @@ function channelTrack(channel, numEpochs) {
     [
       make("b", { text: channel.modality }),
       make("span", { text: range }),
-      make("span", { text: `${share} % usable` }),
+      share < 100 ? make("span", { text: `${share} % usable` }) : "",
     ],
     plot,
   );

@@ -201,7 +201,8 @@ def test_headers_of_real_files_are_those_of_deid(
     for path in files:
         data = path.read_bytes()
         ours, theirs = cleaned(page, data, step=2**17), by_python(data)
-        assert isinstance(ours, bytes) and isinstance(theirs, bytes)
+        assert isinstance(ours, bytes)
+        assert isinstance(theirs, bytes)
         assert len(ours) == len(theirs)
         size = int(theirs[184:192])
         assert ours[:size] == theirs[:size], path.name

@@ -339,3 +339,23 @@ def test_a_service_with_keys_asks_for_one_and_again_when_the_session_is_over(
         page.click("#sign-out")
         page.wait_for_selector("form[action='/session']")
         context.close()
+
+
+def test_a_real_recording_is_taken_to_its_results(
+    shared_data: Path, service: str, new_page: NewPage
+) -> None:
+    path = shared_data / "psg" / "Osas2002plusQRS.edf"
+    if not path.exists():
+        pytest.skip(f"no {path.name} among the real recordings")
+    page = new_page(service)
+    page.set_input_files("#file", path)
+    page.click("#upload")
+    shown(page, "look")
+    assert page.locator("#modalities li.missing").count() == 0
+    assert page.locator("#channels td.used").count() == 6
+    page.click("#embed")
+    drawn(page)
+    assert "20 min in 40 epochs of 30 s" in text(page, "#results-summary")
+    assert page.locator("#overview .plot.band").count() == 6
+    page.click("#step-results [data-delete]")
+    shown(page, "deleted")
