@@ -5,8 +5,18 @@ name (`dgcl.rho`) works in `--set`, in a Tune space and in a saved config.json; 
 what reads and changes them. Torch-free.
 """
 
+from sleepmami.config.ablations import (
+    MACROS,
+    MICROS,
+    TABLES,
+    AblateConfig,
+    AblationRow,
+    AblationTable,
+    Column,
+    TableName,
+)
 from sleepmami.config.corpus import IngestConfig, PreprocessConfig, SimulateConfig, SplitConfig
-from sleepmami.config.embedding import EmbedConfig, ServeConfig
+from sleepmami.config.embedding import BandPowersConfig, EmbedConfig, ServeConfig
 from sleepmami.config.macro import (
     FACTORS,
     Crop,
@@ -35,6 +45,7 @@ from sleepmami.config.probe import (
     Level,
     ProbeConfig,
     ProbeSplitConfig,
+    RetrievalConfig,
     Task,
 )
 from sleepmami.config.sweep import SweepConfig
@@ -51,10 +62,18 @@ from sleepmami.config.training import (
 __all__ = [
     "DISEASES",
     "FACTORS",
+    "MACROS",
     "MAX_WEIGHT",
+    "MICROS",
+    "TABLES",
     "TASKS",
     "VALIDATE_ROWS",
+    "AblateConfig",
+    "AblationRow",
+    "AblationTable",
     "ApneaConfig",
+    "BandPowersConfig",
+    "Column",
     "ContrastiveView",
     "Crop",
     "DGCLConfig",
@@ -78,11 +97,13 @@ __all__ = [
     "PreprocessConfig",
     "ProbeConfig",
     "ProbeSplitConfig",
+    "RetrievalConfig",
     "ServeConfig",
     "SharedView",
     "SimulateConfig",
     "SplitConfig",
     "SweepConfig",
+    "TableName",
     "Task",
     "Tracker",
     "WorkersConfig",
