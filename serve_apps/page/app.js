@@ -60,7 +60,7 @@ function fail(error, retry = null, more = "") {
   at("error-request").hidden = !told.requestId;
   at("error-request-id").textContent = told.requestId;
   again = retry;
-  at("error-again").hidden = !retry;
+  at("error-again").hidden = !retry || error.code === "unauthorized"; // the form tries again
   at("error").hidden = false;
   if (error.code === "unauthorized") askForKey();
   else at("error-title").focus();
@@ -181,6 +181,7 @@ async function upload() {
   } catch (error) {
     if (removing) return undefined;
     paused(true);
+    if (error.name !== "AbortError") at("upload-title").textContent = "Upload interrupted";
     if (error.name === "AbortError") tell("Paused. What has arrived is kept.");
     return fail(error, upload);
   }
@@ -236,6 +237,7 @@ function showJob(job) {
 
 async function follow() {
   at("job-title").textContent = "Embedding";
+  at("job-delete").textContent = "Cancel and delete";
   at("job-work").hidden = false;
   show("job");
   controller = new AbortController();
@@ -248,6 +250,7 @@ async function follow() {
   }
   if (job.state !== "done") {
     at("job-title").textContent = "This night was not embedded";
+    at("job-delete").textContent = "Delete the recording and the job";
     at("job-work").hidden = true;
     return fail(new ServiceError(job.error?.code ?? "cancelled"));
   }

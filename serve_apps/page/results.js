@@ -162,7 +162,7 @@ function followEpoch(numEpochs, modalityValid, stages, mark) {
 export async function deleteAll({ jobId, upload, uploadId }) {
   const told = [];
   if (jobId && (await gone(`/v1/jobs/${jobId}`)))
-    told.push("The result: embeddings, hypnogram, overview and report of this night.");
+    told.push("The job, with all results that it had.");
   const path = upload?.path ?? (uploadId ? `/v1/uploads/${uploadId}` : null);
   const size = upload?.offset ? ` (${bytesText(upload.offset)} that had arrived)` : "";
   if (path && (await gone(path))) told.push(`The uploaded recording${size}.`);

@@ -88,7 +88,7 @@ def test_results_tell_the_night_and_deleting_leaves_nothing(
     page.click("#step-results [data-delete]")
     shown(page, "deleted")
     told = text(page, "#deleted-list")
-    assert "The result: embeddings" in told
+    assert "The job, with all results that it had." in told
     assert "The uploaded recording" in told
     assert kept(state) == before
 
