@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would be in the way of other folders' tests
 def chromium() -> Iterator[Any]:
     """The browser; skips where it or Playwright is absent."""
     api = pytest.importorskip(
