@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test unit integration endurance object-store check bench-ingest format openapi clean
+.PHONY: help setup demo test unit integration attacks endurance object-store check bench-ingest format openapi clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## the whole walk on simulated nights; EDF=file.edf embeds your own recording
 	$(BIN)/sleepmami demo demo-out $(if $(EDF),--edf "$(EDF)")
 
-test: check integration  ## everything that CI runs
+test: check integration attacks  ## everything that CI runs
 
 check: $(STAMP)  ## format, lint, types, unit tests
 	$(BIN)/ruff format --check .
@@ -39,6 +39,9 @@ unit: $(STAMP)  ## unit tests only: no Ray, network or GPU
 
 integration: $(STAMP)  ## Ray, Train, Serve, jobs, and the walk end to end
 	$(BIN)/pytest tests/integration tests/e2e
+
+attacks: $(STAMP)  ## schemathesis, hostile payloads, a planted name, routes without a key
+	$(BIN)/pytest tests/attacks
 
 endurance: $(STAMP)  ## the long fault tests: fuzz, kills, flipped bytes
 	$(BIN)/pytest -m endurance tests

@@ -39,6 +39,8 @@ class EmbeddingAppArgs(BaseModel):
     batch_wait_ms: float = DEFAULTS.batch_wait_ms
     precision: Precision = DEFAULTS.precision
     both_halves: bool = DEFAULTS.both_halves
+    keys_file: str | None = DEFAULTS.keys_file
+    behind_gateway: bool = DEFAULTS.behind_gateway
     state_dir: str | None = DEFAULTS.state_dir
     retention_h: float = DEFAULTS.retention_h
     max_uploads_gb: float = DEFAULTS.max_uploads_gb

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -26,6 +27,7 @@ from ray.serve.exceptions import RayServeException
 
 from serve_apps.admission import limits_of
 from serve_apps.app_args import EmbeddingAppArgs, require_models
+from serve_apps.keys import read_keys
 from serve_apps.replicas import EncoderReplica, IngressReplica, PreprocessorReplica
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import to_dict
@@ -111,7 +113,8 @@ def start(
 
     Raises:
         CheckpointError: a bundle is missing, altered, or without a Macro-Encoder.
-        ConfigError: a name that cannot be one, or shares of nothing or of more than all.
+        ConfigError: a name that cannot be one, or shares of nothing or of more than all; or the key
+            file is missing, open to others, or not one.
         ServiceError: no Ray session, the port is taken, the cluster too small, or the service did
             not come up.
     """
@@ -119,6 +122,10 @@ def start(
     canary = dict(canary or {})
     require_models(models, canary)
     bundle = absolute(bundle)
+    if config.keys_file is not None:
+        keys_file = absolute(config.keys_file)
+        read_keys(Path(keys_file))
+        config = dataclasses.replace(config, keys_file=keys_file)
     for uri in (bundle, *models.values()):
         if load_bundle(uri).macro is None:
             raise CheckpointError(f"{uri}: found no Macro-Encoder; serving needs a full bundle")

@@ -17,13 +17,18 @@ from serve_apps.cohort import Cohort
 from serve_apps.http_errors import install
 from serve_apps.job_runner import JobRunner
 from serve_apps.job_store import JobStore
+from serve_apps.key_middleware import install_keys
+from serve_apps.keys import KeyRing
 from serve_apps.metrics import Metrics
+from serve_apps.request_log import install_request_log
 from serve_apps.routes_embeddings import add_embedding_routes
+from serve_apps.routes_encode import add_encode_routes
 from serve_apps.routes_jobs import add_job_routes
 from serve_apps.routes_neighbors import add_neighbor_routes
 from serve_apps.routes_recordings import add_recording_routes
 from serve_apps.routes_service import add_service_routes
 from serve_apps.routes_uploads import add_upload_routes
+from serve_apps.routes_v2 import add_v2_routes
 from serve_apps.service import GB, MB, Service
 from serve_apps.state_folder import StateFolder
 from serve_apps.upload_store import UploadStore
@@ -46,6 +51,7 @@ def create_app(
     *,
     cohort: Cohort | None = None,
     probes: Mapping[str, FittedProbe] | None = None,
+    keys: KeyRing | None = None,
 ) -> FastAPI:
     """The application around one backend; jobs run while its lifespan lasts.
 
@@ -55,6 +61,7 @@ def create_app(
         state: where uploads and jobs lie; None is a private folder that ends with the lifespan.
         cohort: nights embedded before.
         probes: a staging probe by the weights_sha256 of the model whose vectors it reads.
+        keys: who may ask; None lets everybody.
     """
     state = state or StateFolder(None)
     service = service_of(backend, admission, state, cohort, probes or {})
@@ -87,6 +94,11 @@ def create_app(
     add_job_routes(app, service)
     add_recording_routes(app, service)
     add_neighbor_routes(app, service)
+    add_encode_routes(app, service)
+    add_v2_routes(app, service)
+    install_request_log(app)
+    if keys is not None:
+        install_keys(app, keys)
     return app
 
 
@@ -117,6 +129,7 @@ def service_of(
         workers=jobs_at_once(limits),
     )
     metrics.watch_jobs(lambda: runner.num_waiting)
+    metrics.watch_queue(lambda: max(0, admission.admitted - limits.max_running))
     return Service(
         backend=backend,
         admission=admission,

@@ -102,6 +102,15 @@ ERRORS: dict[str, ErrorKind] = {
         429, "The quota of this key is used up; delete uploads and jobs, or try again later."
     ),
     "overloaded": ErrorKind(429, "Too many requests wait already; try again later."),
+    "payload_invalid": ErrorKind(400, "The body is not a plain array file of the declared type."),
+    "pickle_forbidden": ErrorKind(422, "The body holds Python objects; only numbers are read."),
+    "extension_type_forbidden": ErrorKind(422, "Arrow extension types are not read."),
+    "windows_invalid": ErrorKind(
+        422, "Names, shapes or numbers are not those of preprocessed windows; see /docs."
+    ),
+    "unauthorized": ErrorKind(401, "Send a key of this service: Authorization: Bearer KEY."),
+    "cross_site_request": ErrorKind(403, "A page of another site may not use this session."),
+    "keys_unreadable": ErrorKind(503, "The service cannot read its keys; tell its operator."),
     "model_not_ready": ErrorKind(503, "The model is not there at the moment; try again later."),
     "storage_full": ErrorKind(507, "The service's disk is full; tell its operator."),
     INTERNAL: ErrorKind(500, "The service failed; report the request id to its operator."),

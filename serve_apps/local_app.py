@@ -16,7 +16,9 @@ from fastapi import FastAPI
 from serve_apps.admission import Admission, limits_of
 from serve_apps.cohort import Cohort
 from serve_apps.http_app import create_app
+from serve_apps.keys import KeyRing
 from serve_apps.local_backend import LocalBackend
+from serve_apps.request_log import configure_logs
 from serve_apps.state_folder import StateFolder
 from sleepmami.config import ServeConfig
 from sleepmami.evaluation.fitted_probe import FittedProbe
@@ -56,12 +58,14 @@ def local_app(
     except BaseException:
         state.close()
         raise
+    backend = LocalBackend(embedder, threads=config.threads_per_replica)
     return create_app(
-        LocalBackend(embedder, threads=config.threads_per_replica),
+        backend,
         Admission(limits_of(config)),
         state,
         cohort=nights,
         probes={bundle.weights_sha256: staging} if staging is not None else None,
+        keys=KeyRing(config.keys_file) if config.keys_file else None,
     )
 
 
@@ -73,6 +77,7 @@ def main() -> None:
     parser.add_argument("--state-dir", help="where uploads and jobs lie; else a private folder")
     parser.add_argument("--cohort", help="folder of `embed cohort`")
     arguments = parser.parse_args()
+    configure_logs()
     app = local_app(
         load_bundle(arguments.bundle),
         config=ServeConfig(state_dir=arguments.state_dir, cohort=arguments.cohort),

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from serve_apps.backend import (
     EmbedOptions,
     Inspection,
+    Observe,
     Progress,
     Recording,
     Refusal,
@@ -23,6 +24,9 @@ from sleepmami.report.night_overview import Overview, night_overview
 class LocalBackend:
     """One model, one preprocessor and one encoder, a thread each.
 
+    Attributes:
+        observe: as of RayBackend.
+
     Args:
         embedder: its bundle has a Macro-Encoder.
         threads: torch threads of the encoder.
@@ -34,6 +38,7 @@ class LocalBackend:
     def __init__(self, embedder: Embedder, *, threads: int = 1) -> None:
         self._preprocessor = LocalPreprocessor()
         self._encoder = LocalEncoder(embedder, threads=threads)
+        self.observe: Observe = lambda *_: None
 
     async def embed(
         self, recording: Recording, request_id: str, options: EmbedOptions
@@ -67,6 +72,8 @@ class LocalBackend:
             assert not isinstance(heard, OtherSettings), "one model has one way of preprocessing"
             if isinstance(heard, Encoded):
                 assert isinstance(heard.embedding, NightEmbedding)
+                seconds = {"preprocessing": loaded.seconds} | heard.seconds
+                self.observe(seconds, heard.batches, heard.windows)
                 yield heard.embedding
             else:
                 yield heard
@@ -86,6 +93,7 @@ class LocalBackend:
         found = await self._encoder.encode(windows, request_id)
         if isinstance(found, Refusal):
             return found
+        self.observe(found.seconds, found.batches, found.windows)
         assert isinstance(found.embedding, EpochEmbedding)
         return found.embedding
 

@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serve_apps.request_log import note_stages
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.psg import MODALITIES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+STAGES = ("preprocessing", "queued", "encoding", "night")
 BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
@@ -42,6 +44,9 @@ class Metrics:
             ["code"],
             registry=self.registry,
         )
+        self._nights = Counter(
+            "sleepmami_nights_embedded", "Recordings embedded.", registry=self.registry
+        )
         self._epochs = Counter(
             "sleepmami_epochs_embedded", "30-s epochs embedded.", registry=self.registry
         )
@@ -70,6 +75,16 @@ class Metrics:
         )
         for modality in MODALITIES:
             self._missing.labels(modality.value)  # a series that is 0 is better than none
+        for stage in STAGES:
+            self._stages.labels(stage)
+
+    def watch_queue(self, waiting: Callable[[], int]) -> None:
+        """Show how many requests wait for their turn."""
+        Gauge(
+            "sleepmami_requests_waiting",
+            "Requests that wait for their turn, with their body unread.",
+            registry=self.registry,
+        ).set_function(waiting)
 
     def watch_jobs(self, waiting: Callable[[], int]) -> None:
         """Show how many jobs wait or run."""
@@ -88,6 +103,7 @@ class Metrics:
 
     def observe_embedding(self, embedding: NightEmbedding) -> None:
         """Count one embedded recording."""
+        self._nights.inc()
         self._epochs.inc(len(embedding.epoch_valid))
         for modality in embedding.info["modalities_missing"]:
             self._missing.labels(modality).inc()
@@ -98,6 +114,7 @@ class Metrics:
             self._stages.labels(stage).observe(spent_s)
         if batches:
             self._batches.observe(windows / batches)
+        note_stages(seconds)
 
     def observe_refusal(self, code: str) -> None:
         """Count one recording that could not be embedded."""

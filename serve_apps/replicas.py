@@ -11,8 +11,10 @@ from serve_apps.admission import Admission, limits_of
 from serve_apps.cohort import Cohort
 from serve_apps.encoder import LocalEncoder
 from serve_apps.http_app import create_app
+from serve_apps.keys import KeyRing
 from serve_apps.preprocessor import LocalPreprocessor
 from serve_apps.ray_backend import RayBackend
+from serve_apps.request_log import configure_logs
 from serve_apps.state_folder import StateFolder
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import from_dict
@@ -24,11 +26,16 @@ from sleepmami.training.checkpoint import manifest_of
 class PreprocessorReplica(LocalPreprocessor):
     """One reader of recordings."""
 
+    def __init__(self) -> None:
+        configure_logs()
+        super().__init__()
+
 
 class EncoderReplica(LocalEncoder):
     """One copy of one model."""
 
     def __init__(self, name: str, bundle: str, config: dict[str, Any]) -> None:  # Any: JSON values
+        configure_logs()
         settings = from_dict(ServeConfig, config)
         embedder = Embedder.from_checkpoint(
             bundle,
@@ -62,6 +69,7 @@ class IngressReplica:
         canary: dict[str, float],
         config: dict[str, Any],
     ) -> None:
+        configure_logs()
         self._config = from_dict(ServeConfig, config)
         self._backend = RayBackend(preprocessor, encoders, canary)
         self._admission = Admission(limits_of(self._config, len(bundles)))
@@ -76,10 +84,18 @@ class IngressReplica:
         try:
             uri = self._config.cohort
             cohort = Cohort(uri, state.folder) if uri else None
+            keys = KeyRing(self._config.keys_file) if self._config.keys_file else None
         except BaseException:
             state.close()
             raise
-        return create_app(self._backend, self._admission, state, cohort=cohort, probes=self._probes)
+        return create_app(
+            self._backend,
+            self._admission,
+            state,
+            cohort=cohort,
+            probes=self._probes,
+            keys=keys,
+        )
 
     async def drain(self) -> None:
         """Take no more recordings and return when those in hand are embedded."""

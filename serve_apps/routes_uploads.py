@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from serve_apps.http_errors import HttpError
 from serve_apps.openapi_parts import answer, body_of, errors, headers_of
+from serve_apps.quotas import require_bytes
 from serve_apps.request_body import blocks, check_length, content_type_of
 from serve_apps.service import MB, Service, owner_of
 from serve_apps.upload_store import CHECKSUMS, Part, Upload
@@ -72,6 +73,8 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         length = _number(request, "upload-length")
         if length == 0:
             raise HttpError("empty_body")
+        held = await asyncio.to_thread(store.held_bytes, owner_of(request))
+        require_bytes(request, held, length)
         upload = await asyncio.to_thread(store.create, owner_of(request), length)
         headers = _expiry(upload) | {"location": f"/v1/uploads/{upload.id}"}
         return Response(status_code=201, headers=headers)

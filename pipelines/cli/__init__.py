@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.cli import evaluation, recordings, service, training, tuning
+from pipelines.cli import evaluation, keys, recordings, service, training, tuning
 from pipelines.cli.options import EXIT_DATA, EXIT_FAILURE, EXIT_USAGE
 from sleepmami import __version__
 from sleepmami.errors import ConfigError, RecordingError, SleepMaMiError
@@ -66,9 +66,15 @@ app.command()(evaluation.probe)
 bundle.command("add-probe")(evaluation.add_probe)
 app.command("missing-modalities")(evaluation.missing_modalities)
 app.command()(service.serve)
+app.command()(service.serve_check)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     service.submit
 )
+service_keys = typer.Typer(no_args_is_help=True, help="Keys of the embedding service.")
+app.add_typer(service_keys, name="keys")
+service_keys.command()(keys.add)
+service_keys.command("list")(keys.list_keys)
+service_keys.command()(keys.revoke)
 app.command()(service.doctor)
 app.command()(service.demo)
 

@@ -76,6 +76,20 @@ def as_share(name: str, text: str) -> float:
         raise ConfigError(f"--canary {name}: found {text!r}; expected a number") from None
 
 
+def serve_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="as for `serve deploy`")],
+) -> None:
+    """Check a Serve file: every key, every argument, what it imports, and who may reach it."""
+    from serve_apps.serve_config import check_serve_file
+
+    problems = check_serve_file(file)
+    for problem in problems:
+        out.print(problem, soft_wrap=True)
+    if problems:
+        raise typer.Exit(EXIT_FAILURE)
+    out.print(f"{file}: every key is known and every value can be used")
+
+
 def submit(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="http://head:8265")],
     command: Annotated[

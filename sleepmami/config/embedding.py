@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from sleepmami.config.training import Precision
 from sleepmami.errors import require
+
+
+def is_loopback(host: str) -> bool:
+    """Nobody outside this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +57,8 @@ class ServeConfig:
     batch_wait_ms: float = 2.0  # how long an idle Encoder waits for a batch to fill
     precision: Precision = "float32"  # as EmbedConfig's
     both_halves: bool = False  # as EmbedConfig's
+    keys_file: str | None = None  # of `sleepmami keys`; every route but /health and /ready asks
+    behind_gateway: bool = False  # something in front asks who comes; for a host others can reach
     state_dir: str | None = None  # where uploads and jobs lie; None: they end with the service
     retention_h: float = 24.0  # after which uploads and jobs are deleted
     max_uploads_gb: float = 20.0  # that one key may hold
@@ -55,6 +66,19 @@ class ServeConfig:
     cohort: str | None = None  # OUT of `embed cohort`, served beside the model
 
     def __post_init__(self) -> None:
+        require(
+            self.keys_file is not None or self.behind_gateway or is_loopback(self.host),
+            "host",
+            self.host,
+            "of this machine alone (127.0.0.1) without keys_file; set behind_gateway=true where a "
+            "gateway asks who comes",
+        )
+        require(
+            self.keys_file is None or not self.behind_gateway,
+            "behind_gateway",
+            self.behind_gateway,
+            "false with keys_file: it would have no effect",
+        )
         require(0 <= self.port <= 65535, "port", self.port, "in 0..65535")
         for name in (
             "num_replicas",

@@ -12,40 +12,11 @@ from sleepmami.config import IngestConfig
 from sleepmami.psg import Stage
 from sleepmami.simulation.night_files import nsrr_xml
 from sleepmami.tables import lance_io
-from tests.unit.signals.raw_edf import RawEdf, RawSignal, annotation_signal
+from tests.planted import CANARY, names_it, planted_edf
 
 pytestmark = pytest.mark.ray
 
-CANARY = "Quibblex"  # eight letters, as long as the shortest field
-SECONDS = 130
 CONFIG = IngestConfig(cohort="c", nights_per_commit=2)
-FIRST_OF_TEXT = {"transducer": 16, "prefilter": 16 + 80 + 5 * 8, "reserved": 16 + 80 + 5 * 8 + 88}
-WIDTHS = {"transducer": 80, "prefilter": 80, "reserved": 32}
-
-
-def planted_edf(seed: int) -> bytes:
-    """An EDF+ of two minutes, readable, with the name in each field that may hold text."""
-    rng = np.random.default_rng(seed)
-
-    def signal(label: str, unit: str) -> RawSignal:
-        noise = rng.normal(0, 30, (SECONDS, 100)).astype("<i2")
-        return RawSignal([row.tobytes() for row in noise], label=label, unit=unit)
-
-    marks = [f"+{t}\x14\x14\0+{t}\x14{CANARY} snored\x14\0".encode() for t in range(SECONDS)]
-    signals = [
-        signal("EEG C4-M1", "uV"),
-        signal(f"EOG {CANARY}", "uV"),
-        signal(CANARY, CANARY),
-        annotation_signal(*marks),
-    ]
-    raw = RawEdf(signals, reserved=f"EDF+C {CANARY}", patient=f"X F 01-JAN-1950 {CANARY}")
-    content = bytearray(raw.to_bytes())
-    content[88:168] = f"Startdate 01-JAN-1985 {CANARY} {CANARY} {CANARY}".ljust(80).encode()
-    for field, before in FIRST_OF_TEXT.items():
-        for index in range(len(signals)):
-            at = 256 + len(signals) * before + index * WIDTHS[field]
-            content[at : at + WIDTHS[field]] = CANARY.ljust(WIDTHS[field]).encode()
-    return bytes(content)
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +52,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-def places_of(content: bytes) -> bool:
-    return CANARY.lower().encode() in content.lower()
-
-
 def files_below(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
@@ -110,14 +77,14 @@ def test_a_planted_name_is_nowhere(
     assert {"unreadable", "header_invalid", "channels_missing"} <= codes
     assert [row["sex"] for row in rows].count("female") == 1  # the metadata were found by that name
 
-    assert not places_of(repr((rows, found, verified)).encode())
-    assert not places_of((said.out + said.err).encode())
+    assert not names_it(repr((rows, found, verified)).encode())
+    assert not names_it((said.out + said.err).encode())
     assert "duplicate_recording" in said.err
-    assert [str(file) for file in files_below(corpus) if places_of(file.read_bytes())] == []
-    assert [str(file) for file in files_below(corpus) if places_of(file.name.encode())] == []
+    assert [str(file) for file in files_below(corpus) if names_it(file.read_bytes())] == []
+    assert [str(file) for file in files_below(corpus) if names_it(file.name.encode())] == []
     logs = list(files_below(ray_cluster))
     assert any(file.name.startswith("worker-") for file in logs)
-    assert [str(file) for file in logs if places_of(file.read_bytes())] == []
+    assert [str(file) for file in logs if names_it(file.read_bytes())] == []
 
 
 def test_the_name_would_be_found_where_recordings_keep_their_names(
@@ -127,5 +94,5 @@ def test_the_name_would_be_found_where_recordings_keep_their_names(
     corpus = folder / "named"
     named = IngestConfig(recording_ids="file_name")
     ingest(str(folder / "edfs"), str(corpus), named)
-    assert places_of(capfd.readouterr().err.encode())
-    assert any(places_of(file.read_bytes()) for file in files_below(corpus))
+    assert names_it(capfd.readouterr().err.encode())
+    assert any(names_it(file.read_bytes()) for file in files_below(corpus))

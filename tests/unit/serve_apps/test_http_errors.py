@@ -24,7 +24,7 @@ def test_every_code_has_one_shape_and_its_own_text(code: str) -> None:
 
 @pytest.mark.parametrize("code", list(ERRORS))
 def test_only_what_passes_says_when_to_try_again(code: str) -> None:
-    passes = code in ("overloaded", "quota_exceeded", "upload_busy", "model_not_ready")
+    passes = ERRORS[code].status in (423, 429, 503)
     assert ("retry-after" in error_response(code, "r").headers) == passes
 
 

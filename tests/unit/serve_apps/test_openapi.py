@@ -13,7 +13,7 @@ def test_the_pinned_contract_is_that_of_the_application() -> None:
 
 def test_every_status_of_an_embedding_is_in_the_contract() -> None:
     responses = DOCUMENT["paths"]["/v1/embeddings"]["post"]["responses"]
-    elsewhere = {405, 412, 423, 460}  # of methods that are not there, and of tus
+    elsewhere = {401, 403, 405, 412, 423, 460}  # of keys, of methods that are not there, and of tus
     assert {int(s) for s in responses} == {200} | {e.status for e in ERRORS.values()} - elsewhere
 
 

@@ -1,0 +1,181 @@
+"""Lets in who shows a key: every route but /health and /ready, before anything of it runs.
+
+Plain ASGI, so no body is held: a request that is refused is answered before its body is read.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_apps.http_errors import error_response
+from serve_apps.keys import Key, KeyRing
+from serve_apps.quotas import Quotas
+from serve_apps.sign_in import (
+    FORM_HEADERS,
+    MAX_FORM_BYTES,
+    SAFE_METHODS,
+    SESSION_PATH,
+    Sessions,
+    comes_from_here,
+    cookie_header,
+    cookie_of,
+    form_key,
+    form_page,
+    is_local,
+)
+from sleepmami.errors import ServiceError
+
+logger = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/health", "/ready"})
+PAGES = frozenset({"/", "/docs"})  # where a browser is shown the form
+NIGHT_PATHS = frozenset({"/v1/embeddings", "/v1/jobs"})  # a POST here costs a night
+CHALLENGE = 'Bearer realm="sleepmami"'
+FORM_S = 10.0
+
+
+def install_keys(app: FastAPI, ring: KeyRing) -> None:
+    """Ask for a key of `ring`; inside the other middleware, so that a refusal has a request id."""
+    app.user_middleware.append(Middleware(KeyMiddleware, ring=ring))
+
+
+class KeyMiddleware:
+    """Finds the owner of a request: `state.owner`, and `state.bytes_stored`, the key's limit."""
+
+    def __init__(self, app: ASGIApp, ring: KeyRing) -> None:
+        self.app = app
+        self.ring = ring
+        self.quotas = Quotas()
+        self.sessions = Sessions()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; of the other ASGI scopes only lifespan passes."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+        else:
+            try:
+                await self._guard(scope, receive, send)
+            except ServiceError as error:
+                logger.error("%s", error)  # names the file, which is the operator's
+                await _refusal("keys_unreadable", scope)(scope, receive, send)
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        if scope["path"] == SESSION_PATH:
+            response = await self._session(scope, headers, receive)
+            await response(scope, receive, send)
+            return
+        key, by_cookie = self._key_of(headers)
+        if key is None:
+            await _unauthorized(scope, headers)(scope, receive, send)
+        elif by_cookie and scope["method"] not in SAFE_METHODS and not comes_from_here(headers):
+            await _refusal("cross_site_request", scope)(scope, receive, send)
+        else:
+            await self._admit(key, scope, receive, send)
+
+    def _key_of(self, headers: Headers) -> tuple[Key | None, bool]:
+        """The key, and whether a cookie stood for it; what Authorization says comes first."""
+        given = headers.get("authorization")
+        if given is not None:
+            scheme, _, text = given.partition(" ")
+            return (self.ring.find(text.strip()) if scheme.lower() == "bearer" else None), False
+        token = cookie_of(headers)
+        key_id = None if token is None else self.sessions.key_id(token)
+        return (None if key_id is None else self.ring.by_id(key_id)), True
+
+    async def _admit(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope.setdefault("state", {})
+        state["owner"] = key.owner
+        state["bytes_stored"] = key.bytes_stored
+        wait_s = self.quotas.take_request(key)
+        costs_night = scope["method"] == "POST" and scope["path"] in NIGHT_PATHS
+        if wait_s is None and costs_night:
+            wait_s = self.quotas.take_night(key)
+        if wait_s is not None:
+            refusal = _refusal("quota_exceeded", scope)
+            refusal.headers["retry-after"] = str(wait_s)
+            await refusal(scope, receive, send)
+        elif costs_night:
+            await self._with_night(key, scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _with_night(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
+        served = False
+
+        async def watch(message: Message) -> None:
+            nonlocal served
+            if message["type"] == "http.response.start":
+                served = message["status"] < 400
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        finally:
+            if not served:
+                self.quotas.give_night_back(key)
+
+    async def _session(self, scope: Scope, headers: Headers, receive: Receive) -> Response:
+        """POST with a form opens a session, DELETE ends it."""
+        if scope["method"] not in ("POST", "DELETE"):
+            return _refusal("method_not_allowed", scope)
+        if not comes_from_here(headers):
+            return _refusal("cross_site_request", scope)
+        if scope["method"] == "DELETE":
+            token = cookie_of(headers)
+            if token is not None:
+                self.sessions.close(token)
+            taken_away = cookie_header("", secure=not is_local(headers), max_age_s=0)
+            return Response(status_code=204, headers={"set-cookie": taken_away})
+        body = await _form_body(receive)
+        key = None if body is None else self.ring.find(form_key(body))
+        if key is None:
+            return _form(wrong=True)
+        cookie = cookie_header(self.sessions.open(key.id), secure=not is_local(headers))
+        return Response(status_code=303, headers={"location": "/", "set-cookie": cookie})
+
+
+def _refusal(code: str, scope: Scope) -> Response:
+    return error_response(code, scope.get("state", {}).get("request_id", ""))
+
+
+def _unauthorized(scope: Scope, headers: Mapping[str, str]) -> Response:
+    if scope["path"] in PAGES and "text/html" in headers.get("accept", ""):
+        return _form(wrong=False)
+    response = _refusal("unauthorized", scope)
+    response.headers["www-authenticate"] = CHALLENGE
+    return response
+
+
+def _form(*, wrong: bool) -> Response:
+    headers = FORM_HEADERS | {"www-authenticate": CHALLENGE}  # no browser asks for a Bearer itself
+    return Response(form_page(wrong=wrong), 401, headers)
+
+
+async def _form_body(receive: Receive) -> bytes | None:
+    """A short body; None when it is too long, or does not come."""
+    body = b""
+    try:
+        async with asyncio.timeout(FORM_S):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                part: bytes = message.get("body", b"")
+                body += part
+                if len(body) > MAX_FORM_BYTES:
+                    return None
+                if not message.get("more_body", False):
+                    return body
+    except TimeoutError:
+        return None
