@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,20 +101,17 @@ def wait_ready(url: str, timeout_s: float = 240) -> None:
     raise TimeoutError(f"{url} was not ready after {timeout_s:g} s")
 
 
-def post(
-    client: httpx.Client, url: str, body: bytes, *, retry: bool, model: str | None = None
-) -> Answer:
+def post(client: httpx.Client, url: str, body: bytes, *, retry: bool) -> Answer:
     """One recording; with `retry`, sent again after 429, 5xx and broken connections.
 
     Waits double, from FIRST_WAIT_S to LONGEST_WAIT_S, over TRIES tries: a client that is told
     Retry-After and comes back no sooner would wait longer, and meet the service no other way.
     """
     started_s, wait_s = time.perf_counter(), FIRST_WAIT_S
-    query = {"model": model} if model else {}
     for number in range(1, TRIES + 1):
         tries, status, content = number, 0, b""
         try:
-            answer = client.post(f"{url}/v1/embeddings", params=query, content=body, headers=NPZ)
+            answer = client.post(f"{url}/v1/embeddings", content=body, headers=NPZ)
             status, content = answer.status_code, answer.content
         except httpx.HTTPError:
             pass  # the connection broke: status 0
@@ -141,7 +137,7 @@ def load(
     clients: int,
     retry: bool = False,
     until: threading.Event | None = None,
-    model_of: Callable[[int], str | None] = lambda index: None,
+    into: list[Answer] | None = None,
 ) -> tuple[list[Answer], float]:
     """Answers to all bodies and the wall seconds, `clients` at a time.
 
@@ -151,11 +147,11 @@ def load(
         clients: threads, each with a connection of its own.
         retry: as for `post`.
         until: ends the load when set.
-        model_of: the model that request i names.
+        into: gets the answers as they come.
     """
     local = threading.local()
     lock, counter = threading.Lock(), iter(range(10**9))
-    answers: list[Answer] = []
+    answers: list[Answer] = [] if into is None else into
 
     def work() -> None:
         local.client = httpx.Client(timeout=600, trust_env=False)
@@ -166,7 +162,7 @@ def load(
                 if (until is None and index >= len(bodies)) or (until and until.is_set()):
                     return
                 body = bodies[index % len(bodies)]
-                answer = post(local.client, url, body, retry=retry, model=model_of(index))
+                answer = post(local.client, url, body, retry=retry)
                 with lock:
                     answers.append(answer)
 
@@ -186,3 +182,23 @@ def percentiles_ms(answers: list[Answer]) -> dict[str, float]:
     return {
         f"p{share}_ms": round(float(ms), 1) for share, ms in zip((50, 95, 99), found, strict=True)
     }
+
+
+def upload(url: str, num_bytes: int, part_bytes: int = 8 * 2**20) -> None:
+    """A resumable upload of zeros, deleted in the end; RuntimeError when a part is refused."""
+    tus = {"tus-resumable": "1.0.0"}
+    with httpx.Client(timeout=600, trust_env=False) as client:
+        made = client.post(f"{url}/v1/uploads", headers=tus | {"upload-length": str(num_bytes)})
+        if made.status_code != 201:
+            raise RuntimeError(f"an upload was answered {made.status_code}; expected 201")
+        place, part = url + made.headers["location"], bytes(part_bytes)
+        for offset in range(0, num_bytes, part_bytes):
+            headers = tus | {
+                "upload-offset": str(offset),
+                "content-type": "application/offset+octet-stream",
+            }
+            body = part[: min(part_bytes, num_bytes - offset)]
+            answer = client.patch(place, headers=headers, content=body)
+            if answer.status_code != 204:
+                raise RuntimeError(f"a part was answered {answer.status_code}; expected 204")
+        client.delete(place, headers=tus)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,9 @@ from sleepmami.errors import CheckpointError, RecordingError
 from sleepmami.inference.embedder import Embedder, EpochEmbedding, NightEmbedding
 from sleepmami.inference.hearing import Hearing, hearing_of_windows
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
+
+
+PROGRESS_EVERY_S = 0.25  # at most; batches may be a hundredth of that, and each step is a message
 
 
 class LocalEncoder:
@@ -114,7 +118,13 @@ class LocalEncoder:
         night = loaded.night
         num_epochs = night.num_epochs
 
+        told_s = float("-inf")
+
         def tell(heard: int, of_all: int) -> None:
+            nonlocal told_s
+            if (now_s := time.monotonic()) - told_s < PROGRESS_EVERY_S:
+                return
+            told_s = now_s
             steps.put_nowait(Progress("encoding", num_epochs * heard // of_all, num_epochs))
 
         try:

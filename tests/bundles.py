@@ -31,9 +31,9 @@ SMALLEST_MICRO = MicroEncoderConfig(
 )
 
 
-def random_bundle() -> Bundle:
+def random_bundle(*, seed: int = 11, notch_hz: float = 60.0) -> Bundle:
     """Random weights; every width as small as the architecture lets it be."""
-    torch.manual_seed(11)
+    torch.manual_seed(seed)
     micro = MicroPretrainConfig(model=SMALLEST_MICRO)
     macro = MacroPretrainConfig(
         model=MacroEncoderConfig(dim=8, forward_depth=1, backward_depth=1, state_dim=4),
@@ -43,7 +43,7 @@ def random_bundle() -> Bundle:
     return Bundle(
         micro=micro,
         micro_state=MicroEncoder(micro.model).state_dict(),
-        preprocess=PreprocessConfig(),
+        preprocess=PreprocessConfig(notch_hz=notch_hz),
         macro=macro,
         macro_state=MacroEncoder(macro.model, micro.model.higher_dim).state_dict(),
         demographics=None,
