@@ -27,6 +27,8 @@ Array = NDArray[Any]  # Any: float32 or float16, as it was asked for
 ENDED = ("done", "failed", "cancelled")
 _PARTS = ("micro", "macro", "cycles", "night", "second")
 _MASKS = ("epoch_valid", "modality_valid")
+# what numpy and json raise about bytes that are something else
+NOT_OURS = (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +120,7 @@ class Night:
         """
         try:
             return cls(**_arrays_of(read_bytes(os.fspath(path))))
-        except (ValueError, TypeError, KeyError, zipfile.BadZipFile):
+        except NOT_OURS:
             message = f"{path}: found no embedding; expected an npz that the client wrote"
             raise ClientError("folder_mismatch", message) from None
 
@@ -226,7 +228,7 @@ def night_of(answer: Answer) -> Night:
     """The embedding of an npz answer; ApiError answer_invalid."""
     try:
         return Night(**_arrays_of(answer.content))
-    except (ValueError, TypeError, KeyError, zipfile.BadZipFile):
+    except NOT_OURS:
         raise answer_invalid(answer, "embedding") from None
 
 
@@ -239,7 +241,7 @@ def encoded_windows_of(answer: Answer) -> EncodedWindows:
                 modality_valid=file["modality_valid"],
                 info=json.loads(str(file["info"])),
             )
-    except (ValueError, KeyError, zipfile.BadZipFile):
+    except NOT_OURS:
         raise answer_invalid(answer, "vectors of windows") from None
 
 

@@ -8,7 +8,6 @@ of one model, level and number type.
 import collections
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sleepmami import storage
+from sleepmami.client.answers import NOT_OURS
 from sleepmami.client.calls import ANSWER_INVALID, NO_ANSWER
 from sleepmami.client.flows import Flows, Level, levels_of
 from sleepmami.client.steps import Flow, together, work
@@ -215,7 +215,7 @@ def _account_of(path: str) -> tuple[str, dict[str, Any]] | None:  # Any: JSON va
         with np.load(path, allow_pickle=False) as file:
             info, source = (json.loads(str(file[name])) for name in ("info", SOURCE))
         return str(info["weights_sha256"]), dict(source)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile):
+    except (OSError, *NOT_OURS):
         return None
 
 

@@ -174,6 +174,8 @@ def upload(
             if offset is None:  # deleted, expired, or lost with the service that held it
                 place = None
                 continue
+            if offset > highest:  # what arrived before a cut counts, too
+                highest, failures = offset, 0
         tell(offset, source.length)
         if offset == source.length:
             break
