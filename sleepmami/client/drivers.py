@@ -102,7 +102,7 @@ class Driver:
             time.sleep(step.seconds)
             return None
         if isinstance(step, Work):
-            return step.do()
+            return step.done()
         if isinstance(step, Together):
             return self._together(step)
         try:
@@ -175,7 +175,7 @@ class AsyncDriver:
             await asyncio.sleep(step.seconds)
             return None
         if isinstance(step, Work):
-            return await asyncio.to_thread(step.do)
+            return await asyncio.to_thread(step.done)
         if isinstance(step, Together):
             return await self._together(step)
         try:

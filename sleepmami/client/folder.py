@@ -220,7 +220,7 @@ def _account_of(path: str) -> tuple[str, dict[str, Any]] | None:  # Any: JSON va
 
 
 def _model_of(info: Mapping[str, Any], name: str | None) -> Mapping[str, Any]:  # Any: JSON
-    for model in info["models"]:
+    for model in info.get("models", []):
         if model["name"] == name or (name is None and model["default"]):
             found: Mapping[str, Any] = model
             return found

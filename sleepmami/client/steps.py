@@ -57,9 +57,16 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Read a file, hash, parse: what would hold up an event loop; comes to what it returns."""
+    """Read a file, hash, parse: what would hold up an event loop; comes to `done`'s answer."""
 
     do: Callable[[], Any]  # Any: `work` has the type
+
+    def done(self) -> "tuple[Any, Exception | None]":  # Any: as above
+        """What it returns, or what it raises: that is for the flow, not for the driver."""
+        try:
+            return self.do(), None
+        except Exception as error:
+            return None, error
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +106,11 @@ Flow = Generator[Step, Any, T]  # Any: each step comes to its own type
 
 def work(do: Callable[[], T]) -> Flow[T]:
     """`do`, away from an event loop."""
-    found: T = yield Work(do)
-    return found
+    found, error = yield Work(do)
+    if error is not None:
+        raise error
+    kept: T = found
+    return kept
 
 
 def together(flows: Sequence[Flow[T]], at_once: int) -> Flow[list[T]]:
