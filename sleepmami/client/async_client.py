@@ -23,7 +23,7 @@ from sleepmami.client.flows import Flows, Level, job_wanted, neighbors_wanted
 from sleepmami.client.folder import FolderSummary, embed_folder
 from sleepmami.client.progress import bar
 from sleepmami.client.steps import Flow
-from sleepmami.client.uploading import Recording, Upload
+from sleepmami.client.uploading import PART_BYTES, Recording, Upload
 
 T = TypeVar("T")
 
@@ -45,12 +45,13 @@ class AsyncClient:
         timeout: float = 60.0,
         night_timeout: float = 1860.0,
         retries: int | Retries = 8,
+        part_bytes: int = PART_BYTES,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = checked_url(url)
         again = Retries(count=retries) if isinstance(retries, int) else retries
         caller = Caller(key=key, retries=again, timeout_s=timeout, night_timeout_s=night_timeout)
-        self._flows = Flows(caller=caller, url=self.url)
+        self._flows = Flows(caller=caller, url=self.url, part_bytes=part_bytes)
         self._http = httpx.AsyncClient(base_url=self.url, transport=transport)
         self._driver = AsyncDriver(self._http)
 

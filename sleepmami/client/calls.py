@@ -108,7 +108,7 @@ class Caller:
         while True:
             outcome: Answer | NoAnswer = yield request
             attempt += 1
-            if isinstance(outcome, Answer) and outcome.status < 400:
+            if isinstance(outcome, Answer) and outcome.status < 300:  # a redirect is none of ours
                 return outcome
             pause_s = self.retries.pause_s(attempt, outcome) if may_pass(outcome) else None
             if pause_s is None:

@@ -66,6 +66,10 @@ class Flows:
     url: str
     part_bytes: int = PART_BYTES
 
+    def __post_init__(self) -> None:
+        fine = 0 < self.part_bytes <= PART_BYTES
+        require(fine, "part_bytes", self.part_bytes, f"from 1 to {PART_BYTES}")
+
     def info(self) -> Flow[dict[str, Any]]:  # Any: JSON values
         """GET /info."""
         return (yield from self.caller.ask_json("GET", "/info"))

@@ -248,7 +248,7 @@ def _there(outcome: Answer | NoAnswer, length: int) -> int | None:
 def _mendable(outcome: Answer | NoAnswer) -> bool:
     if may_pass(outcome) or isinstance(outcome, NoAnswer):
         return True
-    return outcome.status < 400 or outcome.status in _MENDABLE
+    return outcome.status < 300 or outcome.status in _MENDABLE
 
 
 def _part(source: Source, offset: int, size: int) -> tuple[dict[str, str], bytes]:

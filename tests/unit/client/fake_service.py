@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import numpy as np
@@ -135,17 +136,12 @@ def faults_of(*faults: Answer) -> Callable[[httpx.Request], Answer]:
     return lambda request: waiting.pop(0) if waiting else None
 
 
-def client_of(
-    service: FakeService, *, part_bytes: int | None = None, retries: Retries = AT_ONCE
-) -> Client:
-    """A client of it; with `part_bytes` for small parts."""
-    client = Client(URL, retries=retries, transport=httpx.MockTransport(service))
-    if part_bytes is not None:
-        object.__setattr__(client._flows, "part_bytes", part_bytes)
-    return client
+def client_of(service: FakeService, **settings: Any) -> Client:
+    """A client of it that does not wait between attempts."""
+    transport = httpx.MockTransport(service)
+    return Client(URL, transport=transport, **({"retries": AT_ONCE} | settings))
 
 
-def async_client_of(service: FakeService, part_bytes: int) -> AsyncClient:
-    client = AsyncClient(URL, retries=AT_ONCE, transport=httpx.MockTransport(service))
-    object.__setattr__(client._flows, "part_bytes", part_bytes)
-    return client
+def async_client_of(service: FakeService, **settings: Any) -> AsyncClient:
+    transport = httpx.MockTransport(service)
+    return AsyncClient(URL, transport=transport, **({"retries": AT_ONCE} | settings))

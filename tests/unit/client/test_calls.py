@@ -68,6 +68,7 @@ def test_what_passes_is_asked_again(fault: httpx.Response | Exception) -> None:
         (error(500, "internal_error"), "internal_error"),
         (httpx.Response(408, text="Request timed out"), "http_408"),
         (httpx.Response(500, json=["no object"]), "http_500"),
+        (httpx.Response(301, headers={"location": "https://elsewhere/"}), "http_301"),
         (httpx.Response(404, json={"error": {"code": "half"}}), "http_404"),
     ],
 )
@@ -181,3 +182,10 @@ def test_errors_survive_pickling() -> None:
     assert (str(copy), vars(copy)) == (str(told), vars(told))
     mixed = pickle.loads(pickle.dumps(ClientError("weights_mixed", "two")))
     assert (mixed.code, mixed.message) == ("weights_mixed", "two")
+
+
+def test_a_service_may_lie_below_a_path() -> None:
+    service = FakeService(lambda request: httpx.Response(200, json={"models": []}))
+    with Client("https://host/sleep/", transport=httpx.MockTransport(service)) as client:
+        client.info()
+    assert str(service.seen[0].url) == "https://host/sleep/info"

@@ -72,7 +72,7 @@ def test_the_async_client_survives_the_same() -> None:
     cuts = CutAtOffsets([0, 15_000, 15_001, 99_999], keep=True)
 
     async def run() -> Upload:
-        async with async_client_of(cuts.service, PART) as client:
+        async with async_client_of(cuts.service, part_bytes=PART) as client:
             return await client.upload(DATA, progress=False)
 
     upload = asyncio.run(run())
