@@ -5,7 +5,7 @@ Nothing is decided here; what is sent, and when it is sent again, is in the flow
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ from sleepmami.errors import require
 
 T = TypeVar("T")
 CONNECT_S = 10.0
+BLOCK_BYTES = 2**18
 
 
 def checked_url(url: str) -> str:
@@ -41,15 +42,26 @@ def checked_url(url: str) -> str:
 
 
 def request_parts(ask: Ask) -> dict[str, Any]:  # Any: arguments of httpx
-    """The arguments of httpx's build_request, which both of its clients take."""
+    """The arguments of httpx's build_request, which both of its clients take, but for the body."""
+    length = {"content-length": str(len(ask.content))} if ask.content else {}
     return {
         "method": ask.method,
         "url": ask.path,
-        "headers": dict(ask.headers),
+        "headers": dict(ask.headers) | length,
         "params": list(ask.params) or None,
-        "content": ask.content or None,
         "timeout": httpx.Timeout(ask.timeout_s, connect=CONNECT_S, pool=None),
     }
+
+
+def blocks(content: bytes) -> Iterator[bytes]:
+    """A body in pieces: of one that is whole httpcore copies the rest after each send."""
+    for first in range(0, len(content), BLOCK_BYTES):
+        yield content[first : first + BLOCK_BYTES]
+
+
+async def _async_blocks(content: bytes) -> AsyncIterator[bytes]:
+    for block in blocks(content):
+        yield block
 
 
 def _headers(headers: httpx.Headers) -> Mapping[str, str]:
@@ -115,7 +127,9 @@ class Driver:
     def _send(self, step: Step, listening: list[httpx.Response]) -> Answer | Listening:
         ask = step.ask if isinstance(step, Listen) else step
         assert isinstance(ask, Ask)
-        response = self._http.send(self._http.build_request(**request_parts(ask)), stream=True)
+        body = blocks(ask.content) if ask.content else None
+        request = self._http.build_request(**request_parts(ask), content=body)
+        response = self._http.send(request, stream=True)
         if isinstance(step, Listen) and response.status_code == httpx.codes.OK:
             listening.append(response)
             return Listening(response.iter_lines())
@@ -188,7 +202,8 @@ class AsyncDriver:
     async def _send(self, step: Step, listening: list[httpx.Response]) -> Answer | Listening:
         ask = step.ask if isinstance(step, Listen) else step
         assert isinstance(ask, Ask)
-        request = self._http.build_request(**request_parts(ask))
+        body = _async_blocks(ask.content) if ask.content else None
+        request = self._http.build_request(**request_parts(ask), content=body)
         response = await self._http.send(request, stream=True)
         if isinstance(step, Listen) and response.status_code == httpx.codes.OK:
             listening.append(response)
