@@ -13,7 +13,9 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 
 import httpx
 from provenance import git_state, machine
-from serve_clients import Answer, load, percentiles_ms, write_bundle, write_noise
+from serve_clients import Answer, load, percentiles_ms, window_npz, write_bundle, write_noise
 from serve_process import lock_server, service
 
 from sleepmami.config import ServeConfig
@@ -30,6 +32,7 @@ from sleepmami.models.cpu import prepare_cpu
 from sleepmami.presets import PRESETS
 from sleepmami.signals.preprocess import load_night
 
+KINDS = ("load", "minutes", "windows")  # recordings of --minutes, of a minute, and one window
 HEADLINE = ("throughput_over_lock", "overhead_night", "p50_ms", "p95_ms", "p99_ms", "failed")
 # One Encoder per core; the Preprocessor shares the cores with them.
 SETTINGS = ("cpus_per_preprocessor=0.5", "max_ongoing_requests=64")
@@ -43,11 +46,14 @@ def main() -> None:
     parser.add_argument("--night-minutes", type=float, default=480, help="of the night alone")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--nights", type=int, default=16, help="requests of --minutes, per server")
-    parser.add_argument("--windows", type=int, default=200, help="requests of one window")
+    parser.add_argument(
+        "--windows", type=int, default=200, help="requests of one window, of each kind"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="of the night alone; the median")
     parser.add_argument("--replicas", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the service must not outlive us
     result = measure(arguments)
     for name in HEADLINE:
         print(f"{name:24s} {result[name]}")
@@ -62,9 +68,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         edfs = {
             "night": write_noise(Path(folder) / "night.edf", arguments.night_minutes),
             "load": write_noise(Path(folder) / "load.edf", arguments.minutes),
-            "window": write_noise(Path(folder) / "window.edf", 1),
+            "minute": write_noise(Path(folder) / "minute.edf", 1),
         }
         bodies = {name: path.read_bytes() for name, path in edfs.items()}
+        bodies["encode"] = window_npz()
         bare = bare_seconds(bundle, bodies["night"], arguments.rounds)
         locked = {}
         for threads in (1, 2):
@@ -80,6 +87,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "throughput_over_lock": ratio(ours, locked[1], "load"),
         "throughput_over_lock_2_threads": ratio(ours, locked[2], "load"),
+        "minutes_over_lock": ratio(ours, locked[1], "minutes"),
+        "minutes_over_lock_2_threads": ratio(ours, locked[2], "minutes"),
         "windows_over_lock": ratio(ours, locked[1], "windows"),
         "windows_over_lock_2_threads": ratio(ours, locked[2], "windows"),
         "overhead_night": round(night_s / bare["total"] - 1, 4),
@@ -87,6 +96,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "failed": sum(answer.status != 200 for answer in every),
         "night_alone_s": round(night_s, 3),
         "bare_night_s": bare,
+        "minute_ms": percentiles_ms(ours["minutes"][0]),
+        "lock_minute_ms": percentiles_ms(locked[1]["minutes"][0]),
         "loaded_ms": percentiles_ms(ours["load"][0]),
         "window_alone_ms": percentiles_ms(ours["single"]),
         "window_beside_nights_ms": percentiles_ms(ours["beside"]),
@@ -131,17 +142,18 @@ def rates(
 ) -> dict[str, Any]:
     """Answers and wall seconds of each kind of load; the first few requests only warm up."""
     clients = arguments.clients
-    load(url, [bodies["window"]] * clients + [bodies["load"]] * 2, clients=clients)
+    load(url, [bodies["minute"], bodies["encode"]] * clients + [bodies["load"]], clients=clients)
     found: dict[str, Any] = {
         "load": load(url, [bodies["load"]] * arguments.nights, clients=clients),
-        "windows": load(url, [bodies["window"]] * arguments.windows, clients=clients),
+        "minutes": load(url, [bodies["minute"]] * arguments.windows, clients=clients),
+        "windows": load(url, [bodies["encode"]] * arguments.windows, clients=clients),
     }
     if alone:
         load(url, [bodies["night"]], clients=1)
         found["alone"] = load(url, [bodies["night"]] * arguments.rounds, clients=1)[0]
-        found["single"] = load(url, [bodies["window"]] * 40, clients=1)[0]
+        found["single"] = load(url, [bodies["encode"]] * 40, clients=1)[0]
         # seven windows to each recording, from as many clients
-        mixed = ([bodies["load"]] + [bodies["window"]] * 7) * max(2, arguments.nights // 2)
+        mixed = ([bodies["load"]] + [bodies["encode"]] * 7) * max(2, arguments.nights // 2)
         answers, _ = load(url, mixed, clients=clients)
         shortest = sorted(answers, key=lambda answer: len(answer.body))
         found["beside"] = shortest[: len(mixed) - len(mixed) // 8]
@@ -155,7 +167,7 @@ def as_answers(part: Any) -> list[Answer]:
 
 def per_second(run: dict[str, Any]) -> dict[str, float]:
     """Answers a second."""
-    return {name: round(len(run[name][0]) / run[name][1], 4) for name in ("load", "windows")}
+    return {name: round(len(run[name][0]) / run[name][1], 4) for name in KINDS}
 
 
 def ratio(ours: dict[str, Any], theirs: dict[str, Any], name: str) -> float:

@@ -55,13 +55,14 @@ STUDY = MicroEncoderConfig(  # between tiny and paper: 3.8 M parameters
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """What differs from the default: settings, and how windows are cut in training."""
+    """What differs from eq. 3 as it stands: settings, and how windows are cut in training."""
 
     changes: dict[str, Any]  # Any: values of settings
     offset_s: int = 60
 
 
-VARIANTS = {
+LITERAL = {"loss.contrastive_view": "same", "loss.slot_negatives": "all"}  # eq. 2 as it stands
+VARIANTS = {  # each changes LITERAL, which was the default when they were named
     "full": Variant(changes={}),  # eq. 3 as it is
     "no_own": Variant(changes={"loss.slot_negatives": "other_segments"}),
     "mae": Variant(changes={"loss.lambda_cl": 0.0, "loss.lambda_koleo": 0.0}),
@@ -83,7 +84,7 @@ VARIANTS = {
     "place_blocked": Variant(
         changes={"loss.slot_negatives": "same_place", "model.shared_view": "blocked"}
     ),
-    "view_place": Variant(  # place_blocked with fusion that hears all modalities
+    "view_place": Variant(  # the defaults: place_blocked with fusion that hears all modalities
         changes={"loss.slot_negatives": "same_place", "loss.contrastive_view": "blocked"}
     ),
     "text": Variant(changes={"loss.temporal_negatives": "text"}),
@@ -189,7 +190,7 @@ def describe(cohort: Cohort) -> dict[str, Any]:
 
 
 def variant_config(variant: str, batch_size: int) -> MicroPretrainConfig:
-    """The settings of a run; `random` is the default that is never trained."""
+    """The settings of a run; `random` is `full` that is never trained."""
     base = MicroPretrainConfig(
         model=STUDY,
         optimizer=tiny().micro.optimizer,
@@ -197,7 +198,8 @@ def variant_config(variant: str, batch_size: int) -> MicroPretrainConfig:
         engine=EngineConfig(kind="plain", zero_stage=0, micro_batch=batch_size),
         workers=WorkersConfig(num_workers=1),
     )
-    return replace_at(base, VARIANTS[variant].changes) if variant != "random" else base
+    changes = VARIANTS[variant].changes if variant != "random" else {}
+    return replace_at(base, LITERAL | changes)
 
 
 def one_run(

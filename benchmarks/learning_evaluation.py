@@ -222,7 +222,7 @@ def copying(objective: MicroObjective, batches: list[SegmentBatch]) -> dict[str,
     how often its embedding finds the window that it now sits in, `signal` how often the one that it
     came from, among the means of the other modalities. A copied embedding follows the company.
     """
-    view = objective.config.loss.contrastive_view
+    view = objective.config.contrastive_view
     found: dict[str, list[float]] = {"company": [], "signal": []}
     for number, batch in enumerate(batches):
         masks = objective.draw_masks(batch.num_rows, 2 * 10**6 + number, 0)

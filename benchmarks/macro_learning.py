@@ -147,7 +147,7 @@ def one_run(
         nights = (_row(study, study.subject) for study in train)
         model.standardize(*map(torch.from_numpy, micro_statistics(nights)))
     if passes:
-        curve = _train(model, config, train, seed, passes, shuffled=variant == "shuffled")
+        curve = train_macro(model, config, train, seed, passes, shuffled=variant == "shuffled")
     trained_cpu, trained = time.process_time(), time.perf_counter()
     model.eval()
     (fit_KF, fit_mean_KF), (test_KF, test_mean_KF) = (night_vectors(model, p) for p in (fit, test))
@@ -166,7 +166,7 @@ def one_run(
     }
 
 
-def _train(
+def train_macro(
     model: MacroEncoder,
     config: MacroPretrainConfig,
     train: list[StudySubject],
@@ -228,15 +228,15 @@ def _row(study: StudySubject, person: Any) -> MicroNight:  # Any: a Subject, per
 
 @torch.inference_mode()
 def night_vectors(model: MacroEncoder, subjects: list[StudySubject]) -> tuple[Floats, Floats]:
-    """The documented night vector of each subject, and the mean of its states over all epochs."""
+    """Of each subject the mean of the cycles' ends, what `night` was, and of all states."""
     nights, means = [], []
     for study in subjects:
         micro_BLMD = torch.from_numpy(study.micro_LMD.astype(np.float32))[None]
         valid_BLM = torch.from_numpy(study.valid_LM.copy())[None]
         length_B = torch.tensor([len(study.micro_LMD)])
-        macro_BLD, night_BD = model.embed(micro_BLMD, valid_BLM, length_B)
-        nights.append(night_BD[0].double().numpy())
-        means.append(macro_BLD[0].double().mean(0).numpy())
+        vectors = model.night_vectors(micro_BLMD, valid_BLM, length_B)
+        nights.append(vectors.cycle_BCD[0].double().mean(0).numpy())
+        means.append(vectors.macro_BLD[0].double().mean(0).numpy())
     return np.stack(nights), np.stack(means)
 
 

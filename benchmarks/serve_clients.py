@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from sleepmami.config import PreprocessConfig
 from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.presets import preset
+from sleepmami.psg import SEGMENT_S, STORED_RATE_HZ
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from sleepmami.training.checkpoint import Bundle, save_bundle
 
@@ -101,17 +103,32 @@ def wait_ready(url: str, timeout_s: float = 240) -> None:
     raise TimeoutError(f"{url} was not ready after {timeout_s:g} s")
 
 
+def window_npz(seed: int = 2) -> bytes:
+    """One window of 60 s of all six modalities, as /v1/encode takes it."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        modality.value: rng.normal(size=(1, SEGMENT_S * rate)).astype(np.float32)
+        for modality, rate in STORED_RATE_HZ.items()
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, valid=np.ones((1, len(arrays)), np.bool_), **arrays)
+    return buffer.getvalue()
+
+
 def post(client: httpx.Client, url: str, body: bytes, *, retry: bool) -> Answer:
-    """One recording; with `retry`, sent again after 429, 5xx and broken connections.
+    """One recording, or windows where `body` is an npz; `retry` sends again after 429, 5xx, cuts.
 
     Waits double, from FIRST_WAIT_S to LONGEST_WAIT_S, over TRIES tries: a client that is told
     Retry-After and comes back no sooner would wait longer, and meet the service no other way.
     """
     started_s, wait_s = time.perf_counter(), FIRST_WAIT_S
+    windows = body.startswith(b"PK")
+    path = "/v1/encode" if windows else "/v1/embeddings"
+    headers = NPZ | {"content-type": "application/x-npz"} if windows else NPZ
     for number in range(1, TRIES + 1):
         tries, status, content = number, 0, b""
         try:
-            answer = client.post(f"{url}/v1/embeddings", content=body, headers=NPZ)
+            answer = client.post(url + path, content=body, headers=headers)
             status, content = answer.status_code, answer.content
         except httpx.HTTPError:
             pass  # the connection broke: status 0

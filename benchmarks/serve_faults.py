@@ -19,6 +19,7 @@ import collections
 import json
 import random
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the service must not outlive us
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="serve-faults-") as folder:
         bundle = write_bundle(f"{folder}/bundle", "tiny")

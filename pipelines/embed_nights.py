@@ -120,7 +120,7 @@ def _embed(
         )
     versions = corpus_versions(corpus)
     nights = find_nights(corpus, versions)
-    wanted = _shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
+    wanted = shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
     there = _embedded_cells(output, model.model_id, config)
     with_seconds = _with_seconds(output, model.model_id, config) if kind == "night" else set()
     todo = sorted(
@@ -140,7 +140,7 @@ def _embed(
     metadata = provenance(
         {"embed": to_dict(config), "model_id": model.model_id}, versions._asdict()
     )
-    committer = _Committer(
+    committer = Committer(
         kind, output, there, metadata, config.nights_per_commit, with_seconds=with_seconds
     )
     committer.outcomes["already there"] = len(nights) - len(todo)
@@ -151,7 +151,7 @@ def _embed(
                 functools.partial(
                     NightWorker, kind, corpus, versions, bundle, output, to_dict(config), seconds
                 ),
-                lost=_lost_night,
+                lost=lost_night,
                 num_actors=num_actors,
                 num_cpus=config.cpus_per_actor,
                 num_gpus=num_gpus,
@@ -160,10 +160,10 @@ def _embed(
                 advance(1, result.recording_id)
         finally:  # what is done stays done, also when the run is interrupted
             committer.flush()
-    _print_account(kind, committer, len(nights))
+    print_account(kind, committer, len(nights))
 
 
-def _lost_night(stored: StoredNight) -> NightResult:
+def lost_night(stored: StoredNight) -> NightResult:
     """The result of a night whose actor died each time."""
     failure = SleepMaMiError(
         f"{stored.recording_id}: found that the process died each time it embedded this night; "
@@ -173,7 +173,7 @@ def _lost_night(stored: StoredNight) -> NightResult:
 
 
 @dataclass(slots=True)
-class _Committer:
+class Committer:
     """Makes finished nights visible, `size` at a time, and keeps the account."""
 
     kind: Kind
@@ -188,6 +188,7 @@ class _Committer:
     pending_seconds: list[str] = field(default_factory=list)
 
     def add(self, result: NightResult) -> None:
+        """Take a night's result; commits where there are enough."""
         if result.failure:
             self.failures[result.recording_id] = result.failure
         if result.fragment:
@@ -198,6 +199,7 @@ class _Committer:
             self.flush()
 
     def flush(self) -> None:
+        """Commit what waits."""
         group, self.pending = self.pending, {}  # a commit that fails is not tried twice
         seconds, self.pending_seconds = self.pending_seconds, []
         if not group:
@@ -215,7 +217,7 @@ class _Committer:
         self.outcomes["embedded"] += len(group) - len(outdated)
 
 
-def _print_account(kind: Kind, committer: _Committer, num_nights: int) -> None:
+def print_account(kind: Kind, committer: Committer, num_nights: int) -> None:
     """Counts by outcome, then the nights left out; SleepMaMiError when those are all there are."""
     failures = sorted(committer.failures.items())
     committer.outcomes["not embedded"] = len(failures)
@@ -229,7 +231,7 @@ def _print_account(kind: Kind, committer: _Committer, num_nights: int) -> None:
         raise failures[0][1]
 
 
-def _shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
+def shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
     """What a night's vectors must agree on with its recording, by recording id."""
     columns = ["recording_id", *SHARED_COLUMNS, "hypnogram"]
     table = lance_io.read_table(uri, columns, version=version)
@@ -240,7 +242,7 @@ def _shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
 
 
 def _embedded_cells(output: str, model_id: str, config: EmbedConfig) -> dict[str, Row]:
-    return _shared_cells(output) if may_go_on(output, model_id, config) else {}
+    return shared_cells(output) if may_go_on(output, model_id, config) else {}
 
 
 def _with_seconds(output: str, model_id: str, config: EmbedConfig) -> set[str]:
@@ -268,6 +270,19 @@ def may_go_on(output: str, model_id: str, config: EmbedConfig) -> bool:
                 f"{output}: found vectors of {name}={found}; expected those of {expected} alone: "
                 "set it as before, or use a new folder"
             )
+    _require_model(output, model_id)
+    return True
+
+
+def cells_of_model(output: str, model_id: str) -> dict[str, Row]:
+    """What the nights of a table agree on with their recordings; TableError for other models'."""
+    if not lance_io.exists(output):
+        return {}
+    _require_model(output, model_id)
+    return shared_cells(output)
+
+
+def _require_model(output: str, model_id: str) -> None:
     models = lance_io.read_table(output, columns=["model_id"]).column("model_id").unique()
     others = set(models.to_pylist()) - {model_id}
     if others:
@@ -275,7 +290,6 @@ def may_go_on(output: str, model_id: str, config: EmbedConfig) -> bool:
             f"{output}: found vectors of {', '.join(sorted(others))}; expected only those of "
             f"{model_id}: vectors of different models do not mix, use a new folder"
         )
-    return True
 
 
 class NightWorker:
@@ -325,7 +339,7 @@ class NightWorker:
 
     def _micro_row(self, recording: Row, night: Night, epochs: EpochEmbedding) -> Row:
         return micro_night_row(
-            **_identity(recording, night),
+            **identity_cells(recording, night),
             micro=epochs.micro_LMD,
             modality_valid=epochs.modality_valid_LM,
             model_id=self._embedder.bundle.model_id,
@@ -345,7 +359,7 @@ class NightWorker:
         embedding = self._embedder.in_context(night, epochs)
         info = embedding.info
         return night_embedding_row(
-            **_identity(recording, night),
+            **identity_cells(recording, night),
             micro=embedding.micro,
             macro=embedding.macro,
             night=embedding.night,
@@ -363,7 +377,7 @@ def _written(row: Row, uri: str, schema: pa.Schema) -> str:
     return fragment
 
 
-def _identity(recording: Row, night: Night) -> dict[str, Any]:  # Any: cells of several types
+def identity_cells(recording: Row, night: Night) -> dict[str, Any]:  # Any: cells of several types
     """The cells that a night's vectors share with its row of recordings.lance."""
     return {
         **{name: recording[name] for name in ("recording_id", *IDENTITY_COLUMNS)},

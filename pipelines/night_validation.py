@@ -157,13 +157,7 @@ def night_validation(
         return ReadNights(batch, [night.hypnogram for night in nights])
 
     def embed(batch: MacroBatch) -> tuple[Tensor, Tensor]:
-        return objective.model.embed(
-            batch.micro_BLMD,
-            batch.modality_valid_BLM,
-            batch.length_B,
-            cycle_epochs=settings.dgcl.cycle_epochs,
-            partial_cycle=settings.dgcl.partial_cycle,
-        )
+        return objective.model.embed(batch.micro_BLMD, batch.modality_valid_BLM, batch.length_B)
 
     def contrasts() -> Iterator[MacroBatch]:
         for rows in held_out["contrasts"]:

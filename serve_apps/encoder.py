@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
 
 from serve_apps.backend import Progress, Refusal, WindowBatch
 from serve_apps.http_errors import INTERNAL, log_failure
+from serve_apps.progress import while_running
 from serve_apps.stages import Encoded, EncoderInfo, OtherSettings, Preprocessed, settings_key
 from serve_apps.window_scheduler import StageTimes, WindowScheduler
 from serve_apps.wire import ModelInfo, redacted
@@ -20,7 +22,6 @@ from sleepmami.errors import CheckpointError, RecordingError
 from sleepmami.inference.embedder import Embedder, EpochEmbedding, NightEmbedding
 from sleepmami.inference.hearing import Hearing, hearing_of_windows
 from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
-
 
 PROGRESS_EVERY_S = 0.25  # at most; batches may be a hundredth of that, and each step is a message
 
@@ -84,17 +85,10 @@ class LocalEncoder:
             return
         steps: asyncio.Queue[Progress] = asyncio.Queue()
         work = asyncio.ensure_future(self._night(loaded, request_id, second, steps))
-        try:
-            while not work.done():
-                step = asyncio.ensure_future(steps.get())
-                await asyncio.wait((work, step), return_when=asyncio.FIRST_COMPLETED)
-                if step.done():
-                    yield step.result()
-                else:
-                    step.cancel()
-            yield await work
-        finally:
-            work.cancel()
+        async with aclosing(while_running(work, steps)) as told:
+            async for step in told:
+                yield step
+        yield await work
 
     async def encode(self, windows: WindowBatch, request_id: str) -> Encoded | Refusal:
         """The micro vectors of windows that are preprocessed already."""

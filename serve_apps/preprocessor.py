@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any
 
 from serve_apps.backend import Inspection, Progress, Refusal
 from serve_apps.http_errors import INTERNAL, log_failure
 from serve_apps.inspection import redacted_inspection
+from serve_apps.progress import while_running
 from serve_apps.stages import Preprocessed, SharedRecording, readable, settings_key
 from sleepmami.config import PreprocessConfig
 from sleepmami.config_edit import from_dict
@@ -57,20 +59,13 @@ class LocalPreprocessor:
             loop.call_soon_threadsafe(steps.put_nowait, step)
 
         work = loop.run_in_executor(self._worker, self._load, recording, settings, request_id, tell)
-        try:
-            while not work.done():
-                step = asyncio.ensure_future(steps.get())
-                await asyncio.wait((work, step), return_when=asyncio.FIRST_COMPLETED)
-                if step.done():
-                    yield step.result()
-                else:
-                    step.cancel()
-            loaded = await work
-            if overview and isinstance(loaded, Preprocessed):
-                yield await loop.run_in_executor(self._worker, night_overview, loaded.night)
-            yield loaded
-        finally:
-            work.cancel()
+        async with aclosing(while_running(work, steps)) as told:
+            async for step in told:
+                yield step
+        loaded = await work
+        if overview and isinstance(loaded, Preprocessed):
+            yield await loop.run_in_executor(self._worker, night_overview, loaded.night)
+        yield loaded
 
     async def inspect(
         self, recording: SharedRecording, settings: Settings, request_id: str

@@ -32,7 +32,11 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, object] = {"time": at, "level": record.levelname.lower(), "logger": record.name}
+        line: dict[str, object] = {
+            "time": at,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
         fields: Mapping[str, object] | None = getattr(record, "fields", None)
         line |= {"message": record.getMessage()} if fields is None else fields
         if record.exc_info and record.exc_info[0] is not None:

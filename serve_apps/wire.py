@@ -33,6 +33,7 @@ PUBLIC_INFO = (
     "code_version",
     "precision",
     "both_halves",
+    "night_vector",
     "num_epochs",
     "modalities_missing",
 )
@@ -83,6 +84,7 @@ class EmbeddingAnswer(Wire):
     code_version: str
     precision: Precision | None = None
     both_halves: bool | None = None
+    night_vector: Literal["mean_of_valid_epochs"] | None = None
     num_epochs: int
     channels_used: list[ChannelUsed]
     modalities_missing: list[str]

@@ -56,6 +56,10 @@ def probe(
     predictions: Annotated[
         str | None, typer.Option("--csv", help="write the prediction of every tested row here")
     ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="of retrieval: other embeddings by the same encoder, to look in"),
+    ] = None,
     save: Annotated[
         str | None, typer.Option(help="keep the fitted probe (staging, apnea) in this file")
     ] = None,
@@ -76,7 +80,7 @@ def probe(
     rows = _CsvRows() if predictions else None
     kept: list[FittedProbe] = []
     keep = kept.append if save or save_into else None
-    result = run_probe(known, embeddings, labels, config, rows.add if rows else None, keep)
+    result = run_probe(known, embeddings, labels, config, rows.add if rows else None, keep, targets)
     if predictions and rows:
         storage.write_bytes(predictions, rows.text.getvalue().encode())
     if output:
@@ -137,6 +141,44 @@ def missing_modalities(
     out.print(Text(f"written: {folder}"), soft_wrap=True)
 
 
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="of `pretrain`: bundle and logs")],
+    embeddings: Annotated[
+        str | None, typer.Option(help="OUT of `embed cohort`, or a folder of .npz")
+    ] = None,
+    corpus: Annotated[str | None, typer.Option(help="of `ingest`")] = None,
+    results: Annotated[
+        str | None, typer.Option(help="folder of the files of `probe -o` and `--csv`")
+    ] = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="folder of index.html and its pictures")
+    ] = "report",
+    maps: Annotated[str, typer.Option("--map", help="pca | umap | both")] = "pca",
+    night: Annotated[
+        str | None, typer.Option(help="recording id of the hypnogram; default a typical night")
+    ] = None,
+) -> None:
+    """One page of pictures and tables about a run: what there is, and what is missing."""
+    try:
+        from sleepmami.report.evaluation_report import ReportOptions, write_report
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in ("jinja2", "lance", "matplotlib"):
+            raise
+        raise ConfigError(
+            f"report: found no {name}; this needs: pip install 'sleepmami[report]'"
+        ) from error
+    page = write_report(
+        run,
+        output,
+        embeddings=embeddings,
+        corpus=corpus,
+        results=results,
+        options=ReportOptions(map=maps, night=night),
+    )
+    out.print(Text(f"report: {page}"), soft_wrap=True)
+
+
 class _CsvRows:
     """Predictions as they come, with one header."""
 
@@ -155,7 +197,8 @@ class _CsvRows:
 def _print_result(result: ProbeResult) -> None:
     tested = f"{result.num_subjects} subjects, {result.num_nights} nights"
     if result.unit != "night":
-        tested += f", {result.num_rows} {result.unit}s"
+        unit = "queries" if result.unit == "query" else f"{result.unit}s"
+        tested += f", {result.num_rows} {unit}"
     out.print(
         Text.assemble(
             (result.task, "bold"),

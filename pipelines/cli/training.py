@@ -17,6 +17,7 @@ from pipelines.cli.options import (
     on_ray,
     out,
 )
+from sleepmami.config import BandPowersConfig
 from sleepmami.presets import preset
 
 SecondOption = Annotated[
@@ -103,6 +104,21 @@ def embed_cohort(
 
     with on_ray(address):
         start(corpus, bundle, output, config, seconds=seconds)
+
+
+def embed_band_powers(
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS")],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="folder or URI")],
+    assignments: SetOption = [],  # noqa: B006
+    print_config: PrintOption = False,
+    address: AddressOption = None,
+) -> None:
+    """The baseline without an encoder: band powers of every night, for the same probes."""
+    config = configured(BandPowersConfig(), assignments, print_config)
+    from pipelines.embed_band_powers import embed_band_powers as start
+
+    with on_ray(address):
+        start(corpus, output, config)
 
 
 def embed_file(

@@ -6,7 +6,7 @@ what reads and changes them. Torch-free.
 """
 
 from sleepmami.config.corpus import IngestConfig, PreprocessConfig, SimulateConfig, SplitConfig
-from sleepmami.config.embedding import EmbedConfig, ServeConfig
+from sleepmami.config.embedding import BandPowersConfig, EmbedConfig, ServeConfig
 from sleepmami.config.macro import (
     FACTORS,
     Crop,
@@ -35,6 +35,7 @@ from sleepmami.config.probe import (
     Level,
     ProbeConfig,
     ProbeSplitConfig,
+    RetrievalConfig,
     Task,
 )
 from sleepmami.config.sweep import SweepConfig
@@ -55,6 +56,7 @@ __all__ = [
     "TASKS",
     "VALIDATE_ROWS",
     "ApneaConfig",
+    "BandPowersConfig",
     "ContrastiveView",
     "Crop",
     "DGCLConfig",
@@ -78,6 +80,7 @@ __all__ = [
     "PreprocessConfig",
     "ProbeConfig",
     "ProbeSplitConfig",
+    "RetrievalConfig",
     "ServeConfig",
     "SharedView",
     "SimulateConfig",

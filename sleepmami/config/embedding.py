@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import Literal
 
 from sleepmami.config.training import Precision
 from sleepmami.errors import require
@@ -34,6 +35,19 @@ class EmbedConfig:
         for name in ("windows_per_batch", "nights_per_commit", "num_actors", "threads_per_actor"):
             require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
         require(self.cpus_per_actor > 0, "cpus_per_actor", self.cpus_per_actor, "> 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BandPowersConfig:
+    """The band-power baseline: `sleepmami/evaluation/band_powers.py`."""
+
+    scale: Literal["night", "physical"] = "night"  # as the encoder hears it; microvolts, percent
+    nights_per_commit: int = 16
+    cpus_per_night: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.nights_per_commit >= 1, "nights_per_commit", self.nights_per_commit, ">= 1")
+        require(self.cpus_per_night > 0, "cpus_per_night", self.cpus_per_night, "> 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from sleepmami.config.training import (
 from sleepmami.errors import ConfigError, require
 
 SharedView = Literal["joint", "blocked"]  # whether the shared encoder attends across modalities
-ContrastiveView = Literal["same", "blocked"]
+ContrastiveView = Literal["same", "blocked"]  # what eq. 2 compares: what fusion reads, or not
 MAX_WEIGHT = 1000.0  # of a cohort in `mixing`: more is a slip, and the order of a pass is in memory
 
 
@@ -125,9 +125,11 @@ class MicroLossConfig:
     temporal_negatives: Literal["equation", "text"] = "equation"  # eq. 2 and its text disagree
     own_segment_neighbours: bool = True  # KoLeo: also the other slot of the segment may be nearest
     contrast_over: Literal["batch", "micro_batch"] = "batch"  # N of eq. 2 when batches accumulate
-    slot_negatives: Literal["all", "other_segments", "same_place"] = "all"  # of eq. 2
-    # what eq. 2 and KoLeo read of a joint shared encoder; blocked: a second pass, modalities apart
-    contrastive_view: ContrastiveView = "same"
+    # of eq. 2. Departs from the paper, which is "all": docs/departures.md
+    slot_negatives: Literal["all", "other_segments", "same_place"] = "same_place"
+    # what eq. 2 and KoLeo read of a joint shared encoder; blocked: a second pass, modalities apart.
+    # auto is blocked wherever there are two views to tell apart. Departs from the paper: "same"
+    contrastive_view: Literal["auto", "same", "blocked"] = "auto"
 
     def __post_init__(self) -> None:
         require(self.tau > 0, "loss.tau", self.tau, "> 0")
@@ -191,9 +193,23 @@ class MicroPretrainConfig:
                 f"{self.loss.lambda_cl}; set it to 'batch'"
             )
 
+    @property
+    def contrastive_view(self) -> ContrastiveView:
+        """`loss.contrastive_view`, where auto is decided."""
+        if self.loss.contrastive_view != "auto":
+            return self.loss.contrastive_view
+        return "same" if self._why_one_view() else "blocked"
+
     def _require_two_views_to_be_read(self) -> None:
-        if self.loss.contrastive_view == "same":
-            return
+        reason = self._why_one_view()
+        if self.loss.contrastive_view == "blocked" and reason:
+            raise ConfigError(
+                f"loss.contrastive_view='blocked' found with {reason}, expected a joint shared "
+                "encoder that fusion reads and that eq. 2 or KoLeo compares; leave it at 'auto'"
+            )
+
+    def _why_one_view(self) -> str | None:
+        """Why a second pass of the shared encoder would be the first once more, or unread."""
         lambdas = (self.loss.lambda_cl, self.loss.lambda_koleo)
         reasons = {
             "model.shared_depth=0": self.model.shared_depth == 0,
@@ -202,9 +218,4 @@ class MicroPretrainConfig:
             # then nothing would read the joint pass, and shared_view=blocked is the same for less
             "model.fusion_depth=0": self.model.fusion_depth == 0,
         }
-        for reason, holds in reasons.items():
-            if holds:
-                raise ConfigError(
-                    f"loss.contrastive_view='blocked' found with {reason}, expected a joint shared "
-                    "encoder that fusion reads and that eq. 2 or KoLeo compares; set it to 'same'"
-                )
+        return next((reason for reason, holds in reasons.items() if holds), None)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from sleepmami.errors import ConfigError, require
 
-Task = Literal["staging", "few-shot", "apnea", "age", "bmi", "ahi", "sex", "survival"]
+Task = Literal["staging", "few-shot", "apnea", "age", "bmi", "ahi", "sex", "survival", "retrieval"]
 Level = Literal["micro", "macro", "night", "second"]
 TASKS: tuple[Task, ...] = get_args(Task)
 DISEASES = ("angina", "cvd_death", "chf", "chd_death", "mi", "stroke")  # Table 3
@@ -18,9 +18,11 @@ DISEASES = ("angina", "cvd_death", "chf", "chd_death", "mi", "stroke")  # Table 
 class ProbeSplitConfig:
     """Who is tested. Of split train the encoder saw the nights, and DGCL age, sex and BMI."""
 
-    kind: Literal["stored", "folds"] = "stored"  # the corpus' own split, or everybody in turn
+    # the corpus' own split; everybody in turn; or in turn by probes of each recorder
+    kind: Literal["stored", "folds", "device"] = "stored"
     among: Literal["all", "held_out"] = "all"  # of folds: everybody, or those not in split train
     num_folds: int = 5
+    device: Literal["cohort", "montage"] = "cohort"  # of device: what tells recorders apart
 
     def __post_init__(self) -> None:
         require(self.num_folds >= 2, "split.num_folds", self.num_folds, ">= 2")
@@ -30,6 +32,8 @@ class ProbeSplitConfig:
                 "split.among and split.num_folds have no effect with split.kind='stored'; "
                 "leave them out, or set split.kind=folds"
             )
+        if self.kind != "device" and self.device != "cohort":
+            raise ConfigError(f"split.device has no effect with split.kind={self.kind!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +66,22 @@ class FewShotConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RetrievalConfig:
+    """Blocks of another modality of the same 30 s, among a pool: `evaluation/retrieval.py`."""
+
+    match: Literal["cca", "ridge", "cosine"] = "cca"  # how blocks of two modalities are compared
+    penalty: float = 0.1  # of both maps, on z-scored blocks, whose variances are 1
+    pool: Literal["same_night", "other_people"] = "same_night"  # where the other epochs are from
+    pool_size: int = 100  # the right epoch and 99 others
+
+    def __post_init__(self) -> None:
+        require(self.penalty > 0, "retrieval.penalty", self.penalty, "> 0")
+        require(self.pool_size >= 2, "retrieval.pool_size", self.pool_size, ">= 2")
+        if self.match == "cosine" and self.penalty != 0.1:
+            raise ConfigError("retrieval.penalty has no effect with retrieval.match='cosine'")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeConfig:
     """One linear probe; losses and class weights are Table 10's."""
 
@@ -80,6 +100,7 @@ class ProbeConfig:
     seed: int = 0
     apnea: ApneaConfig = field(default_factory=ApneaConfig)
     few_shot: FewShotConfig = field(default_factory=FewShotConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     outcomes: tuple[str, ...] = DISEASES
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from sleepmami.errors import TableError
 from sleepmami.evaluation.metrics import Bools
 from sleepmami.psg import EPOCH_S, ScoredEvent
 from sleepmami.tables.arrays import list_values
+from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
 from sleepmami.tables.demographics import Outcome, Sex
 from sleepmami.tables.schemas import night_embeddings_schema
 
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 TABLE = "night_embeddings.lance"
 NIGHTS_AT_ONCE = 8  # of the paper's size: 80 MB
-_IDENTITY = ("recording_id", "subject_id", "split", "num_epochs", "age_years", "sex", "bmi",
-             "model_id", "weights_sha256")  # fmt: skip
+BASELINE = "band-powers-"  # how the model_id of vectors without an encoder begins
+_IDENTITY = ("recording_id", "subject_id", "cohort", "split", "num_epochs", "age_years", "sex",
+             "bmi", "model_id", "weights_sha256")  # fmt: skip
 _NPZ_KEYS = {"micro", "macro", "night", "epoch_valid", "info"}
 
 
@@ -41,6 +43,8 @@ class ProbeNight:
     """What is known of an embedded night; None is unknown.
 
     Attributes:
+        cohort: the study, or what the ingest was told.
+        montage: a name of the recorder by its channels.
         hypnogram: Stage codes int8[num_epochs].
         events: of a scoring that holds any kind of events.
     """
@@ -49,6 +53,8 @@ class ProbeNight:
     num_epochs: int
     subject_id: str | None = None
     split: str | None = None
+    cohort: str | None = None
+    montage: str | None = None
     hypnogram: NDArray[np.int8] | None = None
     events: tuple[ScoredEvent, ...] | None = None
     age_years: float | None = None
@@ -129,6 +135,7 @@ class _LanceEmbeddings:
                 num_epochs=row["num_epochs"],
                 subject_id=row["subject_id"],
                 split=row["split"],
+                cohort=row["cohort"],
                 hypnogram=hypnogram,
                 age_years=row["age_years"],
                 sex=row["sex"],
@@ -174,6 +181,8 @@ class _NpzEmbeddings:
         self.uri, self._files = uri, tuple(files)
         infos = [self._read(file, ("info",))["info"] for file in files]
         known = [json.loads(str(info)) for info in infos]
+        pairs = zip(files, known, strict=True)
+        self._of_cycles = [file for file, i in pairs if i.get("night_vector") != NIGHT_VECTOR]
         self.model_id = _only(uri, "model_id", [info["model_id"] for info in known])
         self.weights_sha256 = _only(uri, "weights_sha256", [i["weights_sha256"] for i in known])
         self.nights = tuple(
@@ -183,6 +192,12 @@ class _NpzEmbeddings:
 
     def read(self, places: Sequence[int], level: Level) -> Iterator[NightVectors]:
         """See Embeddings."""
+        if level == "night" and self._of_cycles:
+            raise TableError(
+                f"{self._of_cycles[0]}: found a night vector of an earlier kind, the mean of the "
+                f"cycles' ends; expected {NIGHT_VECTOR}: embed again, or ask for level=macro, "
+                "which is their mean"
+            )
         for place in sorted(places):
             arrays = self._read(self._files[place], (level, "epoch_valid"))
             valid_L = None if level == "night" else arrays["epoch_valid"]

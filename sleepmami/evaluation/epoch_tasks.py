@@ -84,7 +84,7 @@ class EpochAnswer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Model:
+class EpochModel:
     """A fitted probe and where its counts go: which group of figures, which draw of subjects."""
 
     group: str
@@ -96,7 +96,7 @@ class _Model:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _FitRows:
+class FitRows:
     """Epochs of all nights that a probe is fitted on; `place_N` is the night of each."""
 
     x_NF: Array
@@ -141,10 +141,8 @@ def answer(
     Raises:
         TableError: too few classes or subjects to fit on.
     """
-    question = staging_question()
-    if task == "apnea":
-        question = apnea_question(config.apnea, asked.level)
-    rows, share = _fit_rows(asked, config)
+    question = question_of(task, asked, config)
+    rows, share = fit_rows(asked, config)
     by_fold = _fitted(task, question, rows, asked, config)
     groups = list(dict.fromkeys(model.group for models in by_fold for model in models))
     counts = _test_counts(question, groups, by_fold, asked, sink)
@@ -164,7 +162,7 @@ def answer(
         figures=_figures(question, groups, counts, config),
         confusion=None if task == "few-shot" else _confusion(question, counts),
         folds=tuple(
-            _fold_result(model, fold, asked.subject_N)
+            fold_result(model, fold, asked.subject_N)
             for fold, models in zip(asked.folds, by_fold, strict=True)
             for model in models
             if model.group != EVERYBODY or not model.draw
@@ -174,13 +172,18 @@ def answer(
     )
 
 
+def question_of(task: Task, asked: AskedNights, config: ProbeConfig) -> Question:
+    """What a task asks of each row."""
+    return apnea_question(config.apnea, asked.level) if task == "apnea" else staging_question()
+
+
 def staging_probes(asked: AskedNights, config: ProbeConfig) -> list[LinearProbe]:
     """The probe of each fold; a class that its fit set does not have is never guessed.
 
     Raises:
         TableError: too few classes to fit on.
     """
-    rows, _ = _fit_rows(asked, config)
+    rows, _ = fit_rows(asked, config)
     models = [model for fold in _fitted("staging", staging_question(), rows, asked, config)
               for model in fold]  # fmt: skip
     return [
@@ -191,13 +194,13 @@ def staging_probes(asked: AskedNights, config: ProbeConfig) -> list[LinearProbe]
 
 
 def _fitted(
-    task: Task, question: Question, rows: _FitRows, asked: AskedNights, config: ProbeConfig
-) -> list[list[_Model]]:
+    task: Task, question: Question, rows: FitRows, asked: AskedNights, config: ProbeConfig
+) -> list[list[EpochModel]]:
     """The probes of each fold."""
     subject_N = asked.subject_N
     if task != "few-shot":
         fits = [np.flatnonzero(fold.fit_N) for fold in asked.folds]
-        return [[_model(question, rows, fit, subject_N, config)] for fit in fits]
+        return [[fit_model(question, rows, fit, subject_N, config)] for fit in fits]
     smallest = min(len(np.unique(subject_N[fold.fit_N])) for fold in asked.folds)
     sizes = [size for size in config.few_shot.num_subjects if size < smallest]
     return [
@@ -208,7 +211,7 @@ def _fitted(
 def _test_counts(
     question: Question,
     groups: Sequence[str],
-    by_fold: Sequence[Sequence[_Model]],
+    by_fold: Sequence[Sequence[EpochModel]],
     asked: AskedNights,
     sink: PredictionSink,
 ) -> Ints:
@@ -218,7 +221,7 @@ def _test_counts(
     counts = np.zeros((len(groups), num_draws, num_subjects, num_classes, num_classes), np.int64)
     for fold, models in zip(asked.folds, by_fold, strict=True):
         for number, vectors in asked.read(fold.test_N):
-            asked_L = _asked(vectors, asked.targets[number])
+            asked_L = asked_epochs(vectors, asked.targets[number])
             target_NK, x_NF = asked.targets[number][asked_L], vectors.x_LF[asked_L]
             for model in models:
                 score_NO = model.fitted.probe.scores(x_NF)
@@ -232,11 +235,12 @@ def _test_counts(
     return np.asarray(counts[:, :, counts.sum((0, 1, 3, 4)) > 0])
 
 
-def _asked(vectors: NightVectors, target_LK: Ints) -> Bools:
+def asked_epochs(vectors: NightVectors, target_LK: Ints) -> Bools:
+    """Which epochs [L] of a night are valid and have a target."""
     return np.asarray(vectors.valid_L & (target_LK[:, 0] != NOT_ASKED))
 
 
-def _fit_rows(asked: AskedNights, config: ProbeConfig) -> tuple[_FitRows, float]:
+def fit_rows(asked: AskedNights, config: ProbeConfig) -> tuple[FitRows, float]:
     """Epochs of every night that is in a fit set, and which share of each night that is."""
     wanted_N = np.any([fold.fit_N for fold in asked.folds], axis=0)
     pairs = zip(asked.targets, wanted_N, strict=True)
@@ -245,7 +249,7 @@ def _fit_rows(asked: AskedNights, config: ProbeConfig) -> tuple[_FitRows, float]
     parts: list[tuple[Array, Ints, Ints]] = []
     for number, vectors in asked.read(wanted_N):
         target_LK = asked.targets[number]
-        rows = np.flatnonzero(_asked(vectors, target_LK))
+        rows = np.flatnonzero(asked_epochs(vectors, target_LK))
         if share < 1:
             rng = np.random.default_rng([config.seed, number])
             rows = np.sort(rng.permutation(rows)[: int(np.ceil(share * len(rows)))])
@@ -253,18 +257,18 @@ def _fit_rows(asked: AskedNights, config: ProbeConfig) -> tuple[_FitRows, float]
     if not sum(len(part[0]) for part in parts):
         raise TableError("found no valid epoch with a label to fit on; expected some")
     x, target, place = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return _FitRows(x_NF=x, target_NK=target, place_N=place), share
+    return FitRows(x_NF=x, target_NK=target, place_N=place), share
 
 
-def _model(
+def fit_model(
     question: Question,
-    rows: _FitRows,
+    rows: FitRows,
     fit: Ints,
     subject_N: Ints,
     config: ProbeConfig,
     group: str = "",
     draw: int = 0,
-) -> _Model:
+) -> EpochModel:
     """A probe of the epochs of some nights."""
     chosen = np.isin(rows.place_N, fit)
     target_NK = rows.target_NK[chosen]
@@ -280,7 +284,7 @@ def _model(
         seed=config.seed,
     )
     probe = replace(fitted.probe, bias_O=loss.without_absent(fitted.probe.bias_O))
-    return _Model(
+    return EpochModel(
         group=group,
         draw=draw,
         loss=loss,
@@ -292,12 +296,12 @@ def _model(
 
 def _few_shot_models(
     question: Question,
-    rows: _FitRows,
+    rows: FitRows,
     fold: Fold,
     sizes: Sequence[int],
     subject_N: Ints,
     config: ProbeConfig,
-) -> list[_Model]:
+) -> list[EpochModel]:
     """Probes of n subjects for each n there are enough for in every fold, and of all.
 
     A draw is an order of the subjects, so that its larger sets hold its smaller ones.
@@ -308,9 +312,9 @@ def _few_shot_models(
         order = np.random.default_rng([config.seed, draw]).permutation(pool)
         for size in sizes:
             fit = np.flatnonzero(fold.fit_N & np.isin(subject_N, order[:size]))
-            models.append(_model(question, rows, fit, subject_N, config, f"n={size}", draw))
+            models.append(fit_model(question, rows, fit, subject_N, config, f"n={size}", draw))
     # there is one way to take everybody: it is each draw's, so that groups are of one shape
-    whole = _model(question, rows, np.flatnonzero(fold.fit_N), subject_N, config, EVERYBODY)
+    whole = fit_model(question, rows, np.flatnonzero(fold.fit_N), subject_N, config, EVERYBODY)
     return models + [replace(whole, draw=draw) for draw in range(config.few_shot.num_draws)]
 
 
@@ -343,7 +347,8 @@ def _confusion(question: Question, counts: Ints) -> Confusion:
     return Confusion(classes=question.classes, counts=tuple(tuple(row) for row in whole.tolist()))
 
 
-def _fold_result(model: _Model, fold: Fold, subject_N: Ints) -> FoldResult:
+def fold_result(model: EpochModel, fold: Fold, subject_N: Ints) -> FoldResult:
+    """What a result says of a fitted probe."""
     return FoldResult(
         group=model.group,
         num_fit_subjects=model.num_fit_subjects,

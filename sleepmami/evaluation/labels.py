@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,19 @@ from sleepmami.tables.demographics import Outcome
 from sleepmami.tables.people.reader import read_people
 
 _PERSON = ("age_years", "sex", "bmi", "ahi")
-_CORPUS_COLUMNS = ("recording_id", "subject_id", "split", "num_epochs", *_PERSON, "outcomes")
+_CORPUS_COLUMNS = (
+    "recording_id",
+    "subject_id",
+    "cohort",
+    "split",
+    "num_epochs",
+    *_PERSON,
+    "outcomes",
+)
 
 
 def with_labels(
-    nights: Sequence[ProbeNight], sources: Sequence[str], *, events: bool
+    nights: Sequence[ProbeNight], sources: Sequence[str], *, events: bool, montages: bool = False
 ) -> list[ProbeNight]:
     """Nights with what the sources know of them, which goes before what they already had.
 
@@ -28,6 +37,7 @@ def with_labels(
         sources: corpora (folders with recordings.lance) and tables of people (docs/people.md); a
             corpus goes before a table of people, and an earlier one before a later one.
         events: also read scored events, which take long.
+        montages: also say what the recorder is by its channels.
 
     Raises:
         TableError: a source that cannot be read or knows none of the nights, or a hypnogram of
@@ -39,7 +49,8 @@ def with_labels(
     if tables:
         known = _with_people(known, tables)
     for corpus in reversed(corpora):
-        known = _with_corpus(known, corpus, events)
+        extra = [*(["events"] if events else []), *(["channels"] if montages else [])]
+        known = _with_corpus(known, corpus, extra)
     for night in known:
         if night.hypnogram is not None and len(night.hypnogram) != night.num_epochs:
             raise TableError(
@@ -76,10 +87,12 @@ def _with_people(nights: Sequence[ProbeNight], tables: Sequence[str]) -> list[Pr
     ]
 
 
-def _with_corpus(nights: Sequence[ProbeNight], corpus: str, events: bool) -> list[ProbeNight]:
+def _with_corpus(
+    nights: Sequence[ProbeNight], corpus: str, extra: Sequence[str]
+) -> list[ProbeNight]:
     from sleepmami.tables import lance_io  # tables of people are read without Lance
 
-    columns = [*_CORPUS_COLUMNS, "hypnogram", *(["events"] if events else [])]
+    columns = [*_CORPUS_COLUMNS, "hypnogram", *extra]
     uri = storage.join(corpus, "recordings.lance")
     table = lance_io.read_table(uri, columns, filter="rejected_code IS NULL")
     hypnograms = list_values(table.column("hypnogram"))
@@ -104,6 +117,8 @@ def _with_row(night: ProbeNight, row: dict[str, Any] | None) -> ProbeNight:  # A
         night,
         subject_id=row["subject_id"],
         split=row["split"],
+        cohort=row["cohort"],
+        montage=montage_name(row["channels"]) if row.get("channels") else None,
         hypnogram=row["hypnogram"],
         events=None
         if events is None
@@ -111,6 +126,17 @@ def _with_row(night: ProbeNight, row: dict[str, Any] | None) -> ProbeNight:  # A
         outcomes=None if outcomes is None else tuple(Outcome(**cells) for cells in outcomes),
         **{name: row[name] for name in _PERSON},
     )
+
+
+def montage_name(channels: Sequence[Mapping[str, Any]]) -> str:  # Any: cells
+    """A short name that files of the same channels at the same rates share.
+
+    It begins with the first EEG and its rate, for people.
+    """
+    told = sorted(f"{c['label']} {c['sample_rate_hz']:g}" for c in channels)
+    digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:4]
+    eeg = [c for c in channels if c["modality"] == "EEG"] or list(channels)
+    return f"{eeg[0]['label']} {eeg[0]['sample_rate_hz']:g} Hz {digest}"
 
 
 def _replaced(night: ProbeNight, **known: Any) -> ProbeNight:  # Any: values of several types

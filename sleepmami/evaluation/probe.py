@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from sleepmami.config import Level, ProbeConfig, Task
+from sleepmami.config import TASKS, Level, ProbeConfig, Task
 from sleepmami.config_edit import flatten, to_dict
 from sleepmami.errors import ConfigError, TableError
-from sleepmami.evaluation import epoch_tasks, person_tasks
-from sleepmami.evaluation.embeddings import Embeddings, ProbeNight, open_embeddings
+from sleepmami.evaluation import device_shift, epoch_tasks, person_tasks, retrieval
+from sleepmami.evaluation.embeddings import BASELINE, Embeddings, ProbeNight, open_embeddings
 from sleepmami.evaluation.fitted_probe import FittedProbe, result_probe
 from sleepmami.evaluation.folds import Fold, make_folds
 from sleepmami.evaluation.labels import with_labels
+from sleepmami.evaluation.metrics import Array
 from sleepmami.evaluation.results import PredictionSink, ProbeResult
-from sleepmami.psg import UNTRAINED
+from sleepmami.psg import MODALITIES, UNTRAINED
 
 # Takes the fitted probe; None where nobody wants it
 KeepProbe: TypeAlias = Callable[[FittedProbe], None] | None
 EPOCH_TASKS: tuple[Task, ...] = ("staging", "few-shot", "apnea")
+NOT_RETRIEVAL = tuple(task for task in TASKS if task != "retrieval")
 # settings that only some tasks look at
 ONLY_FOR: dict[str, tuple[Task, ...]] = {
     "class_weights": EPOCH_TASKS,
-    "max_fit_epochs": EPOCH_TASKS,
+    "max_fit_epochs": (*EPOCH_TASKS, "retrieval"),
+    "penalties": NOT_RETRIEVAL,
+    "inner_folds": NOT_RETRIEVAL,
+    "retrieval.": ("retrieval",),
     "wake_min": ("staging", "few-shot"),
     "apnea.": ("apnea",),
     "few_shot.": ("few-shot",),
@@ -41,6 +46,7 @@ def run_probe(
     config: ProbeConfig,
     sink: PredictionSink = None,
     keep: KeepProbe = None,
+    targets: str | None = None,
 ) -> ProbeResult:
     """Fit a linear probe on frozen embeddings and test it on other subjects.
 
@@ -49,8 +55,9 @@ def run_probe(
         uri: the OUT folder of `embed cohort`, or a folder of the .npz files of `embed file`.
         labels: corpora and tables of people; none where the embeddings know enough themselves.
         config: see ProbeConfig.
-        sink: takes predictions; not for few-shot, whose probes are many.
+        sink: takes predictions; not for few-shot and retrieval.
         keep: takes the fitted probe of a task of epochs, in one fold.
+        targets: of retrieval: other embeddings by the same encoder, in which to look.
 
     Raises:
         ConfigError: a setting that has no effect on the task, or a level it cannot be asked at.
@@ -58,10 +65,13 @@ def run_probe(
     """
     level = _level(task, config)
     _refuse_without_effect(task, config, sink)
+    if targets is not None and task != "retrieval":
+        raise ConfigError(f"targets have no effect on {task}; they are for retrieval")
     if keep is not None:
         _refuse_to_keep(task, config)
     embeddings = open_embeddings(uri)
-    nights = with_labels(embeddings.nights, labels, events=task == "apnea")
+    montages = config.split.kind == "device" and config.split.device == "montage"
+    nights = with_labels(embeddings.nights, labels, events=task == "apnea", montages=montages)
     nameless = sum(night.subject_id is None for night in nights)
     request = _Request(
         task=task,
@@ -72,10 +82,11 @@ def run_probe(
         config=config,
         sink=sink,
         keep=keep,
+        targets=embeddings if targets is None else open_embeddings(targets),
     )
     places, left_out = among(request.nights, config)
-    ask = _of_epochs if task in EPOCH_TASKS else _of_people
-    result = ask(request, places, left_out)
+    asks = {"retrieval": _of_blocks, **dict.fromkeys(EPOCH_TASKS, _of_epochs)}
+    result = asks.get(task, _of_people)(request, places, left_out)
     if nameless:
         note = f"{nameless} recordings without a known subject count as a person each"
         result = replace(result, notes=(note, *result.notes))
@@ -94,6 +105,7 @@ class _Request:
     config: ProbeConfig
     sink: PredictionSink
     keep: KeepProbe
+    targets: Embeddings
 
     def result(
         self, tested: Sequence[ProbeNight], notes: Sequence[str], **found: Any
@@ -101,6 +113,8 @@ class _Request:
         # Any: fields of ProbeResult
         """The answer, with what does not depend on it."""
         seen = _seen_in_training(self.task, self.level, tested)
+        if self.embeddings.model_id.startswith(BASELINE):
+            seen = ()  # nothing was trained
         if self.embeddings.model_id.startswith(UNTRAINED):
             seen = ("the encoder was never trained: its weights are random",)
         return ProbeResult(
@@ -123,13 +137,15 @@ def _with_subject(night: ProbeNight) -> ProbeNight:
 
 
 def _level(task: Task, config: ProbeConfig) -> Level:
+    if task == "retrieval" and config.level not in (None, "micro"):
+        raise ConfigError(f"level={config.level!r} has no blocks of modalities; expected micro")
     if config.level == "second" and task != "apnea":
         raise ConfigError(
             f"level='second' has a vector for each second, {task} does not ask for it; expected "
             + ("micro or macro" if task in EPOCH_TASKS else "micro, macro or night")
         )
     if task not in EPOCH_TASKS:
-        return config.level or "night"
+        return config.level or ("micro" if task == "retrieval" else "night")
     if config.level == "night":
         raise ConfigError(f"level='night' has one vector per night, {task} asks for each epoch; "
                           "expected micro or macro")  # fmt: skip
@@ -142,12 +158,19 @@ def _refuse_without_effect(task: Task, config: ProbeConfig, sink: PredictionSink
         tasks = next((only for key, only in ONLY_FOR.items() if name.startswith(key)), (task,))
         if task not in tasks and value != default[name]:
             raise ConfigError(f"{name} has no effect on {task}; it is for {', '.join(tasks)}")
+    if config.split.kind == "device" and task not in ("staging", "apnea"):
+        raise ConfigError(f"split.kind='device' is for staging and apnea; found {task}")
+    if config.split.kind == "device" and sink is not None:
+        raise ConfigError("split.kind='device' tests each epoch by many probes; write predictions "
+                          "of split.kind=folds")  # fmt: skip
+    if task == "retrieval" and sink is not None:
+        raise ConfigError("retrieval has no predictions to write, only ranks")
     if task == "few-shot" and sink is not None:
         raise ConfigError("predictions of few-shot are of many probes; write those of staging")
 
 
 def _refuse_to_keep(task: Task, config: ProbeConfig) -> None:
-    if task not in ("staging", "apnea") or config.apnea.unit != "epoch":
+    if task not in ("staging", "apnea") or config.apnea.unit != "epoch" or config.level == "second":
         raise ConfigError(f"found a probe of {task} to keep; expected staging, or apnea by epoch")
     if config.split.kind != "stored":
         raise ConfigError(
@@ -195,7 +218,13 @@ def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str])
     pairs = zip(places, targets, strict=True)
     usable = [(place, target) for place, target in pairs if target is not None]
     nights = [request.nights[place] for place, _ in usable]
-    folds = folds_of(nights, config, left_out)
+    devices: list[str] | None = None
+    if config.split.kind == "device" and nights:
+        devices = device_shift.recorders(nights, config.split)
+        people = [str(night.subject_id) for night in nights]
+        folds = device_shift.device_folds(people, devices, config.split.num_folds, config.seed)
+    else:
+        folds = folds_of(nights, config, left_out)
     asked = epoch_tasks.AskedNights(
         embeddings=request.embeddings,
         level=request.level,
@@ -204,7 +233,10 @@ def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str])
         targets=[target for _, target in usable],
         folds=folds,
     )
-    found = epoch_tasks.answer(request.task, asked, config, request.sink)
+    if devices is None:
+        found = epoch_tasks.answer(request.task, asked, config, request.sink)
+    else:
+        found = device_shift.answer(request.task, asked, devices, config)
     result = request.result(
         _tested(nights, folds),
         found.notes,
@@ -260,6 +292,61 @@ def _of_people(request: _Request, places: Sequence[int], left_out: Counter[str])
         folds=tuple(fold for found in answers.values() for fold in found.folds),
         left_out=left_out,
     )
+
+
+def _of_blocks(request: _Request, places: Sequence[int], left_out: Counter[str]) -> ProbeResult:
+    own, others, config = request.embeddings, request.targets, request.config
+    if own.weights_sha256 != others.weights_sha256:
+        raise TableError(
+            f"{others.uri}: found vectors of {others.model_id}; expected those of {own.model_id}"
+        )
+    place_of = {night.recording_id: place for place, night in enumerate(others.nights)}
+    usable = [place for place in places if request.nights[place].recording_id in place_of]
+    if len(usable) < len(places):
+        left_out["not among the targets"] = len(places) - len(usable)
+    nights = [request.nights[place] for place in usable]
+    folds = folds_of(nights, config, left_out)
+
+    def read(numbers: Sequence[int]) -> Iterator[retrieval.NightBlocks]:
+        number_of = {usable[number]: number for number in numbers}
+        for query in own.read(list(number_of), "micro"):
+            target = query
+            number = number_of[query.place]
+            if others is not own:
+                (target,) = others.read([place_of[nights[number].recording_id]], "micro")
+            yield retrieval.NightBlocks(
+                number, *(_blocks(nights[number], x.x_LF) for x in (query, target))
+            )
+
+    subject_N = np.unique([str(n.subject_id) for n in nights], return_inverse=True)[1]
+    found = retrieval.answer(read, subject_N, folds, config)
+    notes = list(found.notes)
+    if others is own and not own.model_id.startswith(BASELINE):
+        notes.append(
+            "query and target were embedded together: where the encoder lets modalities hear each "
+            "other, a block may hold a copy of the others' signals"
+        )
+    return request.result(
+        _tested(nights, folds),
+        notes,
+        unit="query",
+        num_rows=found.num_rows,
+        figures=found.figures,
+        num_events={},
+        confusion=None,
+        folds=found.folds,
+        left_out=left_out + found.left_out,
+    )
+
+
+def _blocks(night: ProbeNight, x_LF: Array) -> Array:
+    """Micro vectors as [L, modalities, D]."""
+    if x_LF.shape[1] % len(MODALITIES):
+        raise TableError(
+            f"{night.recording_id}: found micro vectors of {x_LF.shape[1]} numbers; expected "
+            f"{len(MODALITIES)} blocks of one width"
+        )
+    return x_LF.reshape(len(x_LF), len(MODALITIES), -1)
 
 
 def _tested(nights: Sequence[ProbeNight], folds: Sequence[Fold]) -> list[ProbeNight]:

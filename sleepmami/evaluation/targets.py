@@ -49,7 +49,7 @@ def staging_question() -> Question:
     return Question(classes=names, num_parts=1, weighting="log_5", unit="epoch")
 
 
-def apnea_question(config: ApneaConfig, level: Level) -> Question:
+def apnea_question(config: ApneaConfig, level: Level = "macro") -> Question:
     """Normal or disordered breathing per second or epoch (section 4.1.2)."""
     by_second = level == "second"
     return Question(
@@ -74,7 +74,7 @@ def stages(hypnogram: NDArray[np.int8], wake_min: float) -> Ints:
     return target_L[:, None]
 
 
-def breathing(night: ProbeNight, config: ApneaConfig, level: Level) -> Ints:
+def breathing(night: ProbeNight, config: ApneaConfig, level: Level = "macro") -> Ints:
     """Disordered 1, normal 0.
 
     Of vectors of seconds [30 L, 1], as in Table 2: one head for all. Of vectors of epochs [L, 1],

@@ -46,6 +46,7 @@ from sleepmami.psg import (
     Decision,
     Night,
 )
+from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
 from sleepmami.tables.second_vectors import seconds_from_tokens
 from sleepmami.training.checkpoint import Bundle, load_bundle
 
@@ -92,7 +93,7 @@ class NightEmbedding:
         macro: float32[L, 2 * macro_dim]: each epoch in the context of its night.
         cycles: float32[C, 2 * macro_dim]: the states at the ends of the night's cycles that DGCL
             compares; none in a night under 90 minutes.
-        night: float32[2 * macro_dim], their mean (docs/macro.md).
+        night: float32[2 * macro_dim], the mean of `macro` over valid epochs (docs/macro.md).
         epoch_valid: bool[L].
         modality_valid: bool[L, 6].
         info: what made these numbers; plain JSON types.
@@ -296,6 +297,7 @@ class Embedder:
             "code_version": sleepmami.__version__,
             "precision": self.precision,
             "both_halves": self.both_halves,
+            "night_vector": NIGHT_VECTOR,
             "num_epochs": night.num_epochs,
             "channels_used": channels_used(night),
             "modalities_missing": [m.value for m in night.missing],

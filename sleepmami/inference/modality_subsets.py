@@ -112,6 +112,6 @@ class SubsetNight:
                 segments.start_B[heard.cpu().numpy()], epoch_BESD, strict=True
             ):
                 first = start % SEGMENT_EPOCHS
-                place = np.ix_(np.arange(start + first, start + SEGMENT_EPOCHS), list(streams))
+                place = np.ix_(np.arange(start + first, start + SEGMENT_EPOCHS), np.array(streams))
                 micro_LMD[place] = found_ESD[first:]
         return micro_LMD

@@ -11,8 +11,8 @@ embeddings, each feature standardized over the training nights (`config.input_sc
 docs/departures.md), a missing one replaced by a learned vector (`config.input="mean"`: their mean,
 with one learned vector for epochs that have none); a block is x + PostNorm(Mamba(PreNorm(x))), and
 each stack ends in an RMSNorm (`config.post_norm="residual"`: PostNorm(x + Mamba(PreNorm(x))), the
-last of which ends the stack); the night's vector is the mean over the states at the ends of its
-cycles (docs/macro.md).
+last of which ends the stack); the night's vector is the mean of the states of its valid epochs
+(docs/macro.md).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class NightVectors(NamedTuple):
     macro_BLD: Tensor  # [B, L, 2 x dim], in the order of time
     cycle_BCD: Tensor  # [B, C, 2 x dim]
     present_BC: Tensor  # bool
-    night_BD: Tensor  # [B, 2 x dim], the mean of the present cycles; without any, the last state
+    night_BD: Tensor  # [B, 2 x dim], the mean over valid epochs; without any, the last states
 
 
 class MambaBlock(nn.Module):
@@ -201,22 +201,10 @@ class MacroEncoder(nn.Module):
         return norm(hidden_BLD), last
 
     def embed(
-        self,
-        micro_BLMD: Tensor,
-        modality_valid_BLM: Tensor,
-        length_B: Tensor,
-        *,
-        cycle_epochs: int = CYCLE_EPOCHS,
-        partial_cycle: PartialCycle = "drop",
+        self, micro_BLMD: Tensor, modality_valid_BLM: Tensor, length_B: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`macro_BLD` and `night_BD` of `night_vectors`."""
-        vectors = self.night_vectors(
-            micro_BLMD,
-            modality_valid_BLM,
-            length_B,
-            cycle_epochs=cycle_epochs,
-            partial_cycle=partial_cycle,
-        )
+        vectors = self.night_vectors(micro_BLMD, modality_valid_BLM, length_B)
         return vectors.macro_BLD, vectors.night_BD
 
     def night_vectors(
@@ -238,9 +226,11 @@ class MacroEncoder(nn.Module):
         cycle_BCD = torch.cat([states_at(part_BLD, index_BC) for part_BLD in output], dim=2)
         last_B1 = length_B[:, None] - 1
         last_BD = torch.cat([states_at(part_BLD, last_B1) for part_BLD in output], dim=2)[:, 0]
-        count_B1 = present_BC.sum(1, keepdim=True)
-        sum_BD = cycle_BCD.masked_fill(~present_BC.unsqueeze(2), 0.0).sum(1)
-        night_BD = torch.where(count_B1 > 0, sum_BD / count_B1.clamp(min=1), last_BD)
+        inside_BL = torch.arange(macro_BLD.shape[1], device=length_B.device) < length_B[:, None]
+        valid_BL1 = (modality_valid_BLM.any(2) & inside_BL).unsqueeze(2)
+        count_B1 = valid_BL1.sum(1)
+        mean_BD = macro_BLD.masked_fill(~valid_BL1, 0.0).sum(1) / count_B1.clamp(min=1)
+        night_BD = torch.where(count_B1 > 0, mean_BD, last_BD)
         return NightVectors(macro_BLD, cycle_BCD, present_BC, night_BD)
 
 

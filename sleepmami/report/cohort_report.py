@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepmami.report import figures
-from sleepmami.report.page import data_uri, page
+from sleepmami.report.night_maps import NightPeople, map_pictures, plane
+from sleepmami.report.page import page
 
 MAX_COMPARED = 2000  # nights whose most similar one is looked for; the map shows all
 
@@ -65,8 +65,10 @@ def render(report: CohortReport) -> str:
         num_nights=len(report.vectors),
         num_subjects=len(set(report.subject_id)),
         cohorts=sorted(Counter(report.cohort).items()),
-        map=data_uri(
-            figures.night_map(report.vectors, report.age_years, report.bmi, report.female)
+        maps=map_pictures(
+            plane(report.vectors),
+            NightPeople(age_years=report.age_years, bmi=report.bmi, female=report.female),
+            "map",
         ),
         agreement=agreements(report),
     )

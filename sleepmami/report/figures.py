@@ -1,31 +1,20 @@
-"""One function per picture; each takes arrays and returns a matplotlib Figure.
-
-Figures are made without pyplot, which would keep global state. Colours are Okabe and Ito's, which
-the colour-blind can tell apart.
-"""
+"""Pictures of one night; each function takes arrays and returns a matplotlib Figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import signal as scipy_signal
 
 from sleepmami.psg import EPOCH_S, MODALITIES, MODEL_RATE_HZ, Modality, Stage
+from sleepmami.report.pictures import LIGHT
 
 STAGE_ROWS = (Stage.WAKE, Stage.REM, Stage.N1, Stage.N2, Stage.N3)  # top to bottom
-STAGE_COLOURS = {
-    Stage.WAKE: "#E69F00",
-    Stage.REM: "#D55E00",
-    Stage.N1: "#56B4E9",
-    Stage.N2: "#0072B2",
-    Stage.N3: "#332288",
-    Stage.UNKNOWN: "#BBBBBB",
-}
+STAGE_COLOURS = LIGHT.stages
 STAGE_NAMES = {
     Stage.WAKE: "Wake",
     Stage.REM: "REM",
@@ -34,8 +23,7 @@ STAGE_NAMES = {
     Stage.N3: "N3",
     Stage.UNKNOWN: "not scored",
 }
-COMPONENT_COLOURS = ("#0072B2", "#D55E00", "#009E73")
-SEXES = ((1, "female", "#D55E00", "o"), (0, "male", "#0072B2", "^"))
+COMPONENT_COLOURS = LIGHT.series[:3]
 WIDTH_IN = 9.0
 TIME_LEFT, TIME_WIDTH = 0.075, 0.84  # of the figure; the rest is for a colour bar
 
@@ -236,77 +224,3 @@ def _scatter_by_stage(
                 color=STAGE_COLOURS[stage],
                 label=STAGE_NAMES[stage],
             )
-
-
-def night_map(
-    vectors: NDArray[np.float32],
-    age_years: NDArray[np.float64],
-    bmi: NDArray[np.float64],
-    female: NDArray[np.float64],
-) -> Figure:
-    """Nights on the first two principal components of their directions, a panel per value.
-
-    Values that are NaN are grey, and lie below the others.
-
-    Args:
-        vectors: [nights, width], scaled to length 1 here.
-        age_years: of each night.
-        bmi: in kg/m^2.
-        female: 1 or 0.
-    """
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    everybody = np.ones(len(vectors), bool)
-    scores, share = principal_components(vectors / np.maximum(length, 1e-12), everybody, 2)
-    shuffled = np.random.default_rng(0).permutation(len(scores))  # else later groups hide earlier
-    size = float(np.clip(400 / np.sqrt(len(scores)), 3, 30))
-    figure = Figure(figsize=(WIDTH_IN, 3.3), layout="constrained")
-    planes = figure.subplots(1, 3, sharex=True, sharey=True)
-    planes[0].set_ylabel(f"PC2 ({share[1]:.0%})")
-    for plane, title, values in zip(
-        planes, ("age (years)", "sex", "BMI (kg/m\u00b2)"), (age_years, female, bmi), strict=True
-    ):
-        plane.set_title(title, fontsize="medium")
-        plane.set_xlabel(f"PC1 ({share[0]:.0%})")
-        unknown = np.isnan(values)
-        label = "unknown" if unknown.any() else None
-        plane.scatter(*scores[unknown].T, s=size, color=STAGE_COLOURS[Stage.UNKNOWN], label=label)
-        known = shuffled[~unknown[shuffled]]
-        if title == "sex":
-            _scatter_by_sex(plane, scores[known], values[known], size)
-        elif len(known):
-            low, high = np.percentile(values[known], [2, 98])
-            points = plane.scatter(
-                *scores[known].T, c=values[known], s=size, cmap="viridis", vmin=low, vmax=high
-            )
-            figure.colorbar(points, ax=plane, shrink=0.8)
-    return figure
-
-
-def _scatter_by_sex(
-    plane: Axes, scores: NDArray[np.float32], female: NDArray[np.float64], size: float
-) -> None:
-    """Each sex in a colour and a shape of its own, for whoever sees no colours."""
-    for code, name, colour, marker in SEXES:
-        x, y = scores[female == code].T
-        plane.scatter(x, y, size, color=colour, marker=marker, alpha=0.7, linewidths=0, label=name)
-    legend = plane.legend(fontsize="small", loc="best")
-    for handle in legend.legend_handles:
-        if isinstance(handle, PathCollection):
-            handle.set_sizes([30.0])  # points may be too small to tell their shapes
-
-
-def loss_curves(history: Sequence[Mapping[str, float]], names: Mapping[str, str]) -> Figure:
-    """Metrics over optimizer steps, one panel each.
-
-    Args:
-        history: one mapping per report, with `step`.
-        names: metric name -> title of its panel; metrics never reported are left out.
-    """
-    shown = [name for name in names if any(name in row for row in history)]
-    figure = Figure(figsize=(WIDTH_IN, 2.2), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
-        rows = [row for row in history if name in row]
-        axes.plot([row["step"] for row in rows], [row[name] for row in rows], color="#0072B2")
-        axes.set_title(names[name], fontsize="medium")
-        axes.set_xlabel("step")
-    return figure

@@ -19,19 +19,9 @@ from sleepmami.psg import (
     segment_start_epochs,
 )
 from sleepmami.report import figures
-from sleepmami.report.page import data_uri, page
-
-MICRO_PANELS = {
-    "loss/reconstruction": "reconstruction (eq. 1)",
-    "loss/contrastive": "contrast (eq. 2)",
-    "loss/koleo": "KoLeo",
-    "loss/total": "total (eq. 3)",
-}
-MACRO_PANELS = {
-    "loss/dgcl": "DGCL (eq. 6)",
-    "loss/excess": "DGCL above its floor",
-    "optim/learning_rate": "learning rate",
-}
+from sleepmami.report.page import page
+from sleepmami.report.pictures import data_uri, png
+from sleepmami.report.training_curves import MACRO_CURVES, MICRO_CURVES, curve_pictures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +61,8 @@ def render(report: NightReport) -> str:
         missing=[m.value for m in night.missing],
         stage_shares=_stage_shares(night),
         pictures=_pictures(report),
+        micro=curve_pictures(report.micro_history, MICRO_CURVES, "micro"),
+        macro=curve_pictures(report.macro_history, MACRO_CURVES, "macro"),
     )
 
 
@@ -99,11 +91,7 @@ def _pictures(report: NightReport) -> dict[str, str]:
         drawn["hypnogram"] = figures.hypnogram(night.hypnogram)
     if Modality.EEG in night.signals:
         drawn["eeg"] = figures.eeg_spectrogram(continuous(night, Modality.EEG), night.num_epochs)
-    if report.micro_history:
-        drawn["micro"] = figures.loss_curves(report.micro_history, MICRO_PANELS)
-    if report.macro_history:
-        drawn["macro"] = figures.loss_curves(report.macro_history, MACRO_PANELS)
-    return {name: data_uri(figure) for name, figure in drawn.items()}
+    return {name: data_uri(png(figure)) for name, figure in drawn.items()}
 
 
 def continuous(night: Night, modality: Modality) -> NDArray[np.float32]:

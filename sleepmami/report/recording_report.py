@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from sleepmami.psg import EPOCH_S, MODALITIES, Modality, Stage
 from sleepmami.report import figures
-from sleepmami.report.page import data_uri, page
+from sleepmami.report.page import page
+from sleepmami.report.pictures import data_uri, png
 
 LOW_CONFIDENCE = 0.5  # an epoch below it is marked
 TITLES = {
@@ -69,7 +70,7 @@ def render_recording(report: RecordingReport) -> str:
         shares=_shares(report.stages),
         num_unsure=_num_unsure(report),
         low_confidence=LOW_CONFIDENCE,
-        pictures=[(TITLES[name], data_uri(figure)) for name, figure in drawn.items()],
+        pictures=[(TITLES[name], data_uri(png(figure))) for name, figure in drawn.items()],
     )
 
 

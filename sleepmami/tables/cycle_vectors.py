@@ -13,6 +13,8 @@ import numpy as np
 from sleepmami.config import PartialCycle, half_cycle
 from sleepmami.psg import CYCLE_EPOCHS
 
+NIGHT_VECTOR = "mean_of_valid_epochs"  # what `night` is, in the info of files and answers
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -41,15 +43,14 @@ def cycle_vectors(
     return np.concatenate([forward, backward], axis=1)
 
 
-def night_vector(
-    macro: NDArray[np.float32],
-    *,
-    cycle_epochs: int = CYCLE_EPOCHS,
-    partial_cycle: PartialCycle = "drop",
-) -> NDArray[np.float32]:
-    """The mean of the cycles [2 x dim]; without any, the last state of each direction."""
-    cycles = cycle_vectors(macro, cycle_epochs=cycle_epochs, partial_cycle=partial_cycle)
+def night_vector(macro: NDArray[np.float32], epoch_valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The mean of the valid epochs [2 x dim]; without any, the last state of each direction.
+
+    Args:
+        macro: [L, 2 x dim], in the order of time.
+        epoch_valid: [L], of the same row or file.
+    """
     half = macro.shape[1] // 2
-    if len(cycles):
-        return np.asarray(cycles.mean(axis=0))
-    return np.concatenate([macro[-1, :half], macro[0, half:]])
+    if not epoch_valid.any():
+        return np.concatenate([macro[-1, :half], macro[0, half:]])
+    return np.asarray(macro[epoch_valid].mean(axis=0, dtype=np.float64).astype(np.float32))

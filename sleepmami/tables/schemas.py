@@ -15,11 +15,14 @@ from sleepmami.psg import LAYOUTS, SEGMENT_EPOCHS, SEGMENT_S, Layout, Modality
 
 Row = dict[str, Any]  # Any: one value per column of a schema
 
-SCHEMA_VERSION = "2"  # raised when a column is added, removed, renamed or changes its meaning
+# raised when a column is added, removed, renamed or changes its meaning
+SCHEMA_VERSION = "2"
+# 3: `night` is the mean of the valid epochs; it was that of the cycles' ends
+NIGHT_EMBEDDINGS_VERSION = "3"
 
 
-def _schema(name: str, fields: list[pa.Field]) -> pa.Schema:
-    return pa.schema(fields, metadata={"schema_name": name, "schema_version": SCHEMA_VERSION})
+def _schema(name: str, fields: list[pa.Field], version: str = SCHEMA_VERSION) -> pa.Schema:
+    return pa.schema(fields, metadata={"schema_name": name, "schema_version": version})
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -180,6 +183,7 @@ def night_embeddings_schema() -> pa.Schema:
             _required("channels_used", pa.list_(pa.string())),
             _required("modalities_missing", pa.list_(pa.string())),
         ],
+        NIGHT_EMBEDDINGS_VERSION,
     )
 
 

@@ -29,6 +29,7 @@ from sleepmami.psg import UNTRAINED
 from sleepmami.tables.demographics import DemographicStatistics
 
 FORMAT_VERSION = 2
+LOSS_BEFORE_THERE_WAS_A_CHOICE = {"slot_negatives": "all", "contrastive_view": "same"}
 PRIVATE_INPUT_VERSION = 1  # the shared encoder heard the private tokens, and no setting said so
 CONFIG_FILE = "config.json"
 MICRO_FILE = "micro.safetensors"
@@ -150,6 +151,8 @@ def load_bundle(uri: str) -> Bundle:
     try:
         if manifest["format_version"] == PRIVATE_INPUT_VERSION:
             config["micro"]["model"].setdefault("shared_input", "private")
+        for name, value in LOSS_BEFORE_THERE_WAS_A_CHOICE.items():
+            config["micro"]["loss"].setdefault(name, value)
         if has_macro:  # what it was before there was a choice
             config["macro"].setdefault("crop", "start")
             config["macro"]["model"].setdefault("input_scale", "raw")

@@ -89,7 +89,7 @@ def _measure(
             loss = seen.of_stream(stream).loss(over)
             totals.add(f"reconstruction_{modality}", loss, batch.valid_SB[stream].sum())
         slots.append((torch.cat(slot_means(seen.output), dim=-1), batch.valid_SBE.flatten(1)))
-        if joint and config.loss.contrastive_view == "same":
+        if joint and config.contrastive_view == "same":
             blocked.append(objective.slots(batch, masks, "blocked"))
     if config.model.shared_depth:
         _compare(objective, slots, totals)

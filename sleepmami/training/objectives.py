@@ -117,8 +117,9 @@ class MicroObjective(Objective):
         plan = _StepPlan(first_lane, collectives.mean_over_workers(streams))
         if len(micro_batches) == 1 or config.contrast_over == "micro_batch" or not config.lambda_cl:
             return plan
+        view = self.config.contrastive_view
         slots = [
-            self.slots(batch, self.draw_masks(batch.num_rows, step, lane), config.contrastive_view)
+            self.slots(batch, self.draw_masks(batch.num_rows, step, lane), view)
             for lane, batch in enumerate(micro_batches, first_lane)
         ]
         contrast = cached_contrast(slots, self.contrastive)
@@ -164,7 +165,7 @@ class MicroObjective(Objective):
         signal_SBT, valid_SBE = batch
         masks = masks.to(signal_SBT.device)
         modality_S = torch.arange(len(MODALITIES), device=signal_SBT.device)
-        view = self.config.loss.contrastive_view
+        view = self.config.contrastive_view
         output = self.model(signal_SBT, modality_S, masks, batch.valid_SB, view)
         smooth_SBT = smooth_target(signal_SBT, self.config.loss.smoothing_points)
         return Reconstruction(

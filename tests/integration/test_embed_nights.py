@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from pipelines import embed_nights, ray_data
+from pipelines.embed_band_powers import embed_band_powers
 from pipelines.embed_nights import NightResult, NightWorker, embed_cohort, embed_micro_nights
 from pipelines.ingest_edf import ingest
 from pipelines.stored_nights import StoredNight, corpus_versions, find_nights, read_night
 from sleepmami import storage
-from sleepmami.config import EmbedConfig, IngestConfig
+from sleepmami.config import BandPowersConfig, EmbedConfig, IngestConfig
 from sleepmami.errors import CheckpointError, ConfigError, SleepMaMiError, TableError
+from sleepmami.evaluation.band_powers import band_power_vectors
 from sleepmami.evaluation.embeddings import open_embeddings
 from sleepmami.inference.embedder import Embedder, EpochEmbedding
 from sleepmami.psg import Night
@@ -398,3 +400,16 @@ def test_actors_that_cannot_start_end_the_run(
     monkeypatch.setattr(ray_data, "MAX_RETRIES", 1)
     with pytest.raises(SleepMaMiError, match=said):
         list(ray_data.map_on_actors([1, 2], make, lost=abs, num_actors=1, num_cpus=1, num_gpus=0))
+
+
+def test_the_baseline_is_of_the_same_nights(complete: str, tmp_path: Path) -> None:
+    table = embed_band_powers(complete, str(tmp_path), BandPowersConfig(nights_per_commit=2))
+    nights = read_night_embeddings(lance_io.read_table(table))
+    assert len(nights) == NUM_NIGHTS
+    versions = corpus_versions(complete)
+    for night in nights:
+        stored = find_nights(complete, versions)[night.recording_id]
+        _, read = read_night(complete, versions, stored)
+        np.testing.assert_array_equal(
+            night.micro, band_power_vectors(read, BandPowersConfig()).micro
+        )

@@ -35,6 +35,7 @@ DOORS = {  # third-party package -> the only places that may import it
     "optuna": {"tune_spaces.proposals"},
     "matplotlib": {"sleepmami.report"},
     "jinja2": {"sleepmami.report"},
+    "umap": {"sleepmami.report.night_maps"},
     "mlflow": {"pipelines.trackers"},
     "wandb": {"pipelines.trackers"},
     "torch.utils.tensorboard": {"pipelines.trackers"},

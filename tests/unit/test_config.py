@@ -7,11 +7,11 @@ import pytest
 from sleepmami.config import EngineConfig, MacroPretrainConfig, MicroPretrainConfig
 from sleepmami.config_edit import from_dict, parse_assignments, replace_at, to_dict
 from sleepmami.errors import ConfigError
-from sleepmami.presets import Preset, paper, preset, tiny
+from sleepmami.presets import PRESETS, Preset, paper, preset, tiny
 from sleepmami.tables.demographics import DemographicStatistics
 
 
-@pytest.mark.parametrize("name", ["paper", "tiny"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_survives_json(name: str) -> None:
     assert from_dict(Preset, to_dict(preset(name))) == preset(name)
 
@@ -89,7 +89,7 @@ def test_a_number_too_long_to_read_is_text_and_refused_as_such() -> None:
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"\['paper', 'tiny'\]"):
+    with pytest.raises(ConfigError, match=r"\['paper', 'paper_literal', 'tiny'\]"):
         preset("papr")
 
 

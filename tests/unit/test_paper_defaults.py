@@ -1,10 +1,13 @@
 """The defaults are the paper's Tables 8 and 9, typed in here a second time."""
 
+from dataclasses import replace
+
 import pytest
 
 from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig, ProbeConfig
+from sleepmami.config_edit import replace_at
 from sleepmami.evaluation.targets import apnea_question, staging_question
-from sleepmami.presets import paper
+from sleepmami.presets import paper, paper_literal
 from sleepmami.psg import EPOCH_S, MODALITIES, MODEL_RATE_HZ, PATCH_SAMPLES, SEGMENT_SAMPLES
 
 TABLE_8_MICRO = {
@@ -49,6 +52,20 @@ def test_micro_pretraining_is_table_9() -> None:
     loss = config.loss
     assert (loss.tau, loss.lambda_cl, loss.lambda_koleo) == (0.07, 0.1, 0.01)
     assert loss.smoothing_points == 11  # Appendix C
+
+
+def test_eq_2_as_it_is_written_is_a_preset_and_the_default_differs_in_that_alone() -> None:
+    literal, default = paper_literal(), paper()
+    loss = literal.micro.loss
+    assert (loss.slot_negatives, loss.temporal_negatives) == ("all", "equation")
+    assert literal.micro.contrastive_view == "same"
+    assert (default.micro.loss.slot_negatives, default.micro.contrastive_view) == (
+        "same_place",
+        "blocked",
+    )
+    settings = {"loss.slot_negatives": "same_place", "loss.contrastive_view": "auto"}
+    assert replace_at(literal.micro, settings) == default.micro
+    assert replace(literal, micro=default.micro) == default
 
 
 def test_half_of_the_patches_are_masked_in_runs_of_one_and_four() -> None:

@@ -40,7 +40,10 @@ def test_settings_that_hold_only_together_are_changed_together(tmp_path: Path) -
     [
         ({"overrides": {"dgcl.roh": 1.0}}, r"best\.json: unknown setting 'dgcl.roh'"),
         ({"overrides": {"dgcl.rho": -1.0}}, r"best\.json: dgcl.rho must be > 0"),
-        ({"preset": "huge"}, r"found preset 'huge', expected one of \['paper', 'tiny'\]"),
+        (
+            {"preset": "huge"},
+            r"found preset 'huge', expected one of \['paper', 'paper_literal', 'tiny'\]",
+        ),
         ({"preset": ["tiny"]}, r"found preset \['tiny'\], expected one of"),
         ({"overrides": {"dgcl.v": float("inf")}}, r"best\.json: dgcl\.v must be a finite number"),
         ({"stage": "mega"}, "found stage 'mega'"),

@@ -31,6 +31,7 @@ class PlantedNight:
     recording_id: str
     subject_id: str
     split: str = "train"
+    cohort: str = "planted"
     macro: NDArray[np.float64] = field(default_factory=lambda: np.zeros((4, 3)))
     night: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     tokens: NDArray[np.float64] | None = None  # [L, T, F], what vectors of seconds are made from
@@ -42,6 +43,7 @@ class PlantedNight:
     ahi: float | None = None
     outcomes: list[dict[str, Any]] | None = None
     events: list[dict[str, Any]] | None = None
+    channels: list[dict[str, Any]] | None = None
     model_id: str = MODEL
 
 
@@ -55,7 +57,7 @@ def write_embeddings(folder: Path, nights: list[PlantedNight]) -> str:
             night_embedding_row(
                 recording_id=night.recording_id,
                 subject_id=night.subject_id,
-                cohort="planted",
+                cohort=night.cohort,
                 split=night.split,
                 source_hash=None,
                 micro=np.repeat(night.macro, 2, axis=1),
@@ -116,9 +118,11 @@ def write_corpus(folder: Path, nights: list[PlantedNight]) -> str:
             "ahi",
             "outcomes",
             "events",
+            "channels",
+            "cohort",
         )
         row |= {name: getattr(night, name) for name in names}
-        row |= {"cohort": "planted", "num_epochs": len(night.macro)}
+        row |= {"num_epochs": len(night.macro)}
         if night.hypnogram is not None:
             row["hypnogram"] = night.hypnogram.tolist()
         rows.append(row)
@@ -151,6 +155,7 @@ def write_npz(folder: Path, nights: list[PlantedNight]) -> str:
             "recording_id": night.recording_id,
             "model_id": night.model_id,
             "weights_sha256": "ab" * 32,
+            "night_vector": "mean_of_valid_epochs",
             "num_epochs": len(macro),
         }
         second = None if night.tokens is None else seconds_from_tokens(night.tokens)

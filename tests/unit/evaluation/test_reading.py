@@ -1,5 +1,6 @@
 """Embeddings and labels that are read, completed from several sources, or refused."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,20 @@ def test_vectors_of_two_models_do_not_mix(tmp_path: Path) -> None:
     for folder in (write_embeddings(tmp_path / "o", nights), write_npz(tmp_path / "n", nights)):
         with pytest.raises(TableError, match=r"model_id another, sleepmami-planted.*do not mix"):
             open_embeddings(folder)
+
+
+def test_night_vectors_of_an_earlier_kind_are_refused_and_epochs_are_not(tmp_path: Path) -> None:
+    folder = write_npz(tmp_path, [night("a")])
+    file = tmp_path / "a.npz"
+    with np.load(file) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    info = json.loads(str(arrays["info"]))
+    del info["night_vector"]
+    np.savez(file, **arrays | {"info": np.array(json.dumps(info))})
+    embeddings = open_embeddings(folder)
+    assert len(list(embeddings.read([0], "macro"))) == 1
+    with pytest.raises(TableError, match=r"a\.npz: found a night vector of an earlier kind"):
+        list(embeddings.read([0], "night"))
 
 
 def test_a_night_twice_is_refused(tmp_path: Path) -> None:

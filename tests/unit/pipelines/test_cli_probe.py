@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -55,3 +56,21 @@ def test_an_unknown_task_names_the_known_ones(tmp_path: Path) -> None:
     found = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert found.stderr.startswith("error: unknown task 'stageing'; there are ['staging',")
+
+
+def test_the_matrix_takes_the_settings_of_probe_and_embed() -> None:
+    arguments = ["missing-modalities", "corpus", "run", "cohort", "--print-config"]
+    changes = ["--set", "probe.split.kind=folds", "--set", "embed.num_actors=2"]
+    printed = json.loads(CliRunner().invoke(cli.app, [*arguments, *changes]).output)
+    assert printed["fill"] == "mean"
+    assert printed["probe"]["split"]["kind"] == "folds"
+    assert printed["embed"]["num_actors"] == 2
+
+
+def test_a_probe_on_random_weights_says_so(tmp_path: Path) -> None:
+    made = [replace(night, model_id="untrained-0") for night in nights()]
+    out = write_embeddings(tmp_path / "out", made)
+    result = CliRunner().invoke(cli.app, ["probe", "age", out, *QUICK])
+    assert "night vectors of untrained-0" in result.output
+    assert "note: the encoder was never trained: its weights are random" in result.output
+    assert "split train" not in result.output

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from sleepmami.report import figures
 from sleepmami.report.cohort_report import CohortReport, agreements, render
+from sleepmami.report.night_maps import plane, quantity_map, sex_map
+from sleepmami.report.pictures import LIGHT
 
 
 def four_nights() -> CohortReport:
@@ -54,9 +55,12 @@ def test_length_of_a_vector_does_not_move_its_night() -> None:
 
 
 def offsets(report: CohortReport, panel: int) -> list[list[list[float]]]:
-    figure = figures.night_map(report.vectors, report.age_years, report.bmi, report.female)
-    plane = figure.axes[panel]
-    parts = [part for part in plane.collections if isinstance(part, PathCollection)]
+    where = plane(report.vectors)
+    if panel == 1:
+        figure = sex_map(where, report.female, LIGHT)
+    else:
+        figure = quantity_map(where, (report.age_years, None, report.bmi)[panel], "", LIGHT)
+    parts = [part for part in figure.axes[0].collections if isinstance(part, PathCollection)]
     return [np.asarray(part.get_offsets()).tolist() for part in parts]
 
 

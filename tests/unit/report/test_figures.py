@@ -52,10 +52,3 @@ def test_an_absent_modality_is_an_empty_row() -> None:
     figure = figures.usable_epochs({Modality.EEG: np.array([True, False])}, 2)
     grid = np.ma.getmaskarray(figure.axes[0].images[0].get_array())
     assert grid.tolist() == [[False, True]] + [[True, True]] * 5
-
-
-def test_metrics_that_were_never_reported_get_no_panel() -> None:
-    history = [{"step": 1, "loss/total": 2.0}, {"step": 2, "loss/total": 1.0}]
-    figure = figures.loss_curves(history, {"loss/total": "total", "loss/other": "other"})
-    (axes,) = figure.axes
-    assert axes.lines[0].get_ydata().tolist() == [2.0, 1.0]

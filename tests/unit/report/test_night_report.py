@@ -61,7 +61,7 @@ def page(source: Night) -> str:
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:
-    sources = re.findall(r'(?:src|href)="([^"]*)"', page(night()))
+    sources = re.findall(r'(?:src|srcset|href)="([^"]*)"', page(night()))
     assert len(sources) >= 4
     assert all(source.startswith("data:image/png;base64,") for source in sources)
 

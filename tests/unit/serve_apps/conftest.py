@@ -26,6 +26,7 @@ def embedding() -> NightEmbedding:
             "code_version": "0.1.0",
             "precision": "float32",
             "both_halves": False,
+            "night_vector": "mean_of_valid_epochs",
             "num_epochs": 3,
             "channels_used": [
                 {"modality": "EEG", "label": "C4 JANE-DOE", "derivation": "rereferenced"}

@@ -141,6 +141,7 @@ def test_a_night_is_the_librarys_without_its_labels(
         "code_version",
         "precision",
         "both_halves",
+        "night_vector",
         "num_epochs",
         "modalities_missing",
         "channels_used",

@@ -1,7 +1,6 @@
 """Cycles and night vector out of a table's macro vectors."""
 
 import numpy as np
-import pytest
 
 from sleepmami.tables.cycle_vectors import cycle_vectors, night_vector
 
@@ -27,8 +26,10 @@ def test_a_night_of_90_minutes_has_one_cycle() -> None:
     assert cycle_vectors(counting(179)).shape == (0, 2)
 
 
-@pytest.mark.parametrize(("num_epochs", "expected"), [(25, [15, -15]), (9, [9, -9])])
-def test_the_night_is_the_mean_of_its_cycles_or_the_last_states(
-    num_epochs: int, expected: list[float]
-) -> None:
-    assert night_vector(counting(num_epochs), cycle_epochs=10).tolist() == expected
+def test_the_night_is_the_mean_of_its_valid_epochs() -> None:
+    valid = np.array([True, False, False, True])  # forward 1 and 4, backward -4 and -1
+    assert night_vector(counting(4), valid).tolist() == [2.5, -2.5]
+
+
+def test_a_night_without_a_valid_epoch_is_the_last_state_of_each_direction() -> None:
+    assert night_vector(counting(9), np.zeros(9, np.bool_)).tolist() == [9, -9]

@@ -26,13 +26,17 @@ ROW_1: dict[str, Any] = {  # private encoders, MAE
     "loss.lambda_koleo": 0,
 }
 VIEW: dict[str, Any] = {"loss.contrastive_view": "blocked"}
+LITERAL: dict[str, Any] = {"loss.contrastive_view": "same", "loss.slot_negatives": "all"}
+WITHOUT_CONTRAST: dict[str, Any] = {"loss.lambda_cl": 0, "loss.lambda_koleo": 0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "row 1": ROW_1,
     "row 2": {},
+    "row 2, eq. 2 as it is written": LITERAL,
     "row 2, private tokens shared": {"model.shared_input": "private"},
     "contrast of each modality alone": VIEW,
     "shared encoder for the contrast alone": {"model.fusion_depth": 0},
-    "shared encoder trained by reconstruction": {"loss.lambda_cl": 0, "loss.lambda_koleo": 0},
+    "shared encoder trained by reconstruction": WITHOUT_CONTRAST,
+    "no attention across modalities at all": {"model.shared_view": "blocked"},
 }
 
 
@@ -48,8 +52,28 @@ def segments() -> SegmentBatch:
 
 
 def test_the_documented_settings_of_row_1_are_these() -> None:
-    (line,) = re.findall(r"^--set .*$", PAPER_MAP.read_text(), re.MULTILINE)
-    assert parse_assignments(line.removeprefix("--set ").split(" --set ")) == ROW_1
+    lines = re.findall(r"^--set .*$", PAPER_MAP.read_text(), re.MULTILINE)
+    settings = [parse_assignments(line.removeprefix("--set ").split(" --set ")) for line in lines]
+    assert settings == [ROW_1, LITERAL]
+
+
+@pytest.mark.parametrize(
+    ("changes", "view"),
+    [
+        ({}, "blocked"),
+        (VIEW, "blocked"),
+        (LITERAL, "same"),
+        (WITHOUT_CONTRAST, "same"),
+        ({"loss.lambda_cl": 0}, "blocked"),  # for KoLeo
+        ({"model.shared_view": "blocked"}, "same"),
+        ({"model.fusion_depth": 0}, "same"),
+        (ROW_1, "same"),
+    ],
+)
+def test_a_second_pass_is_made_only_where_it_is_another_and_is_read(
+    changes: dict[str, Any], view: str
+) -> None:
+    assert replace_at(MicroPretrainConfig(), changes).contrastive_view == view
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

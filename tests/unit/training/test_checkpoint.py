@@ -57,7 +57,7 @@ def test_a_bundle_without_macro_comes_back_without(tmp_path: Path) -> None:
     assert loaded.demographics is None
 
 
-def test_a_bundle_from_before_there_were_choices_read_the_start_of_raw_vectors(
+def test_a_bundle_from_before_there_were_choices_keeps_what_it_was_trained_with(
     tmp_path: Path,
 ) -> None:
     folder = str(tmp_path)
@@ -65,6 +65,8 @@ def test_a_bundle_from_before_there_were_choices_read_the_start_of_raw_vectors(
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["macro"].pop("crop") == "ends"
     assert config["macro"]["model"].pop("input_scale") == "standardized"
+    assert config["micro"]["loss"].pop("contrastive_view") == "auto"
+    assert config["micro"]["loss"].pop("slot_negatives") == "same_place"
     data = json.dumps(config).encode()
     (tmp_path / "config.json").write_bytes(data)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
@@ -73,7 +75,10 @@ def test_a_bundle_from_before_there_were_choices_read_the_start_of_raw_vectors(
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    macro = load_bundle(folder).macro
+    loaded = load_bundle(folder)
+    macro = loaded.macro
+    assert loaded.micro.contrastive_view == "same"
+    assert loaded.micro.loss.slot_negatives == "all"
     assert macro is not None
     assert macro.crop == "start"
     assert macro.model.input_scale == "raw"

@@ -20,9 +20,11 @@ from sleepmami.training.objectives import (
     slot_means,
 )
 
-MICRO = replace_at(
+DEFAULTS = replace_at(
     tiny().micro, {"model.shared_depth": 1, "model.higher_dim": 32, "loss.lambda_koleo": 0.02}
 )
+# eq. 2 as it is written
+MICRO = replace_at(DEFAULTS, {"loss.contrastive_view": "same", "loss.slot_negatives": "all"})
 
 
 def micro_objective(seed: int = 5, config: MicroPretrainConfig = MICRO) -> MicroObjective:
@@ -122,6 +124,20 @@ def test_slots_of_the_own_segment_or_of_another_place_can_be_left_out(which: str
     expected = contrastive_loss(*slots, valid_SN, tau=1.0, slot_negatives=which)
     torch.testing.assert_close(metrics["loss/contrastive"], expected)
     assert expected < contrastive_loss(*slots, valid_SN, tau=1.0) - 0.1
+
+
+def test_the_default_compares_modalities_apart_and_slots_of_one_place() -> None:
+    objective, batch = micro_objective(config=DEFAULTS), segments()
+    masks = objective.draw_masks(2, 0, 0)
+    apart = objective.model(batch.signal_SBT, torch.arange(6), masks, batch.valid_SB, "blocked")
+    slots, valid_SN = slot_means(apart), batch.valid_SBE.flatten(1)
+    expected = contrastive_loss(
+        *slots, valid_SN, tau=DEFAULTS.loss.tau, slot_negatives="same_place"
+    )
+    _, metrics = objective(batch, step=0)
+    torch.testing.assert_close(metrics["loss/contrastive"], expected)
+    together = objective.model(batch.signal_SBT, torch.arange(6), masks, batch.valid_SB, "same")
+    assert not torch.allclose(slot_means(together)[0], slots[0], atol=1e-3)
 
 
 def test_a_modality_no_segment_has_is_not_measured() -> None:

@@ -22,9 +22,9 @@ def test_experts_and_attention_are_counted() -> None:
     engine = build_engine(objective, PLAIN, OptimizerConfig(), 1, 1)
     model = objective.config.model
     dim, hidden = model.higher_dim, objective.model.shared[0].experts.down.shape[-1]
-    tokens = 6 * 24  # of a segment in the shared encoder
+    tokens = 2 * 6 * 24  # of a segment in the shared encoder: it is read twice
     experts = 2 * tokens * model.num_active_experts * 3 * dim * hidden
-    attention = 2 * 2 * tokens**2 * dim
+    attention = 2 * 2 * ((6 * 24) ** 2 + 6 * 24**2) * dim  # across modalities, and apart
     with_one = step_flops(engine, segment_rows(0))
     objective.model.shared = torch.nn.ModuleList()
     without = step_flops(engine, segment_rows(0))

@@ -170,7 +170,7 @@ def macro_validated(objective: MacroObjective) -> dict[str, float]:
         return ReadNights(batch, [night.hypnogram for night in nights])
 
     def embed(batch: MacroBatch) -> tuple[Tensor, Tensor]:
-        return objective.model.embed(*batch[:3], cycle_epochs=4)
+        return objective.model.embed(*batch[:3])
 
     contrasts = [night_rows(0), night_rows(1)]
     return validate_macro(engine, objective, PROBED, read, embed, lambda: iter(contrasts))

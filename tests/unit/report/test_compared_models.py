@@ -1,0 +1,118 @@
+"""Models are called by what they are, and one is better only where that is clear."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from sleepmami.errors import TableError
+from sleepmami.evaluation.bootstrap import Estimate
+from sleepmami.evaluation.results import Figure
+from sleepmami.evaluation.stored_results import StoredResult
+from sleepmami.report.compared_models import compare_models, comparisons, model_name
+
+OWN = "sleepmami-1"
+
+
+def result(
+    task: str = "sex",
+    level: str = "night",
+    model_id: str = OWN,
+    value: float = 0.5,
+    half: float = 0.05,
+    name: str = "auroc",
+    file: str = "a.json",
+    predictions: str | None = None,
+) -> StoredResult:
+    estimate = Estimate(value=value, low=value - half, high=value + half)
+    return StoredResult(
+        file=file,
+        predictions=predictions,
+        task=task,
+        level=level,
+        model_id=model_id,
+        unit="epoch" if task in ("staging", "apnea") else "night",
+        figures=(Figure(name, "", estimate),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "model_id", "task", "expected"),
+    [
+        ("night", OWN, "sex", "Macro"),
+        ("macro", OWN, "staging", "Macro"),
+        ("macro", OWN, "sex", "Macro, mean of epochs"),
+        ("micro", OWN, "sex", "Micro"),
+        ("micro", "untrained-0", "sex", "Random Micro"),
+        ("night", "band-powers-night-0", "sex", "Band powers"),
+        ("micro", "other-2", "sex", "other-2 Micro"),
+    ],
+)
+def test_names(level: str, model_id: str, task: str, expected: str) -> None:
+    assert model_name(result(task, level, model_id), OWN) == expected
+
+
+def test_the_runs_models_come_first_and_a_second_result_is_called_by_its_file() -> None:
+    compared = compare_models(
+        [
+            result(model_id="band-powers-night-0"),
+            result(level="micro"),
+            result(file="x/seed_0.json"),
+            result(file="x/seed_1.json"),
+        ],
+        OWN,
+    )
+    assert compared.models == ["Macro", "Macro [seed_1]", "Micro", "Band powers"]
+    (asked,) = compared.questions
+    assert list(asked.results) == compared.models
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "own", "other", "better"),
+    [
+        ("auroc", "sex", 0.9, 0.6, True),
+        ("auroc", "sex", 0.6, 0.9, False),
+        ("auroc", "sex", 0.65, 0.6, None),  # intervals overlap
+        ("mae", "age", 5.0, 6.0, True),
+        ("mae", "age", 6.0, 5.0, False),
+        ("auroc", "sex", math.nan, 0.6, None),
+    ],
+)
+def test_without_predictions_only_intervals_that_do_not_overlap_are_clear(
+    name: str, task: str, own: float, other: float, better: bool | None
+) -> None:
+    results = [
+        result(task, value=own, name=name),
+        result(task, level="micro", value=other, name=name),
+    ]
+    (one,) = comparisons(compare_models(results, OWN).questions[0])
+    assert (one.other, one.better, one.estimate) == ("Micro", better, None)
+
+
+def test_predictions_of_the_same_people_decide_what_intervals_do_not(tmp_path: Path) -> None:
+    rows = "".join(f"r{n},s{n},{20 + n},{20 + n + (-1) ** n * n}\n" for n in range(20))
+    worse = "".join(f"r{n},s{n},{20 + n},{20 + n + (-1) ** n * (n + 1)}\n" for n in range(20))
+    files = []
+    for name, table in (("one", rows), ("other", worse)):
+        files.append(tmp_path / f"{name}.csv")
+        files[-1].write_text("recording_id,subject_id,truth,guess\n" + table)
+    results = [
+        result("age", value=9.5, half=3, name="mae", predictions=str(files[0])),
+        result("age", "micro", value=10.5, half=3, name="mae", predictions=str(files[1])),
+    ]
+    (one,) = comparisons(compare_models(results, OWN).questions[0])
+    assert one.estimate is not None
+    assert (one.better, one.num_subjects, one.estimate.value) == (True, 20, -1)
+
+
+def test_apnea_by_epoch_and_by_second_are_two_questions() -> None:
+    by_second = StoredResult(file="b", predictions=None, task="apnea", level="second",
+                             unit="second", model_id=OWN)  # fmt: skip
+    compared = compare_models([result("apnea", "macro", name="macro_f1"), by_second], OWN)
+    titles = [asked.title for asked in compared.questions]
+    assert titles == ["Apnea and hypopnea, by epoch", "Apnea and hypopnea, by second"]
+
+
+def test_an_unknown_task_is_refused() -> None:
+    with pytest.raises(TableError, match="dreams"):
+        compare_models([result("dreams")], OWN)
