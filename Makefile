@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test unit integration attacks endurance object-store check bench-ingest format openapi clean
+.PHONY: help setup demo test unit integration attacks browser endurance object-store reproduce-smoke check bench-ingest format openapi clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -43,12 +43,19 @@ integration: $(STAMP)  ## Ray, Train, Serve, jobs, and the walk end to end
 attacks: $(STAMP)  ## schemathesis, hostile payloads, a planted name, routes without a key
 	$(BIN)/pytest tests/attacks
 
+browser: $(STAMP)  ## the page at / in Chromium, which has to be there (CHROMIUM=path)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[browser]'
+	$(BIN)/pytest tests/browser
+
 endurance: $(STAMP)  ## the long fault tests: fuzz, kills, flipped bytes
 	$(BIN)/pytest -m endurance tests
 
 object-store: $(STAMP)  ## the walk with every folder in an S3 server on this machine
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[s3test]'
 	$(BIN)/pytest -m endurance tests/endurance/test_object_store.py
+
+reproduce-smoke: $(STAMP)  ## the commands of docs/reproduce_paper.md on a simulated folder, some minutes
+	$(BIN)/python benchmarks/reproduce_smoke.py reproduce-out
 
 bench-ingest: $(STAMP)  ## ours against MNE and scipy, 15 minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
@@ -62,4 +69,4 @@ openapi: $(STAMP)  ## write the HTTP contract again after changing it on purpose
 	$(BIN)/python -m serve_apps.openapi
 
 clean:  ## remove what the targets above made
-	rm -rf .venv demo-out build *.egg-info
+	rm -rf .venv demo-out reproduce-out build *.egg-info

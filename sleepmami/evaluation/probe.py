@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sleepmami.config import TASKS, Level, ProbeConfig, Task
-from sleepmami.config_edit import flatten, to_dict
+from sleepmami.config_edit import flatten, replace_at, to_dict
 from sleepmami.errors import ConfigError, TableError
 from sleepmami.evaluation import device_shift, epoch_tasks, person_tasks, retrieval
 from sleepmami.evaluation.embeddings import BASELINE, Embeddings, ProbeNight, open_embeddings
@@ -85,6 +85,7 @@ def run_probe(
         targets=embeddings if targets is None else open_embeddings(targets),
     )
     places, left_out = among(request.nights, config)
+    _require_nights(places, left_out)
     asks = {"retrieval": _of_blocks, **dict.fromkeys(EPOCH_TASKS, _of_epochs)}
     result = asks.get(task, _of_people)(request, places, left_out)
     if nameless:
@@ -169,6 +170,17 @@ def _refuse_without_effect(task: Task, config: ProbeConfig, sink: PredictionSink
         raise ConfigError("predictions of few-shot are of many probes; write those of staging")
 
 
+def with_effect(task: Task, config: ProbeConfig) -> ProbeConfig:
+    """The settings without those that the task does not look at, for many tasks of one config."""
+    default = dict(flatten(to_dict(ProbeConfig())))
+    reset = {
+        name: default[name]
+        for name in default
+        if any(name.startswith(key) and task not in tasks for key, tasks in ONLY_FOR.items())
+    }
+    return replace_at(config, reset)
+
+
 def _refuse_to_keep(task: Task, config: ProbeConfig) -> None:
     if task not in ("staging", "apnea") or config.apnea.unit != "epoch" or config.level == "second":
         raise ConfigError(f"found a probe of {task} to keep; expected staging, or apnea by epoch")
@@ -183,32 +195,44 @@ def among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int],
     """Places of the nights that may be used, and how many may not."""
     left_out: Counter[str] = Counter()
     places = list(range(len(nights)))
+    if config.cohorts:
+        if any(night.cohort is None for night in nights):
+            raise TableError(
+                "found nights of which the cohort is not known; expected --labels CORPUS, or no "
+                "cohorts"
+            )
+        places = [place for place in places if nights[place].cohort in config.cohorts]
+        left_out["of other cohorts"] = len(nights) - len(places)
     if config.split.among == "held_out":
         if any(night.split is None for night in nights):
             raise TableError(
                 "found nights of which the split is not known; expected --labels CORPUS, or "
                 "split.among=all"
             )
-        places = [place for place in places if nights[place].split != "train"]
-        if len(places) < len(nights):
-            left_out["in split train"] = len(nights) - len(places)
-    return places, left_out
+        kept = [place for place in places if nights[place].split != "train"]
+        left_out["in split train"] = len(places) - len(kept)
+        places = kept
+    return places, +left_out
 
 
 def folds_of(nights: Sequence[ProbeNight], config: ProbeConfig, why: Counter[str]) -> list[Fold]:
     """The folds of nights that have labels; `why` others have none is said where none is left."""
-    if not nights:
-        reasons = ", ".join(f"{count} nights: {reason}" for reason, count in why.items())
-        raise TableError(
-            f"found no night with labels ({reasons}); expected --labels with a corpus or a table "
-            "of people that has them"
-        )
+    _require_nights(nights, why)
     return make_folds(
         [str(night.subject_id) for night in nights],
         [night.split for night in nights],
         config.split,
         config.seed,
     )
+
+
+def _require_nights(nights: Sequence[object], why: Counter[str]) -> None:
+    if not nights:
+        reasons = ", ".join(f"{count} nights: {reason}" for reason, count in why.items())
+        raise TableError(
+            f"found no night with labels ({reasons}); expected --labels with a corpus or a table "
+            "of people that has them"
+        )
 
 
 def _of_epochs(request: _Request, places: Sequence[int], left_out: Counter[str]) -> ProbeResult:
