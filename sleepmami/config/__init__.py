@@ -15,6 +15,7 @@ from sleepmami.config.macro import (
     MacroEncoderConfig,
     MacroPretrainConfig,
     PartialCycle,
+    Reads,
     half_cycle,
 )
 from sleepmami.config.micro import (
@@ -80,6 +81,7 @@ __all__ = [
     "PreprocessConfig",
     "ProbeConfig",
     "ProbeSplitConfig",
+    "Reads",
     "RetrievalConfig",
     "ServeConfig",
     "SharedView",
