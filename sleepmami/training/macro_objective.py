@@ -6,9 +6,9 @@ M modalities, D features.
 Choices where the paper is silent: eq. 4 sees the nights of all workers.
 
 Departures from the paper:
-    `dgcl.reads="running_mean"`, which is not the default: Z of eq. 4 is the mean of the states up to
-    the end of a cycle, and not the state there, because the mean of a night's states is what is
-    read of it (docs/benchmark_simulated.md).
+    `dgcl.reads="running_mean"`, not the default: Z of eq. 4 is the mean of the states up to the end
+    of a cycle, and not the state there, because the mean of a night's states is what is read of it
+    (docs/benchmark_simulated.md).
 """
 
 import torch
