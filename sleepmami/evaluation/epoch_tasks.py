@@ -184,13 +184,8 @@ def staging_probes(asked: AskedNights, config: ProbeConfig) -> list[LinearProbe]
         TableError: too few classes to fit on.
     """
     rows, _ = fit_rows(asked, config)
-    models = [model for fold in _fitted("staging", staging_question(), rows, asked, config)
-              for model in fold]  # fmt: skip
-    return [
-        replace(probe, bias_O=np.where(model.loss.absent_C, -np.inf, probe.bias_O))
-        for model in models
-        for probe in [model.fitted.probe]
-    ]
+    folds = _fitted("staging", staging_question(), rows, asked, config)
+    return [model.fitted.probe for models in folds for model in models]
 
 
 def _fitted(

@@ -314,6 +314,11 @@ def _of_blocks(request: _Request, places: Sequence[int], left_out: Counter[str])
             number = number_of[query.place]
             if others is not own:
                 (target,) = others.read([place_of[nights[number].recording_id]], "micro")
+                if len(target.x_LF) != len(query.x_LF):
+                    raise TableError(
+                        f"{others.uri}: {nights[number].recording_id}: found {len(target.x_LF)} "
+                        f"epochs; expected {len(query.x_LF)}, as {own.uri} has"
+                    )
             yield retrieval.NightBlocks(
                 number, *(_blocks(nights[number], x.x_LF) for x in (query, target))
             )
