@@ -42,6 +42,7 @@ from sleepmami.inference.embedder import Embedder
 from sleepmami.inference.modality_subsets import SubsetNight
 from sleepmami.models.cpu import prepare_cpu
 from sleepmami.tables import lance_io
+from sleepmami.tables.schemas import night_embeddings_schema
 from sleepmami.training.checkpoint import load_bundle
 
 ANSWER = "missing_modalities.json"
@@ -79,7 +80,7 @@ def missing_modalities(
             f"{bundle}: found a bundle without Macro-Encoder; expected what `pretrain macro` made"
         )
     table = storage.join(cohort, TABLE)
-    if not may_go_on(table, model.model_id, config.embed):
+    if not may_go_on(table, model.model_id, config.embed, night_embeddings_schema()):
         raise TableError(f"{table}: found no table; expected what `embed cohort` makes")
     embeddings = open_embeddings(cohort)
     plan = missing.plan(embeddings, with_labels(embeddings.nights, [corpus], events=False), config)
