@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test unit integration attacks endurance object-store check bench-ingest format openapi clean
+.PHONY: help setup demo test unit integration attacks endurance object-store reproduce-smoke check bench-ingest format openapi clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -50,6 +50,9 @@ object-store: $(STAMP)  ## the walk with every folder in an S3 server on this ma
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[s3test]'
 	$(BIN)/pytest -m endurance tests/endurance/test_object_store.py
 
+reproduce-smoke: $(STAMP)  ## the commands of docs/reproduce_paper.md on a simulated folder, some minutes
+	$(BIN)/python benchmarks/reproduce_smoke.py reproduce-out
+
 bench-ingest: $(STAMP)  ## ours against MNE and scipy, 15 minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python benchmarks/bench_ingest.py --json benchmarks/results/ingest_2core_cpu.json
@@ -62,4 +65,4 @@ openapi: $(STAMP)  ## write the HTTP contract again after changing it on purpose
 	$(BIN)/python -m serve_apps.openapi
 
 clean:  ## remove what the targets above made
-	rm -rf .venv demo-out build *.egg-info
+	rm -rf .venv demo-out reproduce-out build *.egg-info

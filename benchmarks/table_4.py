@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,13 +23,15 @@ from macro_learning import STUDY, mean_cosine, train_macro
 from macro_nights import StudySubject
 from numpy.typing import NDArray
 from provenance import git_state, machine
-from table_4_corpus import CorpusNight, CorpusSettings, corpus, split_of
+from table_4_corpus import RESPIRATORY, CorpusNight, CorpusSettings, corpus, planned, split_of
 from table_4_probes import EPOCH_TASKS, FIT_ON, PROBE, Vectors, probed
 from torch import Tensor
 
 from sleepmami.config import MacroPretrainConfig
 from sleepmami.config_edit import replace_at, to_dict
 from sleepmami.models.macro_encoder import MacroEncoder, MacroOutput
+from sleepmami.psg import EPOCH_S, EventKind
+from sleepmami.signals.events import event_mask
 from sleepmami.tables.embedding_rows import MicroNight
 from sleepmami.training.micro_statistics import micro_statistics
 
@@ -42,13 +44,15 @@ class MacroVariant:
         changes: of settings.
         steps: 0 leaves it as it begins.
         batch: nights.
+        reads: what stands for epochs: micro vectors, or the truth about them.
         running_means: eq. 4 compares the mean of all states up to a cycle's end.
         shuffled: everybody has the age, sex and BMI of somebody else.
     """
 
     changes: dict[str, Any]
-    steps: int = 200
+    steps: int = 120
     batch: int = 40
+    reads: Literal["micro", "truth"] = "micro"
     running_means: bool = False
     shuffled: bool = False
 
@@ -56,16 +60,26 @@ class MacroVariant:
 VARIANTS = {
     "untrained": MacroVariant(changes={}, steps=0),
     "default": MacroVariant(changes={}),
+    "short": MacroVariant(changes={}, steps=15),
     "running_means": MacroVariant(changes={}, running_means=True),
+    "short_running_means": MacroVariant(changes={}, steps=15, running_means=True),
     "shuffled": MacroVariant(changes={}, running_means=True, shuffled=True),
-    "batch_100": MacroVariant(changes={}, steps=80, batch=100),  # as many nights in all
-    "batch_100_running_means": MacroVariant(changes={}, steps=80, batch=100, running_means=True),
+    "batch_100": MacroVariant(changes={}, steps=48, batch=100),  # as many nights in all
+    "batch_100_running_means": MacroVariant(changes={}, steps=48, batch=100, running_means=True),
     "age_sex_running_means": MacroVariant(
         changes={"dgcl.factors": ["age", "sex"]}, running_means=True
     ),
     "slow": MacroVariant(changes={"optimizer.learning_rate": 2e-4}),
-    "long": MacroVariant(changes={}, steps=600),
-    "long_running_means": MacroVariant(changes={}, steps=600, running_means=True),
+    "short_shuffled": MacroVariant(changes={}, steps=15, running_means=True, shuffled=True),
+    "truth_untrained": MacroVariant(changes={}, steps=0, reads="truth"),
+    "truth": MacroVariant(changes={}, reads="truth"),
+    "truth_short_running_means": MacroVariant(
+        changes={}, steps=15, reads="truth", running_means=True
+    ),
+    "truth_running_means": MacroVariant(changes={}, reads="truth", running_means=True),
+    "truth_shuffled": MacroVariant(changes={}, reads="truth", running_means=True, shuffled=True),
+    "long": MacroVariant(changes={}, steps=360),
+    "long_running_means": MacroVariant(changes={}, steps=360, running_means=True),
 }
 
 
@@ -107,6 +121,26 @@ def random_vectors(night: CorpusNight) -> NDArray[np.float32]:
     return night.random_LMD.reshape(len(night.random_LMD), -1).astype(np.float32)
 
 
+TRUE_FEATURES = 12  # two to a modality, as the Macro-Encoder reads six
+
+
+def true_vectors(night: CorpusNight) -> NDArray[np.float32]:
+    """What a scorer knows of each epoch, without any signal: all that macro-structure is made of.
+
+    Five stages, and the share of the epoch within apneas or hypopneas, desaturations and arousals;
+    the rest is zeros.
+    """
+    length = len(night.stage_L)
+    true_LF = np.zeros((length, TRUE_FEATURES), np.float32)
+    scored_L = night.stage_L >= 0
+    true_LF[np.flatnonzero(scored_L), night.stage_L[scored_L]] = 1
+    kinds = (RESPIRATORY, (EventKind.DESATURATION,), (EventKind.AROUSAL,))
+    for number, kind in enumerate(kinds, start=5):
+        second_T = event_mask(night.events, kind, length * EPOCH_S)
+        true_LF[:, number] = second_T.reshape(length, EPOCH_S).mean(1)
+    return true_LF
+
+
 # ------------------------------------------------------------------------------------------- Macro
 
 
@@ -140,14 +174,12 @@ def macro_row(
     model.load_state_dict(trained.state_dict())
     model.eval()
     trained_s = time.process_time() - began
-    found = probed(nights, lambda night: macro_vectors(model, config, study(night, vectors)))
-    means = np.stack(
-        [
-            macro_vectors(model, config, study(night, vectors)).mean(0)
-            for night in nights
-            if split_of(night.subject.index) == "test"
-        ]
-    )
+    states = {
+        night.subject.index: macro_vectors(model, config, study(night, vectors)) for night in nights
+    }
+    found = probed(nights, lambda night: states[night.subject.index])
+    test = [index for index in states if split_of(index) == "test"]
+    means = np.stack([states[index].mean(0, dtype=np.float64) for index in test])
     return {
         "variant": asdict(variant),
         "seed": seed,
@@ -155,7 +187,7 @@ def macro_row(
         "train_cpu_s": trained_s,
         "first_excess": curve[0]["loss/excess"] if curve else None,
         "last_excess": float(np.mean([c["loss/excess"] for c in curve[-5:]])) if curve else None,
-        "mean_cosine": mean_cosine(means.astype(np.float64)),
+        "mean_cosine": mean_cosine(means),
         **found,
     }
 
@@ -209,27 +241,47 @@ def micro_night(one: StudySubject) -> MicroNight:
 def main() -> None:
     """Make the corpus, then the rows that the JSON lacks, a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="folder of the corpus")
+    parser.add_argument("--cache", type=Path, help="folder of the corpus")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE")
     parser.add_argument("--num-subjects", type=int, default=360)
-    parser.add_argument("--variants", nargs="+", choices=sorted(VARIANTS), default=list(VARIANTS))
+    parser.add_argument("--micro-steps", type=int, default=CorpusSettings().micro_steps)
+    parser.add_argument("--variants", nargs="*", choices=sorted(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--effects", choices=("plain", "published"), default="published")
     parser.add_argument("--spectra", choices=("smooth", "measured"), default="measured")
+    parser.add_argument(
+        "--no-signals", action="store_true", help="planned nights and the truth of them alone"
+    )
+    parser.add_argument("--corpus-only", action="store_true", help="embed the nights, then stop")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    settings = CorpusSettings(effects=arguments.effects, spectra=arguments.spectra)
-    nights = corpus(arguments.cache, settings, arguments.num_subjects)
+    settings = CorpusSettings(
+        effects=arguments.effects, spectra=arguments.spectra, micro_steps=arguments.micro_steps
+    )
+    if arguments.no_signals:
+        nights = planned(settings, arguments.num_subjects)
+    else:
+        nights = corpus(arguments.cache, settings, arguments.num_subjects)
+    if arguments.corpus_only:
+        return
     result = opened(arguments.json, settings, arguments.num_subjects)
     rows = result["rows"]
-    encoders = {"bands": band_vectors, "random": random_vectors, "micro": micro_vectors}
+    encoders = {
+        "bands": band_vectors,
+        "random": random_vectors,
+        "micro": micro_vectors,
+        "truth": true_vectors,
+    }
+    encoders = {"truth": encoders["truth"]} if arguments.no_signals else encoders
     jobs: dict[str, Callable[[], dict[str, Any]]] = {
         name: lambda vectors=vectors: probed(nights, vectors) for name, vectors in encoders.items()
     }
     for seed in arguments.seeds:
         for name in arguments.variants:
+            if VARIANTS[name].reads not in encoders:
+                continue
             jobs[f"macro {name} {seed}"] = lambda name=name, seed=seed: macro_row(
-                VARIANTS[name], seed, nights, micro_vectors
+                VARIANTS[name], seed, nights, encoders[VARIANTS[name].reads]
             )
     for name, job in jobs.items():
         if name not in rows:

@@ -27,10 +27,19 @@ from numpy.typing import NDArray
 
 from sleepmami.config import PreprocessConfig, SimulateConfig
 from sleepmami.models.micro_encoder import MicroEncoder
-from sleepmami.psg import EPOCH_S, SEGMENT_EPOCHS, EventKind, Night, ScoredEvent, Stage
+from sleepmami.psg import (
+    EPOCH_S,
+    MODALITIES,
+    SEGMENT_EPOCHS,
+    EventKind,
+    Night,
+    ScoredEvent,
+    Stage,
+)
 from sleepmami.signals.preprocess import load_night
 from sleepmami.simulation.cohort import write_cohort_night
 from sleepmami.simulation.effects import effects
+from sleepmami.simulation.night import plan_night
 from sleepmami.simulation.night_files import edf_path, xml_path
 from sleepmami.simulation.subjects import Subject, simulate_subject
 from sleepmami.training.engine import build_engine
@@ -126,6 +135,36 @@ def corpus(folder: Path, settings: CorpusSettings, num_subjects: int) -> list[Co
     return nights
 
 
+def planned(settings: CorpusSettings, num_subjects: int) -> list[CorpusNight]:
+    """Everybody's night as planned, without signals or vectors of them: milliseconds each."""
+    nights = []
+    for index in range(num_subjects):
+        subject = settings.subject(index)
+        plan = plan_night(subject, settings.hours, settings.seed)
+        length = len(plan.hypnogram)
+        nothing = np.zeros((length, len(MODALITIES), 0), np.float16)
+        events = tuple(
+            ScoredEvent(
+                start_s=event.start_s,
+                duration_s=event.duration_s,
+                kind=EventKind(event.kind.value),
+            )
+            for event in plan.events
+        )
+        nights.append(
+            CorpusNight(
+                subject=subject,
+                micro_LMD=nothing,
+                random_LMD=nothing,
+                bands_LF=np.zeros((length, 0), np.float32),
+                valid_LM=np.ones((length, len(MODALITIES)), np.bool_),
+                stage_L=plan.hypnogram,
+                events=events,
+            )
+        )
+    return nights
+
+
 def _claim(file: Path, settings: dict[str, object]) -> None:
     if not file.exists():
         file.write_text(json.dumps(settings) + "\n")
@@ -216,22 +255,3 @@ def _read(file: Path, subject: Subject) -> CorpusNight:
         for kind, (start_s, duration_s) in pairs
     )
     return CorpusNight(subject=subject, events=events, **arrays)
-
-
-def main() -> None:
-    """Make a corpus alone, as table_4.py would."""
-    import argparse
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--num-subjects", type=int, default=360)
-    parser.add_argument("--effects", default=CorpusSettings().effects)
-    parser.add_argument("--spectra", default=CorpusSettings().spectra)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    settings = CorpusSettings(effects=arguments.effects, spectra=arguments.spectra)
-    corpus(arguments.cache, settings, arguments.num_subjects)
-
-
-if __name__ == "__main__":
-    main()

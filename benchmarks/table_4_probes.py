@@ -31,6 +31,7 @@ FIT_ON = {  # whose labels a probe of people sees
     "few": ("validation",),  # nobody that DGCL saw, and a sixth of the people
 }
 Vectors = Callable[[CorpusNight], NDArray[np.float32]]  # [L, F]
+Row = dict[str, Any]  # Any: of the JSON
 
 
 class MemoryEmbeddings:
@@ -158,20 +159,25 @@ def figures_of(figures: Sequence[Any]) -> dict[str, dict[str, float]]:
 # ------------------------------------------------------------------------------------- differences
 
 
-def difference(one: dict[str, Any], other: dict[str, Any], task: str, figure: str) -> Any:
+def difference(
+    one: Sequence[Row], other: Sequence[Row], task: str, figure: str
+) -> dict[str, float]:
     """How much better `one` is in a figure, with an interval over the same test subjects.
 
     Args:
-        one: a row.
-        other: another of the same test subjects.
+        one: a row, or those of several seeds, whose mean figure counts.
+        other: another, of the same test subjects.
         task: of either.
         figure: macro_f1, mae, r2 or auroc; of MAE less is better.
     """
-    found, reference = one["tasks"][task], other["tasks"][task]
-    assert found["subjects"] == reference["subjects"]
-    drawn_BS = resampled_counts(len(found["subjects"]), RESAMPLES, 0)
-    values_B = figure_of(found, figure, drawn_BS) - figure_of(reference, figure, drawn_BS)
-    better_B = -values_B if figure == "mae" else values_B
+    subjects = one[0]["tasks"][task]["subjects"]
+    assert all(row["tasks"][task]["subjects"] == subjects for row in (*one, *other))
+    drawn_BS = resampled_counts(len(subjects), RESAMPLES, 0)
+    means = [
+        np.mean([figure_of(row["tasks"][task], figure, drawn_BS) for row in rows], axis=0)
+        for rows in (one, other)
+    ]
+    better_B = (means[1] - means[0]) if figure == "mae" else (means[0] - means[1])
     return {name: round(value, 5) for name, value in asdict(estimate(better_B, 0.95)).items()}
 
 

@@ -25,6 +25,7 @@ from pipelines.stored_nights import (
     StoredNight,
     corpus_versions,
     find_nights,
+    nights_of_cohorts,
     read_night,
 )
 from sleepmami import storage
@@ -121,6 +122,7 @@ def _embed(
     versions = corpus_versions(corpus)
     nights = find_nights(corpus, versions)
     wanted = shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
+    nights = nights_of_cohorts(nights, wanted, config.cohorts, corpus)
     there = shared_cells(output) if may_go_on(output, model.model_id, config, SCHEMAS[kind]) else {}
     with_seconds = _with_seconds(output, model.model_id, config) if kind == "night" else set()
     todo = sorted(

@@ -68,7 +68,9 @@ class Subjects:
         }
 
 
-def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
+def pretrain_macro(
+    corpus: str, run: str, config: MacroPretrainConfig, *, micro_run: str | None = None
+) -> str:
     """Train on RUN/micro_nights.lance; RUN becomes a bundle. Returns RUN.
 
     Needs a Ray session. Nights without age, sex or BMI are left out, as in Appendix C, unless
@@ -79,6 +81,7 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
         corpus: its recordings say which subjects are in the train split.
         run: holds micro/ and micro_nights.lance.
         config: model, loss, optimizer, workers.
+        micro_run: the folder that holds them, where several Macro-Encoders share a Micro-Encoder.
 
     Raises:
         CheckpointError: RUN/micro is missing or altered.
@@ -88,14 +91,16 @@ def pretrain_macro(corpus: str, run: str, config: MacroPretrainConfig) -> str:
         ConfigError: RUN holds a run with other settings or of other data, or the cluster is too
             small.
     """
-    micro = load_bundle(storage.join(run, "micro"))
-    version = lance_io.version(storage.join(run, "micro_nights.lance"))
+    source = micro_run or run
+    micro = load_bundle(storage.join(source, "micro"))
+    version = lance_io.version(storage.join(source, "micro_nights.lance"))
     settings = {**to_dict(config), "data": {"nights_version": version}}
     require_same_run(run, "macro", settings)
     if bundle_exists(run):
         console.print(f"pretrain macro: {run} is already complete")
         return run
-    plan = worker_config(corpus, run, config, micro, version)
+    plan = worker_config(corpus, source, config, micro, version)
+    plan["run"] = storage.absolute(run)
     subjects = Subjects(**plan["subjects"])
     schedule = Schedule.of(config.loop, plan["steps_per_pass"])
     _print_balance(subjects, config, -(-schedule.total_steps // plan["steps_per_pass"]))
@@ -151,6 +156,7 @@ def worker_config(
     return {
         "macro": to_dict(config),
         "run": storage.absolute(run),
+        "micro": storage.absolute(storage.join(run, "micro")),
         "micro_dim": micro.micro.model.higher_dim,
         "nights": storage.absolute(nights_uri),
         "nights_version": version,
@@ -194,7 +200,7 @@ def _subjects(
     split_of = dict(zip(*(column.to_pylist() for column in split.columns), strict=True))
     columns = ["recording_id", "subject_id", "num_epochs", "age_years", "sex", "bmi", "model_id"]
     nights = lance_io.read_table(
-        nights_uri, columns=columns, schema=micro_nights_schema(), version=version
+        nights_uri, columns=[*columns, "cohort"], schema=micro_nights_schema(), version=version
     )
     rows = nights.to_pylist()
     others = sorted({row["model_id"] for row in rows} - {model_id})
@@ -208,6 +214,8 @@ def _subjects(
     for index, row in enumerate(rows):
         if split_of.get(row["recording_id"]) != wanted:
             outcomes["held out" if wanted == "train" else "of other splits"] += 1
+        elif config.cohorts and row["cohort"] not in config.cohorts:
+            outcomes["of other cohorts"] += 1
         elif not is_comparable(row, config.dgcl):
             outcomes[f"without {_needed(config.dgcl)}"] += 1
         elif row["num_epochs"] < config.dgcl.shortest_night:
@@ -277,7 +285,7 @@ def train_worker(config: dict[str, Any]) -> None:
     if collectives.rank() == 0:
         assert isinstance(engine.objective, MacroObjective)
         settings = from_dict(MacroPretrainConfig, config["macro"])
-        micro = load_bundle(storage.join(config["run"], "micro"))
+        micro = load_bundle(config["micro"])
         num_nights = len(config["subjects"]["row"])
         nights = {"nights_version": config["nights_version"], "num_nights": num_nights}
         lineage = {**micro.lineage, "macro": {**nights, "steps": engine.step}}

@@ -19,8 +19,8 @@ from sleepmami.simulation.cohort import (
     cohort_subjects,
     night_is_complete,
     write_cohort_night,
+    write_cohort_tables,
 )
-from sleepmami.simulation.people_files import write_people
 from sleepmami.simulation.subjects import Subject
 
 # Ray takes some ten seconds to start: fewer nights are written sooner by this process alone.
@@ -29,6 +29,8 @@ RAY_FROM_NIGHTS = 48
 
 def simulate_cohort(folder: str, config: SimulateConfig, *, address: str | None = None) -> None:
     """EDFs in `folder/edf`, scorings in `folder/annotations`, people in `folder/metadata.csv`.
+
+    With `layout="shhs"` they lie where a download of SHHS has them.
 
     Nights that are already complete are left alone. A night is written whole or not at all, so a
     stopped run goes on; memory is of the nights in work, whatever the size of the cohort.
@@ -57,14 +59,15 @@ def simulate_cohort(folder: str, config: SimulateConfig, *, address: str | None 
         with stage("simulate", len(missing), unit="nights") as advance:
             for name in names:
                 advance(1, name)
-        lost = [s.subject_id for s in missing if not night_is_complete(folder, s)]
+        lost = [s.subject_id for s in missing if not night_is_complete(folder, config, s)]
         if lost:
             raise ConfigError(
                 f"{folder}: found {len(lost)} nights written elsewhere, such as {lost[0]}; "
                 "expected a folder that all nodes of the cluster share"
             )
-    write_people(Path(folder), config, cohort_subjects(config))
-    kept = config.num_subjects - len(missing)
+    subjects = cohort_subjects(config)
+    write_cohort_tables(folder, config, subjects)
+    kept = len(subjects) - len(missing)
     print_outcomes("simulate", Counter({"written": len(missing), "already there": kept}), [])
 
 

@@ -6,6 +6,7 @@ nights by filters takes time quadratic in their number. Positions hold for one v
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepmami import storage
+from sleepmami.errors import TableError
 from sleepmami.psg import Night
 from sleepmami.tables import lance_io
 from sleepmami.tables.rows import night_from_rows
@@ -93,3 +95,27 @@ def _recordings(corpus: str) -> str:
 
 def _segments(corpus: str) -> str:
     return storage.join(corpus, "segments.lance")
+
+
+def nights_of_cohorts(
+    nights: dict[str, StoredNight], cells: Mapping[str, Row], cohorts: tuple[str, ...], corpus: str
+) -> dict[str, StoredNight]:
+    """Nights of the cohorts that are named, of all where none is.
+
+    Args:
+        nights: by recording id.
+        cells: at least `cohort` of each.
+        cohorts: names.
+        corpus: for the message.
+
+    Raises:
+        TableError: a cohort that no night is of.
+    """
+    there = {cells[name]["cohort"] for name in nights}
+    if not set(cohorts) <= there:
+        raise TableError(f"{corpus}: found cohorts {sorted(there)}; expected {list(cohorts)}")
+    return {
+        name: stored
+        for name, stored in nights.items()
+        if not cohorts or cells[name]["cohort"] in cohorts
+    }

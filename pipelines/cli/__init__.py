@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pipelines.cli import evaluation, keys, recordings, service, training, tuning
+from pipelines.cli import ablation, evaluation, keys, recordings, service, training, tuning
 from pipelines.cli.options import EXIT_DATA, EXIT_FAILURE, EXIT_USAGE
 from sleepmami import __version__
 from sleepmami.errors import ConfigError, RecordingError, SleepMaMiError
@@ -64,6 +64,7 @@ embed.command("cohort")(training.embed_cohort)
 embed.command("file")(training.embed_file)
 embed.command("band-powers")(training.embed_band_powers)
 app.command()(evaluation.probe)
+app.command()(ablation.ablate)
 bundle.command("add-probe")(evaluation.add_probe)
 app.command("missing-modalities")(evaluation.missing_modalities)
 app.command()(evaluation.report)

@@ -47,12 +47,17 @@ AnnotationsOption = Annotated[
 
 def simulate(
     folder: Annotated[str, typer.Argument(metavar="OUT", help="folder for EDF, XML and CSV")],
+    layout: Annotated[
+        str | None, typer.Option(help="plain | shhs: folders, names and tables of NSRR's SHHS")
+    ] = None,
     preset_name: PresetOption = "paper",
     assignments: SetOption = [],  # noqa: B006  # typer copies defaults
     print_config: PrintOption = False,
     address: AddressOption = None,
 ) -> None:
     """Write nights of known truth: EDFs, NSRR-style XML scorings, and a metadata CSV."""
+    if layout is not None:
+        assignments = [*assignments, f"layout={json.dumps(layout)}"]
     config = configured(preset(preset_name).simulate, assignments, print_config)
     from pipelines.simulate import simulate_cohort
 

@@ -5,6 +5,16 @@ name (`dgcl.rho`) works in `--set`, in a Tune space and in a saved config.json; 
 what reads and changes them. Torch-free.
 """
 
+from sleepmami.config.ablations import (
+    MACROS,
+    MICROS,
+    TABLES,
+    AblateConfig,
+    AblationRow,
+    AblationTable,
+    Column,
+    TableName,
+)
 from sleepmami.config.corpus import IngestConfig, PreprocessConfig, SimulateConfig, SplitConfig
 from sleepmami.config.embedding import BandPowersConfig, EmbedConfig, ServeConfig
 from sleepmami.config.macro import (
@@ -52,11 +62,18 @@ from sleepmami.config.training import (
 __all__ = [
     "DISEASES",
     "FACTORS",
+    "MACROS",
     "MAX_WEIGHT",
+    "MICROS",
+    "TABLES",
     "TASKS",
     "VALIDATE_ROWS",
+    "AblateConfig",
+    "AblationRow",
+    "AblationTable",
     "ApneaConfig",
     "BandPowersConfig",
+    "Column",
     "ContrastiveView",
     "Crop",
     "DGCLConfig",
@@ -86,6 +103,7 @@ __all__ = [
     "SimulateConfig",
     "SplitConfig",
     "SweepConfig",
+    "TableName",
     "Task",
     "Tracker",
     "WorkersConfig",

@@ -16,13 +16,15 @@ class SimulateConfig:
 
     `devices` are the recorders that subjects are spread over (simulation/devices.py); one may be
     named several times to be used more often. With `follow_up_years` metadata.csv has outcomes, and
-    truth.csv has the risk that they were drawn from (simulation/follow_up.py).
+    truth.csv has the risk that they were drawn from (simulation/follow_up.py). `layout=shhs` writes
+    what a download of SHHS looks like, second visits included (simulation/shhs.py).
     """
 
     num_subjects: int = 24
     duration_h: float = 7.5  # time in bed
     seed: int = 20260210
     devices: tuple[Device, ...] = ("reference",)
+    layout: Literal["plain", "shhs"] = "plain"  # shhs: folders, tables and recorders of SHHS
     effects: Literal["plain", "published"] = "plain"  # sizes of age and sex: simulation/effects.py
     # EEG: stages as even spectra, or as unlike as people's: simulation/measured_spectra.py
     spectra: Literal["smooth", "measured"] = "smooth"
@@ -33,6 +35,11 @@ class SimulateConfig:
         require(self.num_subjects >= 1, "num_subjects", self.num_subjects, ">= 1")
         require(0.1 <= self.duration_h <= 24, "duration_h", self.duration_h, "within 0.1..24")
         require(bool(self.devices), "devices", self.devices, "at least one recorder")
+        if self.layout == "shhs" and self.devices != ("reference",):
+            raise ConfigError(
+                f"devices={list(self.devices)} has no effect with layout='shhs', whose recorders "
+                "are those of SHHS; leave it out"
+            )
         require(0 <= self.artefacts <= 20, "artefacts", self.artefacts, "within 0..20")
         require(
             0 <= self.follow_up_years <= 50, "follow_up_years", self.follow_up_years, "within 0..50"

@@ -26,6 +26,7 @@ class EmbedConfig:
     precision: Precision = "float32"  # of the Micro-Encoder's products: embedder.py
     both_halves: bool = False  # mean of each epoch heard as first and second half: embedder.py
     nights_per_commit: int = 16
+    cohorts: tuple[str, ...] = ()  # whose nights; none named: of all
     num_actors: int = 1
     cpus_per_actor: float = 1.0
     threads_per_actor: int = 1
@@ -35,6 +36,8 @@ class EmbedConfig:
         for name in ("windows_per_batch", "nights_per_commit", "num_actors", "threads_per_actor"):
             require(getattr(self, name) >= 1, name, getattr(self, name), ">= 1")
         require(self.cpus_per_actor > 0, "cpus_per_actor", self.cpus_per_actor, "> 0")
+        once = len(set(self.cohorts)) == len(self.cohorts)
+        require(once, "cohorts", self.cohorts, "a list of different names")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -108,6 +108,7 @@ class MacroPretrainConfig:
     )
     batch_subjects: int = 40
     max_epochs: int = 1080  # 540 minutes
+    cohorts: tuple[str, ...] = ()  # whose nights train and validate; none named: of all
     crop: Crop = "ends"  # which max_epochs of a longer night each direction reads: departures.md
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(num_passes=4, log_every=1, checkpoint_every=50)
@@ -118,6 +119,8 @@ class MacroPretrainConfig:
     def __post_init__(self) -> None:
         # with two subjects and k != i, the softmax of eq. 4 has one term: the loss is always 0
         require(self.batch_subjects >= 3, "batch_subjects", self.batch_subjects, ">= 3")
+        once = len(set(self.cohorts)) == len(self.cohorts)
+        require(once, "cohorts", self.cohorts, "a list of different names")
         cycle = self.dgcl.cycle_epochs
         require(
             self.max_epochs >= cycle,

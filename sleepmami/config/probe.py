@@ -88,6 +88,7 @@ class ProbeConfig:
     # macro for tasks of epochs, night for tasks of people; second is for apnea
     level: Level | None = None
     split: ProbeSplitConfig = field(default_factory=ProbeSplitConfig)
+    cohorts: tuple[str, ...] = ()  # whose nights are fitted and tested; none named: of all
     class_weights: Literal["table_10", "none"] = "table_10"
     wake_min: float = 30.0  # section 4.1.1: wake kept before and after sleep, minutes
     # of half the squared weights on z-scored features; Table 10 has early stopping instead
@@ -112,6 +113,8 @@ class ProbeConfig:
         require(self.num_resamples >= 100, "num_resamples", self.num_resamples, ">= 100")
         require(0 < self.confidence < 1, "confidence", self.confidence, "within 0..1")
         require(self.seed >= 0, "seed", self.seed, ">= 0")
+        once = len(set(self.cohorts)) == len(self.cohorts)
+        require(once, "cohorts", self.cohorts, "a list of different names")
         if self.level == "second" and self.apnea != ApneaConfig():
             raise ConfigError(
                 "apnea.unit and apnea.min_overlap_s have no effect with level='second', whose "

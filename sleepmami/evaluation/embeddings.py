@@ -91,7 +91,8 @@ def open_embeddings(uri: str) -> Embeddings:
     """What `embed cohort` or `embed file` wrote.
 
     Args:
-        uri: a folder with night_embeddings.lance, that table itself, or a folder of .npz files.
+        uri: a folder with night_embeddings.lance, that table itself, a folder of .npz files, or the
+            micro_nights.lance of `embed micro`, which has level micro alone.
 
     Raises:
         TableError: there is neither, vectors of several models, the same recording twice, or no
@@ -99,7 +100,11 @@ def open_embeddings(uri: str) -> Embeddings:
     """
     table = uri if uri.rstrip("/").endswith(".lance") else storage.join(uri, TABLE)
     found: Embeddings
-    if table == uri or storage.exists(table):
+    if table.rstrip("/").endswith("micro_nights.lance"):
+        from sleepmami.evaluation.micro_nights import MicroNights
+
+        found = MicroNights(table)
+    elif table == uri or storage.exists(table):
         found = _LanceEmbeddings(table)
     else:
         files = storage.list_files(uri, (".npz",)) if storage.exists(uri) else []

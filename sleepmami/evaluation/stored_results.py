@@ -109,9 +109,11 @@ def read_predictions(result: StoredResult) -> dict[str, list[str]]:
     """Columns of a result's table of predictions; TableError where it is not one."""
     if result.predictions is None:
         raise TableError(f"{result.file}: found no predictions beside it; expected a .csv")
-    reader = csv.reader(io.StringIO(storage.read_bytes(result.predictions).decode()))
-    header = next(reader, [])
-    rows = list(reader)
+    try:
+        text = storage.read_bytes(result.predictions).decode()
+        header, *rows = [*csv.reader(io.StringIO(text, newline=""))] or [[]]
+    except (ValueError, csv.Error) as error:
+        raise TableError(f"{result.predictions}: found {error}; expected predictions") from error
     known = {"truth"} if "truth" in header else {"outcome", "event", "time_days"}
     if not {"recording_id", "subject_id", *known} <= set(header):
         raise TableError(f"{result.predictions}: found columns {header}; expected predictions")

@@ -228,7 +228,7 @@ def _paired(
     try:
         tables = read_predictions(one), read_predictions(other)
         found = difference(task, *tables, one.confidence, outcome)
-    except TableError as error:
+    except (TableError, ValueError, KeyError) as error:  # cells that are no number, no such column
         raise TableError(f"{one.predictions} and {other.predictions}: {error}") from error
     return (found.estimate, found.num_subjects) if found else (None, 0)
 

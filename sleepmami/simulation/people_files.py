@@ -46,11 +46,11 @@ def write_people(root: Path, config: SimulateConfig, subjects: Sequence[Subject]
         if followed and night:
             after = simulate_follow_up(subject, night, config.follow_up_years, config.seed)
             row += _outcome_cells(after)
-            truths.append([name, *_truth_cells(subject, night, after)])
+            truths.append([name, *truth_cells(subject, night, after)])
         rows.append(row + [""] * (len(header) - len(row)))
-    _write(root / "metadata.csv", header, rows)
+    write_csv(root / "metadata.csv", header, rows)
     if followed:
-        _write(root / "truth.csv", TRUTH_COLUMNS, truths)
+        write_csv(root / "truth.csv", TRUTH_COLUMNS, truths)
     else:
         (root / "truth.csv").unlink(missing_ok=True)  # of an earlier call with a follow-up
 
@@ -68,13 +68,15 @@ def _outcome_cells(after: FollowUp) -> list[object]:
     return cells
 
 
-def _truth_cells(subject: Subject, night: NightMeasures, after: FollowUp) -> list[str]:
+def truth_cells(subject: Subject, night: NightMeasures, after: FollowUp) -> list[str]:
+    """A row of truth.csv without the recording's name: TRUTH_COLUMNS[1:]."""
     terms = [factor.term(subject, night) for factor in RISK_FACTORS]
     measures = [getattr(night, name) for name in MEASURES]
     return [f"{value:.6g}" for value in (after.log_hazard, after.frailty, *terms, *measures)]
 
 
-def _write(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table whole or not at all."""
     with replacing(file) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)

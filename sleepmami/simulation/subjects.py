@@ -39,7 +39,7 @@ class Subject:
 
     Attributes:
         index: number of the subject in its cohort, from 0.
-        subject_id: name, also of the only recording.
+        subject_id: name, also of the only recording; of this night, where there are several.
         ahi_per_h: expected apneas and hypopneas per hour of sleep; one night's count varies.
         heart_rate_bpm: in N2, between respiratory events.
         breaths_per_min: in N2.
@@ -48,6 +48,7 @@ class Subject:
         eeg_gain: amplitude of the EEG relative to others of the same age and sex.
         oximeter_delay_s: from a change of ventilation to its effect at the finger.
         effects: sizes of what age and sex do besides the traits above.
+        visit: which night of the person it is, where a layout has several.
     """
 
     index: int
@@ -63,6 +64,7 @@ class Subject:
     eeg_gain: float
     oximeter_delay_s: float
     effects: Effects = PLAIN
+    visit: int = 1
 
 
 def random_stream(seed: int, index: int, stream: Stream) -> np.random.Generator:

@@ -12,6 +12,7 @@ from sleepmami.config import DISEASES, ApneaConfig, ProbeConfig, ProbeSplitConfi
 from sleepmami.config_edit import replace_at
 from sleepmami.errors import ConfigError, TableError
 from sleepmami.evaluation.probe import run_probe
+from sleepmami.evaluation.task_settings import with_effect
 from tests.unit.evaluation.planted import PlantedNight, write_corpus, write_embeddings, write_npz
 
 FOLDS = ProbeConfig(split=ProbeSplitConfig(kind="folds"), penalties=(0.1,), num_resamples=100)
@@ -202,3 +203,22 @@ def test_a_setting_out_of_range_is_refused_by_its_name(name: str, value: Any) ->
 def test_predictions_of_few_shot_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="many probes"):
         run_probe("few-shot", str(tmp_path), [], FOLDS, lambda _: None)
+
+
+def test_cohorts_restrict_who_is_fitted_and_tested(tmp_path: Path) -> None:
+    out = write_embeddings(tmp_path / "out", nights())
+    corpus = write_corpus(tmp_path / "corpus", nights())
+    same = run_probe("age", out, [corpus], replace(FOLDS, cohorts=("planted",)))
+    assert same.figures == run_probe("age", out, [corpus], FOLDS).figures
+    with pytest.raises(TableError, match=r"12 nights: of other cohorts"):
+        run_probe("age", out, [corpus], replace(FOLDS, cohorts=("elsewhere",)))
+    files = write_npz(tmp_path / "npz", nights())
+    with pytest.raises(TableError, match="the cohort is not known"):
+        run_probe("age", files, [], replace(FOLDS, cohorts=("planted",)))
+
+
+def test_a_config_of_many_tasks_loses_what_a_task_does_not_look_at() -> None:
+    config = replace(FOLDS, wake_min=10.0, outcomes=("mi",))
+    assert with_effect("age", config) == FOLDS
+    assert with_effect("staging", config) == replace(FOLDS, wake_min=10.0)
+    assert with_effect("survival", config) == replace(FOLDS, outcomes=("mi",))

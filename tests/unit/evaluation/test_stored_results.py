@@ -124,3 +124,12 @@ def test_parts_of_another_kind_are_refused(tmp_path: Path, odd: dict[str, Any]) 
     write(tmp_path, "sex.json", {"task": "sex", **odd})
     with pytest.raises(TableError, match=r"sex\.json: found no result of a task"):
         read_results(str(tmp_path))
+
+
+@pytest.mark.parametrize("table", [b"\xff\xfe", b"", b"recording_id,subject_id\n"])
+def test_predictions_that_are_none_are_refused(tmp_path: Path, table: bytes) -> None:
+    write(tmp_path, "sex.json", {"task": "sex"})
+    (tmp_path / "sex.csv").write_bytes(table)
+    (stored,), _ = read_results(str(tmp_path))
+    with pytest.raises(TableError, match="expected predictions"):
+        read_predictions(stored)

@@ -120,3 +120,12 @@ def test_nights_without_a_bmi_train_where_bmi_is_no_factor(tmp_path: Path) -> No
         kept[len(factors)] = (found.row, found.bmi)
     assert kept[3] == ([1, 2, 4, 5], [21.0, 22.0, 24.0, 25.0])
     assert kept[2] == ([0, 1, 2, 3, 4, 5], [None, 21.0, 22.0, None, 24.0, 25.0])
+
+
+def test_nights_of_other_cohorts_are_left_out(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", num_train=3, num_test=1, num_epochs=4)
+    uri = write_micro_nights(tmp_path, num_nights=4, dim=3, model_id="made-up")
+    version = lance_io.version(uri)
+    for cohorts, expected in (((), [0, 1, 2]), (("made-up",), [0, 1, 2]), (("another",), [])):
+        config = replace_at(SETTINGS, {"cohorts": list(cohorts)})
+        assert _subjects(corpus, uri, version, "made-up", config).row == expected

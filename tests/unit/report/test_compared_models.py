@@ -144,6 +144,14 @@ def test_how_many_people_two_results_have_in_common_is_said(tmp_path: Path) -> N
     assert table.rows[0][1].text.endswith(", 10 in common")
 
 
+def test_a_guess_that_is_no_number_is_refused_by_its_files(tmp_path: Path) -> None:
+    file = tmp_path / "one.csv"
+    file.write_text("recording_id,subject_id,truth,guess\nr1,s1,20,twenty\n")
+    results = [result("age", level, predictions=str(file)) for level in ("night", "micro")]
+    with pytest.raises(TableError, match=r"one\.csv.*twenty"):
+        comparisons(compare_models(results, OWN).questions[0])
+
+
 def test_apnea_by_epoch_and_by_second_are_two_questions() -> None:
     by_second = StoredResult(file="b", predictions=None, task="apnea", level="second",
                              unit="second", model_id=OWN)  # fmt: skip

@@ -1,0 +1,82 @@
+"""The table of `embed micro` as embeddings of level micro: a Micro-Encoder without a Macro-Encoder.
+
+Rows 1 to 4 of Table 11 and row 1 of Table 12 are such models. The table is half precision; values
+differ from `embed cohort`'s by that rounding, 0.05 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sleepmami.config import Level
+from sleepmami.errors import ConfigError, TableError
+from sleepmami.evaluation.embeddings import NIGHTS_AT_ONCE, NightVectors, ProbeNight
+from sleepmami.psg import MODALITIES
+from sleepmami.tables import lance_io
+from sleepmami.tables.arrays import list_values
+from sleepmami.tables.schemas import micro_nights_schema
+
+_IDENTITY = ("recording_id", "subject_id", "split", "cohort", "num_epochs", "age_years", "sex",
+             "bmi", "model_id", "dim")  # fmt: skip
+
+
+class MicroNights:
+    """Nights of one Micro-Encoder; see `embeddings.Embeddings`.
+
+    Args:
+        uri: of micro_nights.lance.
+
+    Raises:
+        TableError: no such table, of another schema, without nights, or of several models.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        table = lance_io.read_table(uri, [*_IDENTITY, "hypnogram"], schema=micro_nights_schema())
+        rows = table.drop_columns(["hypnogram"]).to_pylist()
+        models = sorted({row["model_id"] for row in rows})
+        if len(models) != 1:
+            raise TableError(f"{uri}: found models {models}; expected nights of one")
+        self.model_id = models[0]
+        # the table keeps the model's name, which ends in the first digits of the hash
+        self.weights_sha256 = self.model_id.rpartition("-")[2]
+        self._dims = [row["dim"] for row in rows]
+        self.nights = tuple(
+            ProbeNight(
+                recording_id=row["recording_id"],
+                num_epochs=row["num_epochs"],
+                subject_id=row["subject_id"],
+                split=row["split"],
+                cohort=row["cohort"],
+                hypnogram=hypnogram,
+                age_years=row["age_years"],
+                sex=row["sex"],
+                bmi=row["bmi"],
+            )
+            for row, hypnogram in zip(rows, list_values(table.column("hypnogram")), strict=True)
+        )
+        self._table = lance_io.OpenTable(uri)
+
+    def read(self, places: Sequence[int], level: Level) -> Iterator[NightVectors]:
+        """Six Micro vectors of an epoch side by side; an epoch without any modality is not valid.
+
+        Raises:
+            ConfigError: another level is asked for.
+        """
+        if level != "micro":
+            raise ConfigError(
+                f"level={level!r}: {self.uri} has vectors of a Micro-Encoder alone; expected micro"
+            )
+        ordered = sorted(places)
+        for first in range(0, len(ordered), NIGHTS_AT_ONCE):
+            group = ordered[first : first + NIGHTS_AT_ONCE]
+            table = self._table.take(group, ["micro", "modality_valid"])
+            vectors = list_values(table.column("micro"))
+            flags = list_values(table.column("modality_valid"))
+            for place, flat, valid in zip(group, vectors, flags, strict=True):
+                num_epochs, width = self.nights[place].num_epochs, self._dims[place]
+                x_LF = np.asarray(flat, np.float32).reshape(num_epochs, len(MODALITIES) * width)
+                valid_LM = np.asarray(valid, np.bool_).reshape(num_epochs, len(MODALITIES))
+                yield NightVectors(place, x_LF, np.logical_or.reduce(valid_LM, axis=1))
