@@ -299,7 +299,7 @@ def _of_blocks(request: _Request, places: Sequence[int], left_out: Counter[str])
             "other, a block may hold a copy of the others' signals"
         )
     return request.result(
-        _tested(nights, folds),
+        [nights[number] for number in found.asked],
         notes,
         unit="query",
         num_rows=found.num_rows,
