@@ -167,7 +167,7 @@ def model_name(result: StoredResult, model_id: str | None) -> str:
     if result.model_id.startswith(UNTRAINED):
         return f"Random {level}".strip()
     if result.model_id.startswith(BASELINE):
-        return "Band powers"
+        return "Band powers, epochs alone" if result.level == "micro" else "Band powers"
     return f"{result.model_id} {level}".strip()
 
 

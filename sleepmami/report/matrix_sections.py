@@ -141,6 +141,7 @@ def _crossed(
     if not cells:
         return []
     rows, columns = (list(dict.fromkeys(pair[side] for pair in cells)) for side in (0, 1))
+    columns.sort(key=lambda name: rows.index(name) if name in rows else len(rows))  # as the rows
     names = {pair: f"{labels[0]} {pair[0]}, {labels[1]} {pair[1]}" for pair in cells}
     return [
         picture(

@@ -47,6 +47,8 @@ def result(
         ("micro", OWN, "sex", "Micro"),
         ("micro", "untrained-0", "sex", "Random Micro"),
         ("night", "band-powers-night-0", "sex", "Band powers"),
+        ("macro", "band-powers-night-0", "staging", "Band powers"),
+        ("micro", "band-powers-night-0", "staging", "Band powers, epochs alone"),
         ("micro", "other-2", "sex", "other-2 Micro"),
     ],
 )
