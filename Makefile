@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help setup demo test unit integration attacks endurance object-store reproduce-smoke check bench-ingest format openapi clean
+.PHONY: help setup demo test unit integration attacks browser endurance object-store reproduce-smoke check bench-ingest format openapi clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +42,10 @@ integration: $(STAMP)  ## Ray, Train, Serve, jobs, and the walk end to end
 
 attacks: $(STAMP)  ## schemathesis, hostile payloads, a planted name, routes without a key
 	$(BIN)/pytest tests/attacks
+
+browser: $(STAMP)  ## the page at / in Chromium, which has to be there (CHROMIUM=path)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[browser]'
+	$(BIN)/pytest tests/browser
 
 endurance: $(STAMP)  ## the long fault tests: fuzz, kills, flipped bytes
 	$(BIN)/pytest -m endurance tests

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import uvicorn
 
@@ -91,7 +92,8 @@ class LockBackend:
         hearing = hearing_of_windows(windows.signals, windows.valid, self._embedder.dim)
         for piece in pieces_of(hearing, self._embedder.windows_per_batch):
             self._embedder.hear([piece])
-        return self._embedder.heard([hearing])
+        info = {"weights_sha256": self._embedder.bundle.weights_sha256}
+        return replace(self._embedder.heard([hearing]), info=info)
 
 
 def main() -> None:

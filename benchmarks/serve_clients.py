@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import threading
 import time
@@ -31,11 +32,12 @@ TRIES, FIRST_WAIT_S, LONGEST_WAIT_S = 12, 0.1, 5.0
 class Answer:
     """One request, all its tries together."""
 
-    status: int
+    status: int  # 0: no connection, or it broke
     seconds: float
     tries: int
     weights: str | None  # weights_sha256 of a 200 answer, None without
     body: bytes
+    broken: bool  # the last try's connection broke after it was made
 
 
 def write_noise(path: Path, minutes: float, seed: int = 2) -> Path:
@@ -126,25 +128,25 @@ def post(client: httpx.Client, url: str, body: bytes, *, retry: bool) -> Answer:
     path = "/v1/encode" if windows else "/v1/embeddings"
     headers = NPZ | {"content-type": "application/x-npz"} if windows else NPZ
     for number in range(1, TRIES + 1):
-        tries, status, content = number, 0, b""
+        tries, status, content, broken = number, 0, b"", False
         try:
             answer = client.post(url + path, content=body, headers=headers)
             status, content = answer.status_code, answer.content
-        except httpx.HTTPError:
-            pass  # the connection broke: status 0
+        except httpx.HTTPError as error:
+            broken = not isinstance(error, httpx.ConnectError)
         if not retry or status == 200 or (status not in (0, 429) and status < 500):
             break
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
     weights = weights_of(content) if status == 200 else None
-    return Answer(status, time.perf_counter() - started_s, tries, weights, content)
+    return Answer(status, time.perf_counter() - started_s, tries, weights, content, broken)
 
 
 def weights_of(npz: bytes) -> str:
-    """weights_sha256 of an npz answer, whose info is text of four bytes a letter."""
-    plain = npz.replace(b"\0", b"")
-    start = plain.index(b'"weights_sha256": "') + len(b'"weights_sha256": "')
-    return plain[start : start + 64].decode("ascii")
+    """weights_sha256 of an npz answer."""
+    with np.load(io.BytesIO(npz), allow_pickle=False) as arrays:
+        weights: str = json.loads(str(arrays["info"]))["weights_sha256"]
+    return weights
 
 
 def load(

@@ -178,8 +178,7 @@ def sigterm(bundle: str, body: bytes, arguments: argparse.Namespace) -> dict[str
         stop.set()
         thread.join()
     statuses = collections.Counter(str(answer.status) for answer in answers)
-    # status 0: refused or broken connections; a broken one was in flight
-    broken = sum(answer.status == 0 and answer.seconds > 0.05 for answer in answers)
+    broken = sum(answer.broken for answer in answers)
     return {"statuses": dict(statuses), "lost_in_flight": broken, "exit_code": code}
 
 

@@ -25,11 +25,10 @@ from numpy.typing import NDArray
 from provenance import git_state, machine
 from table_4_corpus import RESPIRATORY, CorpusNight, CorpusSettings, corpus, planned, split_of
 from table_4_probes import EPOCH_TASKS, FIT_ON, PROBE, Vectors, probed
-from torch import Tensor
 
-from sleepmami.config import MacroPretrainConfig
-from sleepmami.config_edit import replace_at, to_dict
-from sleepmami.models.macro_encoder import MacroEncoder, MacroOutput
+from sleepmami.config import MacroPretrainConfig, ProbeConfig
+from sleepmami.config_edit import from_dict, replace_at, to_dict
+from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.psg import EPOCH_S, EventKind
 from sleepmami.signals.events import event_mask
 from sleepmami.tables.embedding_rows import MicroNight
@@ -45,7 +44,6 @@ class MacroVariant:
         steps: 0 leaves it as it begins.
         batch: nights.
         reads: what stands for epochs: micro vectors, or the truth about them.
-        running_means: eq. 4 compares the mean of all states up to a cycle's end.
         shuffled: everybody has the age, sex and BMI of somebody else.
     """
 
@@ -53,54 +51,30 @@ class MacroVariant:
     steps: int = 120
     batch: int = 40
     reads: Literal["micro", "truth"] = "micro"
-    running_means: bool = False
     shuffled: bool = False
 
 
+MEANS = {"dgcl.reads": "running_mean"}
 VARIANTS = {
     "untrained": MacroVariant(changes={}, steps=0),
     "default": MacroVariant(changes={}),
     "short": MacroVariant(changes={}, steps=15),
-    "running_means": MacroVariant(changes={}, running_means=True),
-    "short_running_means": MacroVariant(changes={}, steps=15, running_means=True),
-    "shuffled": MacroVariant(changes={}, running_means=True, shuffled=True),
+    "running_means": MacroVariant(changes=MEANS),
+    "short_running_means": MacroVariant(changes=MEANS, steps=15),
+    "shuffled": MacroVariant(changes=MEANS, shuffled=True),
     "batch_100": MacroVariant(changes={}, steps=48, batch=100),  # as many nights in all
-    "batch_100_running_means": MacroVariant(changes={}, steps=48, batch=100, running_means=True),
-    "age_sex_running_means": MacroVariant(
-        changes={"dgcl.factors": ["age", "sex"]}, running_means=True
-    ),
+    "batch_100_running_means": MacroVariant(changes=MEANS, steps=48, batch=100),
+    "age_sex_running_means": MacroVariant(changes=MEANS | {"dgcl.factors": ["age", "sex"]}),
     "slow": MacroVariant(changes={"optimizer.learning_rate": 2e-4}),
-    "short_shuffled": MacroVariant(changes={}, steps=15, running_means=True, shuffled=True),
+    "short_shuffled": MacroVariant(changes=MEANS, steps=15, shuffled=True),
     "truth_untrained": MacroVariant(changes={}, steps=0, reads="truth"),
     "truth": MacroVariant(changes={}, reads="truth"),
-    "truth_short_running_means": MacroVariant(
-        changes={}, steps=15, reads="truth", running_means=True
-    ),
-    "truth_running_means": MacroVariant(changes={}, reads="truth", running_means=True),
-    "truth_shuffled": MacroVariant(changes={}, reads="truth", running_means=True, shuffled=True),
+    "truth_short_running_means": MacroVariant(changes=MEANS, steps=15, reads="truth"),
+    "truth_running_means": MacroVariant(changes=MEANS, reads="truth"),
+    "truth_shuffled": MacroVariant(changes=MEANS, reads="truth", shuffled=True),
     "long": MacroVariant(changes={}, steps=360),
-    "long_running_means": MacroVariant(changes={}, steps=360, running_means=True),
+    "long_running_means": MacroVariant(changes=MEANS, steps=360),
 }
-
-
-class RunningMeans(MacroEncoder):
-    """Hands DGCL, at the end of each cycle, the mean of all states until then.
-
-    `night` is then of the kind that is trained; the default trains single states.
-    """
-
-    def forward(
-        self,
-        micro_BLMD: Tensor,
-        modality_valid_BLM: Tensor,
-        length_B: Tensor,
-        *,
-        max_epochs: int | None = None,
-    ) -> MacroOutput:
-        """As MacroEncoder's, each state replaced by the mean of those before it and itself."""
-        output = super().forward(micro_BLMD, modality_valid_BLM, length_B, max_epochs=max_epochs)
-        count_L1 = torch.arange(1, output.forward_BLD.shape[1] + 1)[:, None]
-        return MacroOutput(*(part_BLD.cumsum(1) / count_L1 for part_BLD in output))
 
 
 # ------------------------------------------------------------------------------------------- rows
@@ -162,16 +136,13 @@ def macro_row(
     )
     train = [study(n, vectors) for n in nights if split_of(n.subject.index) == "train"]
     torch.manual_seed(seed)
-    kind = RunningMeans if variant.running_means else MacroEncoder
-    trained = kind(config.model, train[0].micro_LMD.shape[2])
+    model = MacroEncoder(config.model, train[0].micro_LMD.shape[2])
     rows = (micro_night(one) for one in train)
-    trained.standardize(*map(torch.from_numpy, micro_statistics(rows)))
+    model.standardize(*map(torch.from_numpy, micro_statistics(rows)))
     curve = []
     if variant.steps:
         passes = -(-variant.steps // -(-len(train) // variant.batch))
-        curve = train_macro(trained, config, train, seed, passes, shuffled=variant.shuffled)
-    model = MacroEncoder(config.model, train[0].micro_LMD.shape[2])
-    model.load_state_dict(trained.state_dict())
+        curve = train_macro(model, config, train, seed, passes, shuffled=variant.shuffled)
     model.eval()
     trained_s = time.process_time() - began
     states = {
@@ -310,6 +281,9 @@ def opened(file: Path, settings: CorpusSettings, num_subjects: int) -> dict[str,
             "rows": {},
         }
     result: dict[str, Any] = json.loads(file.read_text())
+    there = result["settings"]
+    for name, kind in (("macro", MacroPretrainConfig), ("probe", ProbeConfig)):
+        there[name] = to_dict(from_dict(kind, there[name]))  # what was no setting yet: its default
     if result["settings"] != known:
         raise SystemExit(f"{file}: found rows of {result['settings']}, expected {known}")
     return result

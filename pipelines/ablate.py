@@ -32,7 +32,8 @@ from sleepmami.config import (
 from sleepmami.config_edit import replace_at, to_dict
 from sleepmami.errors import ConfigError, SleepMaMiError, TableError
 from sleepmami.evaluation.ablation_table import RowOutcome, markdown, table_dict
-from sleepmami.evaluation.probe import EPOCH_TASKS, run_probe, with_effect
+from sleepmami.evaluation.probe import run_probe
+from sleepmami.evaluation.task_settings import EPOCH_TASKS, with_effect
 from sleepmami.tables import lance_io
 
 

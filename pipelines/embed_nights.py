@@ -123,7 +123,7 @@ def _embed(
     nights = find_nights(corpus, versions)
     wanted = shared_cells(storage.join(corpus, "recordings.lance"), versions.recordings)
     nights = nights_of_cohorts(nights, wanted, config.cohorts, corpus)
-    there = _embedded_cells(output, model.model_id, config)
+    there = shared_cells(output) if may_go_on(output, model.model_id, config, SCHEMAS[kind]) else {}
     with_seconds = _with_seconds(output, model.model_id, config) if kind == "night" else set()
     todo = sorted(
         name
@@ -243,14 +243,10 @@ def shared_cells(uri: str, version: int | None = None) -> dict[str, Row]:
     return {row["recording_id"]: row for row in rows}
 
 
-def _embedded_cells(output: str, model_id: str, config: EmbedConfig) -> dict[str, Row]:
-    return shared_cells(output) if may_go_on(output, model_id, config) else {}
-
-
 def _with_seconds(output: str, model_id: str, config: EmbedConfig) -> set[str]:
     """Nights whose vectors of seconds are there."""
     table = _second_table(output)
-    if not may_go_on(table, model_id, config):
+    if not may_go_on(table, model_id, config, SECOND_SCHEMA):
         return set()
     return set(lance_io.read_table(table, ["recording_id"]).column(0).to_pylist())
 
@@ -259,8 +255,11 @@ def _second_table(output: str) -> str:
     return storage.join(output.rpartition("/")[0], SECOND_TABLE)
 
 
-def may_go_on(output: str, model_id: str, config: EmbedConfig) -> bool:
-    """Whether a table is there; TableError when its vectors are made in another way."""
+def may_go_on(output: str, model_id: str, config: EmbedConfig, schema: pa.Schema) -> bool:
+    """Whether a table is there; TableError when its vectors are made in another way.
+
+    A table of an earlier schema is refused here, and not when the first nights are committed.
+    """
     if not lance_io.exists(output):
         return False
     made_with = json.loads(lance_io.metadata(output)["config"])["embed"]
@@ -272,21 +271,25 @@ def may_go_on(output: str, model_id: str, config: EmbedConfig) -> bool:
                 f"{output}: found vectors of {name}={found}; expected those of {expected} alone: "
                 "set it as before, or use a new folder"
             )
-    _require_model(output, model_id)
+    _require_model(output, model_id, schema)
     return True
 
 
 def cells_of_model(output: str, model_id: str) -> dict[str, Row]:
-    """What the nights of a table agree on with their recordings; TableError for other models'."""
+    """What the nights of night_embeddings agree on with their recordings.
+
+    Raises:
+        TableError: vectors of another model, or a table of another schema.
+    """
     if not lance_io.exists(output):
         return {}
-    _require_model(output, model_id)
+    _require_model(output, model_id, SCHEMAS["night"])
     return shared_cells(output)
 
 
-def _require_model(output: str, model_id: str) -> None:
-    models = lance_io.read_table(output, columns=["model_id"]).column("model_id").unique()
-    others = set(models.to_pylist()) - {model_id}
+def _require_model(output: str, model_id: str, schema: pa.Schema) -> None:
+    table = lance_io.read_table(output, ["model_id"], schema=schema)
+    others = set(table.column("model_id").unique().to_pylist()) - {model_id}
     if others:
         raise TableError(
             f"{output}: found vectors of {', '.join(sorted(others))}; expected only those of "

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,8 @@ from sleepmami.evaluation.labels import with_labels
 from sleepmami.inference.embedder import Embedder
 from sleepmami.inference.modality_subsets import SubsetNight
 from sleepmami.models.cpu import prepare_cpu
+from sleepmami.tables import lance_io
+from sleepmami.tables.schemas import night_embeddings_schema
 from sleepmami.training.checkpoint import load_bundle
 
 ANSWER = "missing_modalities.json"
@@ -77,15 +80,18 @@ def missing_modalities(
             f"{bundle}: found a bundle without Macro-Encoder; expected what `pretrain macro` made"
         )
     table = storage.join(cohort, TABLE)
-    if not may_go_on(table, model.model_id, config.embed):
+    if not may_go_on(table, model.model_id, config.embed, night_embeddings_schema()):
         raise TableError(f"{table}: found no table; expected what `embed cohort` makes")
     embeddings = open_embeddings(cohort)
     plan = missing.plan(embeddings, with_labels(embeddings.nights, [corpus], events=False), config)
+    hashes = _source_hashes(corpus, table, [night.recording_id for night in plan.labelled])
     settings = {
         "fill": config.fill,
         "probe": to_dict(config.probe),
+        "precision": config.embed.precision,
+        "both_halves": config.embed.both_halves,
         "weights_sha256": model.weights_sha256,
-        "nights_digest": _digest(plan),
+        "nights_digest": _digest(plan, hashes),
     }
     require_same_run(output, "missing_modalities", settings)
     remember_run(output, "missing_modalities", settings)
@@ -248,11 +254,27 @@ def _read_counts(output: str, recording_id: str) -> tuple[NDArray[np.int64], NDA
         return stored["counts"], stored["cosine"]
 
 
-def _digest(plan: missing.MissingPlan) -> str:
-    """Of who is tested, on which labels, and who is fitted on."""
+def _source_hashes(corpus: str, table: str, names: Sequence[str]) -> dict[str, str | None]:
+    """Of the signals of some nights; TableError where others were embedded."""
+    stored, embedded = (
+        {row["recording_id"]: row["source_hash"] for row in found.to_pylist()}
+        for uri in (storage.join(corpus, "recordings.lance"), table)
+        for found in [lance_io.read_table(uri, ["recording_id", "source_hash"])]
+    )
+    changed = sorted(name for name in names if stored.get(name) != embedded[name])
+    if changed:
+        raise TableError(
+            f"{table}: found vectors of {len(changed)} nights such as {changed[0]} whose signals "
+            f"{corpus} has otherwise; expected the same: run `embed cohort` again"
+        )
+    return {name: stored[name] for name in names}
+
+
+def _digest(plan: missing.MissingPlan, hashes: Mapping[str, str | None]) -> str:
+    """Of who is tested, on which signals and labels, and who is fitted on."""
     digest = hashlib.sha256()
     for night in sorted(plan.labelled, key=lambda night: night.recording_id):
-        cells = (night.recording_id, night.subject_id, night.split)
+        cells = (night.recording_id, night.subject_id, night.split, hashes[night.recording_id])
         digest.update(json.dumps(cells).encode())
         digest.update(b"" if night.hypnogram is None else night.hypnogram.tobytes())
     return digest.hexdigest()

@@ -9,6 +9,7 @@ from pipelines.run_folder import remember_run, require_same_run
 from sleepmami import storage
 from sleepmami.config import MacroPretrainConfig, MicroPretrainConfig, PreprocessConfig
 from sleepmami.config_edit import from_dict, to_dict
+from sleepmami.errors import ConfigError
 from sleepmami.tables import lance_io
 from sleepmami.training.checkpoint import bundle_exists, load_bundle, save_bundle
 from sleepmami.training.untrained import micro_alone, untrained_bundle
@@ -38,10 +39,17 @@ def random_bundle(
     settings = {"micro": to_dict(whole.micro), "macro": to_dict(whole.macro)}
     for name, own in settings.items():
         require_same_run(run, name, {**own, "untrained": True})
+    places = ((storage.join(run, "micro"), micro_alone(whole)), (run, whole))
+    for place, bundle in places:
+        if bundle_exists(place) and load_bundle(place).weights_sha256 != bundle.weights_sha256:
+            raise ConfigError(
+                f"{place}: found {load_bundle(place).model_id}; expected no bundle, or "
+                f"{bundle.model_id}: use a new folder"
+            )
     for name, own in settings.items():
         remember_run(run, name, {**own, "untrained": True})
-    for place, bundle in ((storage.join(run, "micro"), micro_alone(whole)), (run, whole)):
-        if bundle_exists(place) and load_bundle(place).weights_sha256 == bundle.weights_sha256:
+    for place, bundle in places:
+        if bundle_exists(place):
             console.print(f"random-bundle: {place} is already complete")
             continue
         save_bundle(place, bundle)

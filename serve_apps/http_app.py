@@ -27,6 +27,7 @@ from serve_apps.routes_embeddings import add_embedding_routes
 from serve_apps.routes_encode import add_encode_routes
 from serve_apps.routes_jobs import add_job_routes
 from serve_apps.routes_neighbors import add_neighbor_routes
+from serve_apps.routes_page import add_page_routes
 from serve_apps.routes_recordings import add_recording_routes
 from serve_apps.routes_service import add_service_routes
 from serve_apps.routes_uploads import add_upload_routes
@@ -101,6 +102,7 @@ def create_app(
     add_neighbor_routes(app, service)
     add_encode_routes(app, service)
     add_v2_routes(app, service)
+    add_page_routes(app)
     describe_errors(app)
     install_request_log(app)
     if keys is not None:

@@ -91,6 +91,9 @@ ERRORS: dict[str, ErrorKind] = {
     "weights_mismatch": ErrorKind(
         409, "The vectors are of other weights than the cohort's; distances would mean nothing."
     ),
+    "idempotency_conflict": ErrorKind(
+        409, "The Idempotency-Key was used for another request; make a new one."
+    ),
     "tus_version_unsupported": ErrorKind(412, "Send Tus-Resumable: 1.0.0."),
     "part_too_large": ErrorKind(413, "The part is larger than max_part_mb of /info."),
     "upload_busy": ErrorKind(423, "Another request writes to this upload; try again later."),

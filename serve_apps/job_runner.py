@@ -95,21 +95,41 @@ class JobRunner:
         return len(self._live)
 
     async def submit(
-        self, owner: str, upload_id: str, *, model: str | None, second: bool, request_id: str
-    ) -> Job:
-        """Queue a job.
+        self,
+        owner: str,
+        upload_id: str,
+        *,
+        model: str | None,
+        second: bool,
+        request_id: str,
+        key_sha256: str | None = None,
+    ) -> tuple[Job, bool]:
+        """Queue a job; returns it, and whether it had been made with that key before.
 
         Raises:
-            HttpError: upload_not_found, upload_incomplete, overloaded or quota_exceeded.
+            HttpError: upload_not_found, upload_incomplete, overloaded, quota_exceeded, or
+                idempotency_conflict when the key's job is another one.
         """
-        async with self._submitting:  # so that no two take the last place
+        async with self._submitting:  # so that no two take the last place, or one key
+            if key_sha256 is not None:
+                made = await asyncio.to_thread(self.store.made_with, owner, key_sha256)
+                if made is not None:
+                    if (made.upload_id, made.model, made.second) != (upload_id, model, second):
+                        raise HttpError("idempotency_conflict")
+                    return self._live.get(made.id, made), True
             if len(self._live) >= self._max_jobs:
                 raise HttpError("overloaded")
             job = await asyncio.to_thread(
-                self._create, owner, upload_id, model=model, second=second, request_id=request_id
+                self._create,
+                owner,
+                upload_id,
+                model=model,
+                second=second,
+                request_id=request_id,
+                key_sha256=key_sha256,
             )
             self._enqueue(job)
-        return job
+        return job, False
 
     def _create(self, owner: str, upload_id: str, **what: Any) -> Job:  # Any: JobStore.create's
         self._uploads.complete_path(owner, upload_id)

@@ -48,6 +48,7 @@ class Job:
         version: grows with every change; the id of an event.
         created_s, ended_s: seconds since 1970.
         request_id: of the request that made it; log lines about it carry that.
+        key_sha256: of the Idempotency-Key that it was made with.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Job:
     created_s: float
     ended_s: float | None = None
     request_id: str
+    key_sha256: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -90,7 +92,14 @@ class JobStore:
         self.clock = clock
 
     def create(
-        self, owner: str, upload_id: str, *, model: str | None, second: bool, request_id: str
+        self,
+        owner: str,
+        upload_id: str,
+        *,
+        model: str | None,
+        second: bool,
+        request_id: str,
+        key_sha256: str | None = None,
     ) -> Job:
         """A queued job.
 
@@ -107,6 +116,7 @@ class JobStore:
             second=second,
             created_s=self.clock(),
             request_id=request_id,
+            key_sha256=key_sha256,
         )
         try:
             self.folder_of(job.id).mkdir(OWNER_ONLY)
@@ -124,6 +134,11 @@ class JobStore:
         if job is None or job.owner != owner or self.has_expired(job):
             raise HttpError("job_not_found")
         return job
+
+    def made_with(self, owner: str, key_sha256: str) -> Job | None:
+        """The owner's job of that Idempotency-Key."""
+        found = [j for j in self.all() if (j.owner, j.key_sha256) == (owner, key_sha256)]
+        return next((job for job in found if not self.has_expired(job)), None)
 
     def save(self, job: Job) -> None:
         """Write its state; HttpError as `write_result`."""

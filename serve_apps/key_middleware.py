@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_apps.http_errors import error_response
 from serve_apps.keys import Key, KeyRing
 from serve_apps.quotas import Quotas
+from serve_apps.request_body import REPLAYED
 from serve_apps.sign_in import (
     FORM_HEADERS,
     MAX_FORM_BYTES,
@@ -117,7 +118,8 @@ class KeyMiddleware:
         async def watch(message: Message) -> None:
             nonlocal served
             if message["type"] == "http.response.start":
-                served = message["status"] < 400
+                replayed = REPLAYED in Headers(raw=message["headers"])  # counted the first time
+                served = message["status"] < 400 and not replayed
             await send(message)
 
         try:

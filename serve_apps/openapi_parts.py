@@ -7,6 +7,17 @@ from pydantic import BaseModel
 from serve_apps.http_errors import RETRY_STATUSES
 from serve_apps.wire import EDF_TYPES, JSON, ErrorAnswer
 
+IDEMPOTENCY_KEY = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "Any text that no other request of this key's has.",
+            "schema": {"type": "string"},
+        }
+    ]
+}
 Responses = dict[int | str, dict[str, Any]]  # Any: OpenAPI objects
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 _MEANINGS = {

@@ -1,6 +1,7 @@
 """Bodies of requests: bounded, timed, and kept in a file when they are large."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +20,7 @@ STALL_S = 60.0  # a client that sends nothing for so long gives its place to ano
 SPOOL_BYTES = 8 * 2**20  # a larger recording goes to disk as it arrives
 BLOCK_BYTES = 2**20  # written at once
 TOO_LARGE = "payload_too_large"
+REPLAYED = "idempotent-replayed"  # in an answer: no more was done than by the first request
 MAX_JSON_BYTES = 2**20  # a night vector as numbers is 30 kB
 
 _Wanted = TypeVar("_Wanted", bound=BaseModel)
@@ -45,6 +47,15 @@ async def to_end(function: Callable[..., _Result], *args: Any) -> _Result:  # An
 def content_type_of(request: Request, default: str = EDF_TYPES[0]) -> str:
     """The media type of the body, without its parameters."""
     return request.headers.get("content-type", default).partition(";")[0].strip().lower()
+
+
+def idempotency_key(request: Request) -> str | None:
+    """SHA-256 of the Idempotency-Key, which says that two requests are one; None without it.
+
+    Hashed, because what a client puts into it may be a name.
+    """
+    key = request.headers.get("idempotency-key")
+    return None if key is None else hashlib.sha256(key.encode()).hexdigest()
 
 
 def check_headers(request: Request, max_bytes: int) -> None:

@@ -19,13 +19,14 @@ from serve_apps.job_results import JobResults
 from serve_apps.job_store import Job
 from serve_apps.openapi_parts import (
     BINARY,
+    IDEMPOTENCY_KEY,
     answer,
     binary_answers,
     errors,
     headers_of,
     json_body_of,
 )
-from serve_apps.request_body import json_body
+from serve_apps.request_body import REPLAYED, idempotency_key, json_body
 from serve_apps.routes_embeddings import NoQuery
 from serve_apps.service import Service, owner_of
 from serve_apps.wire import (
@@ -71,11 +72,17 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/jobs",
         summary="Embed an upload in the background.",
+        description="With an Idempotency-Key the request may be sent again: the job that it made "
+        "is answered, with Idempotent-Replayed, and no second one is made.",
         status_code=202,
         response_model=JobAnswer,
-        responses=answer(202, "Queued.", headers_of(Location="Of the job."))
+        responses=answer(
+            202,
+            "Queued.",
+            headers_of(Location="Of the job.", Idempotent_Replayed="true: made before."),
+        )
         | errors(404, 409, 413, 415, 422, 429, 503),
-        openapi_extra=json_body_of(JobRequest),
+        openapi_extra=json_body_of(JobRequest) | IDEMPOTENCY_KEY,
     )
     async def create_job(
         request: Request, response: Response, query: Annotated[NoQuery, Query()]
@@ -85,14 +92,17 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
         model = await service.model_named(wanted.model)
         if wanted.second and model.second_dim is None:
             raise HttpError("request_invalid")
-        job = await runner.submit(
+        job, made_before = await runner.submit(
             owner_of(request),
             wanted.upload_id,
             model=wanted.model,
             second=wanted.second,
             request_id=request_id_of(request),
+            key_sha256=idempotency_key(request),
         )
         response.headers["location"] = f"/v1/jobs/{job.id}"
+        if made_before:
+            response.headers[REPLAYED] = "true"
         return told(job)
 
     @app.get("/v1/jobs/{job_id}", summary="How a job is.", responses=errors(404))

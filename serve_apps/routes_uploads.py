@@ -18,7 +18,13 @@ from starlette.responses import Response
 from serve_apps.http_errors import HttpError
 from serve_apps.openapi_parts import answer, body_of, errors, headers_of
 from serve_apps.quotas import require_bytes
-from serve_apps.request_body import blocks, check_length, content_type_of, to_end
+from serve_apps.request_body import (
+    blocks,
+    check_length,
+    content_type_of,
+    idempotency_key,
+    to_end,
+)
 from serve_apps.service import MB, Service, owner_of
 from serve_apps.upload_store import CHECKSUMS, Part, Upload
 
@@ -31,6 +37,7 @@ _HEADERS = {
     "Tus-Resumable": "1.0.0",
     "Upload-Length": "Bytes of the whole file.",
     "Upload-Offset": "Bytes that are there.",
+    "Idempotency-Key": "Any text that no other request of this key's has.",
     "Upload-Checksum": "sha1 or sha256, a space, and the base64 of the part's digest.",
 }
 
@@ -59,13 +66,14 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/uploads",
         summary="Begin an upload.",
-        description="The answer's Location is where its parts go. Upload-Metadata is not read.",
+        description="The answer's Location is where its parts go. Upload-Metadata is not read. "
+        "With an Idempotency-Key the request may be sent again: no second upload is begun.",
         status_code=201,
         responses=answer(
             201, "Begun.", headers_of(Location="Of the upload.", Upload_Expires="When it ends.")
         )
-        | errors(412, 413, 422, 429, 507),
-        openapi_extra=_parameters("Tus-Resumable", "Upload-Length"),
+        | errors(409, 412, 413, 422, 429, 507),
+        openapi_extra=_parameters("Tus-Resumable", "Upload-Length", "Idempotency-Key?"),
     )
     async def create_upload(request: Request) -> Response:
         _require_version(request)
@@ -74,10 +82,16 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         length = _number(request, "upload-length")
         if length == 0:
             raise HttpError("empty_body")
-        async with creating:  # so that no two take the last bytes of a quota
-            held = await asyncio.to_thread(store.held_bytes, owner_of(request))
-            require_bytes(request, held, length)
-            upload = await to_end(store.create, owner_of(request), length)
+        owner, key_sha256 = owner_of(request), idempotency_key(request)
+        upload = None
+        async with creating:  # no two take the last bytes of a quota, or are made with one key
+            if key_sha256 is not None:
+                upload = await asyncio.to_thread(store.made_with, owner, key_sha256)
+            if upload is None:
+                require_bytes(request, await asyncio.to_thread(store.held_bytes, owner), length)
+                upload = await to_end(store.create, owner, length, key_sha256)
+            elif upload.length != length:
+                raise HttpError("idempotency_conflict")
         headers = _expiry(upload) | {"location": f"/v1/uploads/{upload.id}"}
         return Response(status_code=201, headers=headers)
 

@@ -37,6 +37,7 @@ CHECKSUMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
 MAX_UPLOADS = 1000  # of one owner; each costs a folder
 SPARE_BYTES = 256 * 2**20  # of the disk, for results and logs
 _META_KEYS = {"owner", "length", "created_s"}
+_KEY = "key_sha256"  # beside them where the upload was made with an Idempotency-Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Upload:
         length: bytes of the whole file.
         offset: bytes that are there.
         created_s, expires_s: seconds since 1970.
+        key_sha256: of the Idempotency-Key that it was made with.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Upload:
     offset: int
     created_s: float
     expires_s: float
+    key_sha256: str | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -89,7 +92,7 @@ class UploadStore:
         self._max_upload_bytes = max_upload_bytes
         self._clock = clock
 
-    def create(self, owner: str, length: int) -> Upload:
+    def create(self, owner: str, length: int, key_sha256: str | None = None) -> Upload:
         """A new upload without bytes.
 
         Raises:
@@ -106,6 +109,7 @@ class UploadStore:
         upload_id = new_id()
         folder = self._folder / upload_id
         meta = {"owner": owner, "length": length, "created_s": self._clock()}
+        meta |= {} if key_sha256 is None else {_KEY: key_sha256}
         try:
             folder.mkdir(OWNER_ONLY)
             (folder / "data").touch(0o600)
@@ -114,6 +118,11 @@ class UploadStore:
             remove_folder(folder)
             raise HttpError("storage_full") from error
         return self.get(owner, upload_id)
+
+    def made_with(self, owner: str, key_sha256: str) -> Upload | None:
+        """The owner's upload of that Idempotency-Key."""
+        found = [u for u in self._all() if (u.owner, u.key_sha256) == (owner, key_sha256)]
+        return next((upload for upload in found if upload.expires_s > self._clock()), None)
 
     def get(self, owner: str, upload_id: str, *, even_expired: bool = False) -> Upload:
         """HttpError("upload_not_found") when there is none, it is another's, or it has expired."""
@@ -202,7 +211,7 @@ class UploadStore:
     def _read(self, upload_id: str) -> Upload | None:
         folder = self._folder / upload_id
         meta = read_json(folder / "meta.json")
-        if meta is None or set(meta) != _META_KEYS:
+        if meta is None or set(meta) - {_KEY} != _META_KEYS:
             return None
         try:
             offset = _verified_length(folder)

@@ -45,6 +45,58 @@ class ServiceError(SleepMaMiError):
     code = "service_failed"
 
 
+class ApiError(ServiceError):
+    """The service answered a client's request with an error, or not at all.
+
+    Args:
+        code: the service's, stable; of the client's own are no_answer, answer_invalid, and http_502
+            and the like where something before the service answered.
+        status: of HTTP; None when there was no answer.
+        message: a sentence for people.
+        request_id: to report to the service's operator.
+        retry_after_s: seconds after which the service says to try again.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        status: int | None,
+        message: str,
+        request_id: str,
+        retry_after_s: float | None = None,
+    ) -> None:
+        where = "no answer" if status is None else f"HTTP {status}"
+        super().__init__(f"{code}: {message} ({where}, request {request_id})")
+        self.code = code
+        self.status = status
+        self.message = message
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """The default pickling would give the text for the code."""
+        parts = (self.code, self.status, self.message, self.request_id, self.retry_after_s)
+        return ApiError, parts
+
+
+class ClientError(SleepMaMiError):
+    """What a client was asked for cannot be done on its own side.
+
+    Args:
+        code: file_changed, weights_mixed or folder_mismatch.
+        message: what was found and what was expected.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As of ApiError."""
+        return ClientError, (self.code, self.message)
+
+
 class RecordingCode(StrEnum):
     """Why a recording or its annotation was refused. Part of the HTTP and table contract."""
 

@@ -13,13 +13,16 @@ recording. A path that cannot be one at all is a ConfigError.
 import hashlib
 import os
 import re
+import shutil
 import stat
+import tempfile
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 from pyarrow import fs
@@ -117,12 +120,39 @@ def write_bytes(uri: str, data: bytes) -> None:
         with filesystem.open_output_stream(path, compression=None) as stream:
             stream.write(data)
         return
+    with _written_beside(uri) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(uri: str) -> Iterator[BinaryIO]:
+    """A file to write in parts, which is in its place when the block ends, and not after an error.
+
+    What goes to an object store lies in a temporary file here until then.
+    """
+    if is_local(uri):
+        with _written_beside(uri) as stream:
+            yield stream
+        return
+    with tempfile.TemporaryFile() as spool:
+        yield spool
+        spool.seek(0)
+        filesystem, path = _resolve(uri)
+        if path.count("/"):
+            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        with filesystem.open_output_stream(path, compression=None) as output:
+            shutil.copyfileobj(spool, output)
+
+
+@contextmanager
+def _written_beside(uri: str) -> Iterator[BinaryIO]:
+    """A local file under a temporary name beside its place, renamed when it is on the disk."""
     target = _local_path(uri)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     temporary = os.path.join(os.path.dirname(target), f".writing-{uuid.uuid4().hex}")
     try:
         with open(temporary, "xb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)

@@ -5,7 +5,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# how long an example takes says how busy the machine is, not whether it is right
+hypothesis.settings.register_profile("sleepmami", deadline=None)
+hypothesis.settings.load_profile("sleepmami")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -99,6 +99,12 @@ LEARNING_RATE = Range(
     log=True,
     why="optional: it trades against rho, which scales the gradient",
 )
+READS = Choice(
+    name="dgcl.reads",
+    options=("state", "running_mean"),
+    why="optional: the paper's states, or means like the night vector, which the probes of a trial "
+    "read; to be believed with several seeds only",
+)
 MICRO: Space = (
     Range(
         name="loss.tau",

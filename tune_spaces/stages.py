@@ -18,6 +18,7 @@ from sleepmami.config_edit import flatten, replace_at, to_dict
 from sleepmami.errors import ConfigError
 from sleepmami.presets import preset, preset_name
 from sleepmami.tables import lance_io
+from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
 from sleepmami.training.checkpoint import load_bundle
 from sleepmami.training.loop import Schedule
 from sleepmami.training.segment_order import SegmentOrder
@@ -26,6 +27,7 @@ from tune_spaces.outcome import finish
 from tune_spaces.spaces import (
     LEARNING_RATE,
     MICRO,
+    READS,
     Overrides,
     Space,
     dgcl_space,
@@ -93,6 +95,7 @@ def tune_dgcl(
                 "model_id": micro.model_id,
                 "people_sha256": _people_sha256(plan),
             },
+            "night_vector": NIGHT_VECTOR,  # of what kind the vectors are that trials are judged by
         },
         total_steps=total_steps,
         validate_every=start.loop.validate_every,
@@ -118,6 +121,8 @@ def tune_micro(
     running from its newest checkpoint. Arguments and errors as for `tune_dgcl`.
     """
     settings = _checked("micro", settings)
+    if settings.reads:
+        raise ConfigError("--reads has no effect on tune micro; leave it out")
     if settings.trials_per_gpu != 1:
         raise ConfigError("--trials-per-gpu has no effect on tune micro; leave it out")
     version = lance_io.version(storage.join(corpus, "segments.lance"))
@@ -175,13 +180,14 @@ def _reporting(config: C, total_steps: int) -> C:
 
 
 def _searched(space: Space, settings: SweepConfig, start: C) -> Space:
-    """With the learning rate where asked for.
+    """With the learning rate and `dgcl.reads` where asked for.
 
     Raises:
         ConfigError: `start` does not go together with a bound or an option, so that some trials
             could only fail.
     """
     space = (*space, LEARNING_RATE) if settings.learning_rate else space
+    space = (*space, READS) if settings.reads else space
     for item in space:
         for value in item.grid(2):
             try:

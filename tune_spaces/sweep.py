@@ -113,6 +113,7 @@ def run_sweep(sweep: Sweep, config: SweepConfig) -> SweepRecord:
 def _plain(config: SweepConfig, sweep: Sweep) -> dict[str, Any]:
     values = to_dict(config)
     values.pop("trials_per_gpu")  # how many at once decides nothing
+    values.pop("reads")  # is in the space, or is not
     return {
         **values,
         "space": [item.name for item in sweep.space],

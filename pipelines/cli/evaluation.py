@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +30,7 @@ from sleepmami.errors import ConfigError
 if TYPE_CHECKING:
     from sleepmami.evaluation.bootstrap import Estimate
     from sleepmami.evaluation.fitted_probe import FittedProbe
-    from sleepmami.evaluation.results import Cell, Confusion, ProbeResult
+    from sleepmami.evaluation.results import Cell, Confusion, PredictionSink, ProbeResult
 
 
 def probe(
@@ -77,12 +78,10 @@ def probe(
         raise ConfigError(f"unknown task {task!r}; there are {list(TASKS)}")
     from sleepmami.evaluation.probe import run_probe
 
-    rows = _CsvRows() if predictions else None
     kept: list[FittedProbe] = []
     keep = kept.append if save or save_into else None
-    result = run_probe(known, embeddings, labels, config, rows.add if rows else None, keep, targets)
-    if predictions and rows:
-        storage.write_bytes(predictions, rows.text.getvalue().encode())
+    with _csv_rows(predictions) as add:
+        result = run_probe(known, embeddings, labels, config, add, keep, targets)
     if output:
         storage.write_bytes(output, (json.dumps(result.to_dict(), indent=1) + "\n").encode())
     for probe in kept:
@@ -179,19 +178,25 @@ def report(
     out.print(Text(f"report: {page}"), soft_wrap=True)
 
 
-class _CsvRows:
-    """Predictions as they come, with one header."""
+@contextmanager
+def _csv_rows(uri: str | None) -> Iterator[PredictionSink]:
+    """What writes predictions as they come, under one header; the file is there when all are."""
+    if uri is None:
+        yield None
+        return
+    with storage.writing(uri) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        header: list[str] = []
 
-    def __init__(self) -> None:
-        self.text = io.StringIO()
-        self._writer = csv.writer(self.text, lineterminator="\n")
-        self._header: list[str] = []
+        def add(columns: Mapping[str, Sequence[Cell]]) -> None:
+            if not header:
+                header.extend(columns)
+                writer.writerow(header)
+            writer.writerows(zip(*columns.values(), strict=True))
 
-    def add(self, columns: Mapping[str, Sequence[Cell]]) -> None:
-        if not self._header:
-            self._header = list(columns)
-            self._writer.writerow(self._header)
-        self._writer.writerows(zip(*columns.values(), strict=True))
+        yield add
+        text.detach()  # flushes, and leaves the file open
 
 
 def _print_result(result: ProbeResult) -> None:

@@ -33,6 +33,7 @@ FactorOption = Annotated[
 ]
 LevelsOption = Annotated[int, typer.Option("--grid-levels", help="values of each range of a grid")]
 RateOption = Annotated[bool, typer.Option("--learning-rate", help="search it, too")]
+ReadsOption = Annotated[bool, typer.Option("--reads", help="search dgcl.reads, too")]
 SeedOption = Annotated[int, typer.Option("--seed", help="of the proposals")]
 
 
@@ -49,6 +50,7 @@ def tune_dgcl(
     reduction_factor: FactorOption = DEFAULTS.reduction_factor,
     grid_levels: LevelsOption = DEFAULTS.grid_levels,
     learning_rate: RateOption = False,
+    reads: ReadsOption = False,
     trials_per_gpu: Annotated[
         int, typer.Option("--trials-per-gpu", help="that share one GPU")
     ] = DEFAULTS.trials_per_gpu,
@@ -69,6 +71,7 @@ def tune_dgcl(
         reduction_factor=reduction_factor,
         grid_levels=grid_levels,
         learning_rate=learning_rate,
+        reads=reads,
         trials_per_gpu=trials_per_gpu,
         seed=seed,
     )

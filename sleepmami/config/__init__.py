@@ -25,6 +25,7 @@ from sleepmami.config.macro import (
     MacroEncoderConfig,
     MacroPretrainConfig,
     PartialCycle,
+    Reads,
     half_cycle,
 )
 from sleepmami.config.micro import (
@@ -97,6 +98,7 @@ __all__ = [
     "PreprocessConfig",
     "ProbeConfig",
     "ProbeSplitConfig",
+    "Reads",
     "RetrievalConfig",
     "ServeConfig",
     "SharedView",

@@ -12,6 +12,7 @@ from sleepmami.errors import ConfigError, require
 Factor = Literal["age", "sex", "bmi"]
 PartialCycle = Literal["drop", "last"]
 Crop = Literal["ends", "start"]
+Reads = Literal["state", "running_mean"]
 FACTORS: tuple[Factor, ...] = ("age", "sex", "bmi")
 DEFAULT_LAMBDA_SEX = 1.0
 
@@ -49,6 +50,8 @@ class DGCLConfig:
     factors: tuple[Factor, ...] = FACTORS  # what eq. 5 compares; Table 12
     missing: Literal["exclude", "available"] = "exclude"  # nights without one of them: App. C
     partial_cycle: PartialCycle = "drop"  # last: a rest of half a cycle ends at the last epoch
+    # Z of eq. 4: the state at a cycle's end, or the mean of the valid epochs' states up to it
+    reads: Reads = "state"
     similarity: Literal["cosine", "dot"] = "cosine"  # <Z_i, Z_j> of eq. 4
     include_self: bool = False  # whether k of eq. 4 runs over i itself: departures.md
     reduction: Literal["mean", "sum"] = "mean"  # sum is the literal eq. 6

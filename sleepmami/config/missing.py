@@ -27,6 +27,8 @@ class MissingConfig:
         for name in MISSING_TASK_ONLY:
             if getattr(self.probe, name) != getattr(default, name):
                 raise ConfigError(f"probe.{name} has no effect on staging of missing modalities")
+        if self.embed.cohorts:
+            raise ConfigError("embed.cohorts has no effect: give probe.cohorts, who is tested")
         if self.embed.nights_per_commit != EmbedConfig().nights_per_commit:
             raise ConfigError(
                 "embed.nights_per_commit has no effect: each night is kept as it ends"

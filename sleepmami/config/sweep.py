@@ -23,6 +23,7 @@ class SweepConfig:
     )
     grid_levels: int = DEFAULT_LEVELS  # values of each range, with search="grid"
     learning_rate: bool = False  # whether it is searched, too
+    reads: bool = False  # whether dgcl.reads is; of tune dgcl alone
     trials_per_gpu: int = 1
     seed: int = DEFAULT_SEED  # of the proposals; all trials train with loop.seed
 

@@ -184,13 +184,8 @@ def staging_probes(asked: AskedNights, config: ProbeConfig) -> list[LinearProbe]
         TableError: too few classes to fit on.
     """
     rows, _ = fit_rows(asked, config)
-    models = [model for fold in _fitted("staging", staging_question(), rows, asked, config)
-              for model in fold]  # fmt: skip
-    return [
-        replace(probe, bias_O=np.where(model.loss.absent_C, -np.inf, probe.bias_O))
-        for model in models
-        for probe in [model.fitted.probe]
-    ]
+    folds = _fitted("staging", staging_question(), rows, asked, config)
+    return [model.fitted.probe for models in folds for model in models]
 
 
 def _fitted(
@@ -312,7 +307,11 @@ def _few_shot_models(
         order = np.random.default_rng([config.seed, draw]).permutation(pool)
         for size in sizes:
             fit = np.flatnonzero(fold.fit_N & np.isin(subject_N, order[:size]))
-            models.append(fit_model(question, rows, fit, subject_N, config, f"n={size}", draw))
+            try:
+                model = fit_model(question, rows, fit, subject_N, config, f"n={size}", draw)
+            except TableError as error:
+                raise TableError(f"probe of n={size}, draw {draw}: {error}") from error
+            models.append(model)
     # there is one way to take everybody: it is each draw's, so that groups are of one shape
     whole = fit_model(question, rows, np.flatnonzero(fold.fit_N), subject_N, config, EVERYBODY)
     return models + [replace(whole, draw=draw) for draw in range(config.few_shot.num_draws)]

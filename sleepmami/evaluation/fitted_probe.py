@@ -166,7 +166,8 @@ def probe_from_bytes(data: bytes, uri: str, *, weights_sha256: str | None = None
         tensors = module.load(data)
         length = int.from_bytes(data[:8], "little")  # the format: length, JSON header, numbers
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-        header = json.loads(metadata.get(FORMAT, "{}"))
+        header = dict(json.loads(metadata.get(FORMAT, "{}")))
+        says = dict(header.get("probe", {}))
     except Exception as error:  # the library's own error, and what a torn header may raise
         raise CheckpointError(
             f"{uri}: found {error}; expected the safetensors of a probe"
@@ -177,7 +178,7 @@ def probe_from_bytes(data: bytes, uri: str, *, weights_sha256: str | None = None
             f"{uri}: found {FORMAT} of format {version} with {sorted(tensors)}; expected "
             f"format {FORMAT_VERSION} with {sorted(_ARRAYS)}"
         )
-    probe = _from_parts(uri, tensors, header["probe"])
+    probe = _from_parts(uri, tensors, says)
     if weights_sha256 is not None:
         probe.require_encoder(weights_sha256)
     return probe
@@ -199,6 +200,14 @@ def _from_parts(uri: str, tensors: Mapping[str, NDArray[Any]], says: dict[str, A
             f"{uri}: found a {says.get('level')} probe of {says.get('task')} with {len(classes)} "
             f"classes and weights {list(weight_FK.shape)}; expected arrays that agree"
         )
+    for name, tensor in tensors.items():
+        # minus infinity: a class that is never the answer
+        sound = np.isfinite(tensor) | ((tensor == -np.inf) if name == "bias_K" else False)
+        if not sound.all() or (name == "scale_F" and not (tensor > 0).all()):
+            raise CheckpointError(
+                f"{uri}: found {name} with numbers that no fit gives; expected finite ones, and "
+                "deviations above 0"
+            )
     linear = LinearProbe(
         mean_F=tensors["mean_F"],
         scale_F=tensors["scale_F"],

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sleepmami.config import TASKS, Level, ProbeConfig, Task
-from sleepmami.config_edit import flatten, replace_at, to_dict
+from sleepmami.config import Level, ProbeConfig, Task
 from sleepmami.errors import ConfigError, TableError
 from sleepmami.evaluation import device_shift, epoch_tasks, person_tasks, retrieval
 from sleepmami.evaluation.embeddings import BASELINE, Embeddings, ProbeNight, open_embeddings
@@ -19,24 +18,17 @@ from sleepmami.evaluation.folds import Fold, make_folds
 from sleepmami.evaluation.labels import with_labels
 from sleepmami.evaluation.metrics import Array
 from sleepmami.evaluation.results import PredictionSink, ProbeResult
+from sleepmami.evaluation.task_settings import (
+    EPOCH_TASKS,
+    level_of,
+    refuse_to_keep,
+    refuse_without_effect,
+)
 from sleepmami.psg import MODALITIES, UNTRAINED
 
 # Takes the fitted probe; None where nobody wants it
 KeepProbe: TypeAlias = Callable[[FittedProbe], None] | None
-EPOCH_TASKS: tuple[Task, ...] = ("staging", "few-shot", "apnea")
-NOT_RETRIEVAL = tuple(task for task in TASKS if task != "retrieval")
-# settings that only some tasks look at
-ONLY_FOR: dict[str, tuple[Task, ...]] = {
-    "class_weights": EPOCH_TASKS,
-    "max_fit_epochs": (*EPOCH_TASKS, "retrieval"),
-    "penalties": NOT_RETRIEVAL,
-    "inner_folds": NOT_RETRIEVAL,
-    "retrieval.": ("retrieval",),
-    "wake_min": ("staging", "few-shot"),
-    "apnea.": ("apnea",),
-    "few_shot.": ("few-shot",),
-    "outcomes": ("survival",),
-}
+SHA256_DIGITS = 64
 
 
 def run_probe(
@@ -63,13 +55,18 @@ def run_probe(
         ConfigError: a setting that has no effect on the task, or a level it cannot be asked at.
         TableError: vectors of several models, no labels, one class only, or too few subjects.
     """
-    level = _level(task, config)
-    _refuse_without_effect(task, config, sink)
+    level = level_of(task, config)
+    refuse_without_effect(task, config, sink)
     if targets is not None and task != "retrieval":
         raise ConfigError(f"targets have no effect on {task}; they are for retrieval")
     if keep is not None:
-        _refuse_to_keep(task, config)
+        refuse_to_keep(task, config)
     embeddings = open_embeddings(uri)
+    if keep is not None and len(embeddings.weights_sha256) < SHA256_DIGITS:
+        raise ConfigError(
+            f"{uri}: found vectors whose weights are known by {embeddings.model_id} alone; "
+            "expected those of `embed cohort` for a probe that is kept"
+        )
     montages = config.split.kind == "device" and config.split.device == "montage"
     nights = with_labels(embeddings.nights, labels, events=task == "apnea", montages=montages)
     nameless = sum(night.subject_id is None for night in nights)
@@ -135,60 +132,6 @@ class _Request:
 
 def _with_subject(night: ProbeNight) -> ProbeNight:
     return night if night.subject_id is not None else replace(night, subject_id=night.recording_id)
-
-
-def _level(task: Task, config: ProbeConfig) -> Level:
-    if task == "retrieval" and config.level not in (None, "micro"):
-        raise ConfigError(f"level={config.level!r} has no blocks of modalities; expected micro")
-    if config.level == "second" and task != "apnea":
-        raise ConfigError(
-            f"level='second' has a vector for each second, {task} does not ask for it; expected "
-            + ("micro or macro" if task in EPOCH_TASKS else "micro, macro or night")
-        )
-    if task not in EPOCH_TASKS:
-        return config.level or ("micro" if task == "retrieval" else "night")
-    if config.level == "night":
-        raise ConfigError(f"level='night' has one vector per night, {task} asks for each epoch; "
-                          "expected micro or macro")  # fmt: skip
-    return config.level or "macro"
-
-
-def _refuse_without_effect(task: Task, config: ProbeConfig, sink: PredictionSink) -> None:
-    default = dict(flatten(to_dict(ProbeConfig())))
-    for name, value in flatten(to_dict(config)):
-        tasks = next((only for key, only in ONLY_FOR.items() if name.startswith(key)), (task,))
-        if task not in tasks and value != default[name]:
-            raise ConfigError(f"{name} has no effect on {task}; it is for {', '.join(tasks)}")
-    if config.split.kind == "device" and task not in ("staging", "apnea"):
-        raise ConfigError(f"split.kind='device' is for staging and apnea; found {task}")
-    if config.split.kind == "device" and sink is not None:
-        raise ConfigError("split.kind='device' tests each epoch by many probes; write predictions "
-                          "of split.kind=folds")  # fmt: skip
-    if task == "retrieval" and sink is not None:
-        raise ConfigError("retrieval has no predictions to write, only ranks")
-    if task == "few-shot" and sink is not None:
-        raise ConfigError("predictions of few-shot are of many probes; write those of staging")
-
-
-def with_effect(task: Task, config: ProbeConfig) -> ProbeConfig:
-    """The settings without those that the task does not look at, for many tasks of one config."""
-    default = dict(flatten(to_dict(ProbeConfig())))
-    reset = {
-        name: default[name]
-        for name in default
-        if any(name.startswith(key) and task not in tasks for key, tasks in ONLY_FOR.items())
-    }
-    return replace_at(config, reset)
-
-
-def _refuse_to_keep(task: Task, config: ProbeConfig) -> None:
-    if task not in ("staging", "apnea") or config.apnea.unit != "epoch" or config.level == "second":
-        raise ConfigError(f"found a probe of {task} to keep; expected staging, or apnea by epoch")
-    if config.split.kind != "stored":
-        raise ConfigError(
-            f"split.kind={config.split.kind!r} fits several probes, each tested on others; "
-            "expected split.kind=stored, whose one probe the figures are of"
-        )
 
 
 def among(nights: Sequence[ProbeNight], config: ProbeConfig) -> tuple[list[int], Counter[str]]:
@@ -338,6 +281,11 @@ def _of_blocks(request: _Request, places: Sequence[int], left_out: Counter[str])
             number = number_of[query.place]
             if others is not own:
                 (target,) = others.read([place_of[nights[number].recording_id]], "micro")
+                if len(target.x_LF) != len(query.x_LF):
+                    raise TableError(
+                        f"{others.uri}: {nights[number].recording_id}: found {len(target.x_LF)} "
+                        f"epochs; expected {len(query.x_LF)}, as {own.uri} has"
+                    )
             yield retrieval.NightBlocks(
                 number, *(_blocks(nights[number], x.x_LF) for x in (query, target))
             )
@@ -351,7 +299,7 @@ def _of_blocks(request: _Request, places: Sequence[int], left_out: Counter[str])
             "other, a block may hold a copy of the others' signals"
         )
     return request.result(
-        _tested(nights, folds),
+        [nights[number] for number in found.asked],
         notes,
         unit="query",
         num_rows=found.num_rows,

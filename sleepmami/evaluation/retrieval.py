@@ -54,9 +54,14 @@ class NightBlocks(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrievalAnswer:
-    """Figures of each ordered pair, their mean, and chance; see ProbeResult."""
+    """Figures of each ordered pair, their mean, and chance; see ProbeResult.
+
+    Attributes:
+        asked: numbers of the nights that had a pool; the others are in `left_out`.
+    """
 
     num_rows: int
+    asked: tuple[int, ...]
     figures: tuple[Figure, ...]
     folds: tuple[FoldResult, ...]
     left_out: Counter[str]
@@ -180,7 +185,7 @@ def answer(
     """
     pool, num_subjects = config.retrieval.pool_size, int(subject_N.max()) + 1
     tally = _Tally(num_subjects, pool)
-    results, short = [], Counter[int]()
+    results, ranked_by_night = [], Counter[int]()
     for fold in folds:
         fit, test = (np.flatnonzero(there_N).tolist() for there_N in (fold.fit_N, fold.test_N))
         maps, num_rows = _fitted(read, fit, config)
@@ -191,7 +196,7 @@ def answer(
             for pair, mapped in maps.items():
                 found = _night_ranks(night, pair, mapped, pool, rng, others, subject)
                 tally.add(pair, subject, found)
-                short[night.number] += len(found)
+                ranked_by_night[night.number] += len(found)
         results.append(
             FoldResult(
                 group="",
@@ -202,7 +207,7 @@ def answer(
                 penalty_chosen=False,
             )
         )
-    empty = sum(not count for count in short.values())
+    empty = sum(not count for count in ranked_by_night.values())
     left_out = Counter({f"fewer than {pool} epochs of two modalities": empty} if empty else {})
     if not tally.num_ranked:
         raise TableError(
@@ -211,6 +216,7 @@ def answer(
         )
     return RetrievalAnswer(
         num_rows=tally.num_ranked,
+        asked=tuple(number for number, count in sorted(ranked_by_night.items()) if count),
         figures=tally.figures(config),
         folds=tuple(results),
         left_out=left_out,

@@ -20,6 +20,9 @@ from sleepmami.evaluation.bootstrap import Estimate
 from sleepmami.evaluation.results import Confusion, Figure
 
 ARROW = "->"
+UNITS = ("", "night", "epoch", "second", "query")
+_TEXTS = ("level", "name", "unit", "model_id")
+_COUNTS = ("num_subjects", "num_nights", "num_rows")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,9 +109,11 @@ def read_predictions(result: StoredResult) -> dict[str, list[str]]:
     """Columns of a result's table of predictions; TableError where it is not one."""
     if result.predictions is None:
         raise TableError(f"{result.file}: found no predictions beside it; expected a .csv")
-    reader = csv.reader(io.StringIO(storage.read_bytes(result.predictions).decode()))
-    header = next(reader, [])
-    rows = list(reader)
+    try:
+        text = storage.read_bytes(result.predictions).decode()
+        header, *rows = [*csv.reader(io.StringIO(text, newline=""))] or [[]]
+    except (ValueError, csv.Error) as error:
+        raise TableError(f"{result.predictions}: found {error}; expected predictions") from error
     known = {"truth"} if "truth" in header else {"outcome", "event", "time_days"}
     if not {"recording_id", "subject_id", *known} <= set(header):
         raise TableError(f"{result.predictions}: found columns {header}; expected predictions")
@@ -123,23 +128,29 @@ def _read(file: str, predictions: str | None) -> StoredResult | None:
         values = json.loads(storage.read_bytes(file))
         if not isinstance(values, dict) or "task" not in values:
             return None
-        plain = {
-            name: values[name]
-            for name in ("level", "name", "unit", "model_id", "num_subjects", "num_nights",
-                         "num_rows", "num_events", "left_out")
+        plain: dict[str, Any] = {
+            name: kind(values[name])
+            for kind, names in (
+                (str, _TEXTS),
+                (int, _COUNTS),
+                (_counted, ("num_events", "left_out")),
+            )
+            for name in names
             if values.get(name) is not None
-        }  # fmt: skip
+        }
+        if plain.get("unit", "") not in UNITS:  # a part of the names of pictures
+            raise ValueError(f"unit {plain['unit']!r}")
         confusion = values.get("confusion")
         return StoredResult(
             file=file,
             predictions=predictions,
             task=str(values["task"]),
-            confidence=values.get("config", {}).get("confidence", 0.95),
+            confidence=float((values.get("config") or {}).get("confidence", 0.95)),
             figures=tuple(_figure(item) for item in values.get("figures", ())),
             confusion=None if confusion is None else _confusion(confusion),
             subsets=tuple(_subset(entry) for entry in values.get("subsets", ())),
             fit_subjects=_fit_subjects(values.get("folds", ())),
-            notes=tuple(values.get("notes", ())),
+            notes=tuple(map(str, values.get("notes", ()))),
             **plain,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -147,6 +158,10 @@ def _read(file: str, predictions: str | None) -> StoredResult | None:
             f"{file}: found no result of a task ({type(error).__name__}: {error}); expected what "
             "`probe ... -o FILE.json` writes"
         ) from error
+
+
+def _counted(item: Mapping[str, Any]) -> dict[str, int]:
+    return {str(name): int(number) for name, number in item.items()}
 
 
 def _figure(item: Mapping[str, Any]) -> Figure:

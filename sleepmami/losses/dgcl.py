@@ -90,7 +90,8 @@ def dgcl(
     """Eqs. 4 and 6 for one direction, over cycles and ordered pairs i != j.
 
     Args:
-        z_CKD: one direction's states at the ends of the cycles, of any length.
+        z_CKD: one direction's states at the ends of the cycles, or their means up to there, of any
+            length.
         distance_KK: eq. 5, infinite where a pair cannot be compared.
         present_CK: bool, the subject's night reaches the end of the cycle. What `z_CKD` holds
             elsewhere never enters.

@@ -23,7 +23,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from sleepmami.config import MacroEncoderConfig, PartialCycle, half_cycle
+from sleepmami.config import MacroEncoderConfig, PartialCycle, Reads, half_cycle
 from sleepmami.models.ssm import Mamba, MambaState
 from sleepmami.psg import CYCLE_EPOCHS, MODALITIES
 
@@ -45,9 +45,10 @@ class MacroOutput(NamedTuple):
 class NightVectors(NamedTuple):
     """What the Macro-Encoder says of nights, both directions side by side.
 
-    `cycle_BCD` holds the states that DGCL compares: of cycle c the forward one at the end of the
-    c-th 90 minutes from the start, the backward one after reading the c-th 90 minutes from the
-    end. Rows of padding, and cycles that are not present, mean nothing.
+    `cycle_BCD` holds states: of cycle c the forward one at the end of the c-th 90 minutes from the
+    start, the backward one after reading the c-th 90 minutes from the end. DGCL compares them, or
+    with `dgcl.reads="running_mean"` what `compared` gives. Rows of padding, and cycles that are not
+    present, mean nothing.
     """
 
     macro_BLD: Tensor  # [B, L, 2 x dim], in the order of time
@@ -226,8 +227,7 @@ class MacroEncoder(nn.Module):
         cycle_BCD = torch.cat([states_at(part_BLD, index_BC) for part_BLD in output], dim=2)
         last_B1 = length_B[:, None] - 1
         last_BD = torch.cat([states_at(part_BLD, last_B1) for part_BLD in output], dim=2)[:, 0]
-        inside_BL = torch.arange(macro_BLD.shape[1], device=length_B.device) < length_B[:, None]
-        valid_BL1 = (modality_valid_BLM.any(2) & inside_BL).unsqueeze(2)
+        valid_BL1 = _valid_epochs(modality_valid_BLM, length_B)
         count_B1 = valid_BL1.sum(1)
         mean_BD = macro_BLD.masked_fill(~valid_BL1, 0.0).sum(1) / count_B1.clamp(min=1)
         night_BD = torch.where(count_B1 > 0, mean_BD, last_BD)
@@ -272,6 +272,54 @@ def cycle_ends(
 def states_at(hidden_BLD: Tensor, index_BC: Tensor) -> Tensor:
     """[B, C, D]: the states at some epochs of each night."""
     return hidden_BLD.gather(1, index_BC.unsqueeze(2).expand(-1, -1, hidden_BLD.shape[2]))
+
+
+def compared(
+    output: MacroOutput,
+    modality_valid_BLM: Tensor,
+    length_B: Tensor,
+    index_BC: Tensor,
+    reads: Reads,
+) -> Tensor:
+    """Z of eq. 4 [B, C, 2 x dim], not normalised: both directions side by side.
+
+    Each direction has read the night from its own end, so that a mean needs no epoch that is yet
+    to be read. The mean up to the last epoch is the night vector, from which it may differ in
+    rounding.
+
+    Args:
+        output: of the encoder, whatever its `max_epochs`.
+        modality_valid_BLM: as the encoder was given it.
+        length_B: the same.
+        index_BC: ends of cycles, in the order in which epochs were read.
+        reads: "state": what stands there. "running_mean": the mean of the valid epochs' states up
+            to and with it; before the first valid epoch, the state there.
+    """
+    if reads == "state":
+        return torch.cat([states_at(part_BLD, index_BC) for part_BLD in output], dim=2)
+    valid_BL1 = _valid_epochs(modality_valid_BLM, length_B)
+    of_each = valid_BL1, reverse_nights(valid_BL1, length_B)
+    parts = [
+        _means_until(part_BLD, of_part_BL1[:, : part_BLD.shape[1]], index_BC)
+        for part_BLD, of_part_BL1 in zip(output, of_each, strict=True)
+    ]
+    return torch.cat(parts, dim=2)
+
+
+def _means_until(hidden_BLD: Tensor, valid_BL1: Tensor, index_BC: Tensor) -> Tensor:
+    """In float32 or more: a sum over a night has no place in bfloat16."""
+    hidden_BLD = hidden_BLD.to(torch.promote_types(hidden_BLD.dtype, torch.float32))
+    sum_BCD = states_at(hidden_BLD.masked_fill(~valid_BL1, 0.0).cumsum(1), index_BC)
+    count_BC1 = states_at(valid_BL1.cumsum(1), index_BC)
+    mean_BCD = sum_BCD / count_BC1.clamp(min=1)
+    return torch.where(count_BC1 > 0, mean_BCD, states_at(hidden_BLD, index_BC))
+
+
+def _valid_epochs(modality_valid_BLM: Tensor, length_B: Tensor) -> Tensor:
+    """Whether an epoch lies in the night and has some modality; bool [B, L, 1]."""
+    num_epochs = modality_valid_BLM.shape[1]
+    inside_BL = torch.arange(num_epochs, device=length_B.device) < length_B[:, None]
+    return (modality_valid_BLM.any(2) & inside_BL).unsqueeze(2)
 
 
 def _mean_of_known(micro_BLMD: Tensor, known_BLM: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,6 +79,7 @@ class Comparison:
             the two have no predictions in common.
         num_subjects: of those.
         better: True or False where it is clear, None where it is not.
+        other_people: the two were tested on different people, which decides nothing.
     """
 
     asked: Asked
@@ -86,6 +87,7 @@ class Comparison:
     estimate: Estimate | None
     num_subjects: int
     better: bool | None
+    other_people: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +167,7 @@ def model_name(result: StoredResult, model_id: str | None) -> str:
     if result.model_id.startswith(UNTRAINED):
         return f"Random {level}".strip()
     if result.model_id.startswith(BASELINE):
-        return "Band powers"
+        return "Band powers, epochs alone" if result.level == "micro" else "Band powers"
     return f"{result.model_id} {level}".strip()
 
 
@@ -188,11 +190,12 @@ def comparisons(asked: Asked) -> list[Comparison]:
     found = []
     for other, result in others:
         estimate, num_subjects = _paired(asked.task, lead, result, group)
+        other_people = estimate is None and _of_other_people(lead, result)
+        better = None
         if estimate is not None:
             better = _sign(estimate.low, estimate.high)
-        else:
+        elif not other_people:
             one, two = lead.find(name, group), result.find(name, group)
-            better = None
             if one is not None and two is not None:  # only intervals without overlap are clear
                 better = _sign(one.low - two.high, one.high - two.low)
         if better is not None and name in SMALLER_IS_BETTER:
@@ -204,9 +207,17 @@ def comparisons(asked: Asked) -> list[Comparison]:
                 estimate=estimate,
                 num_subjects=num_subjects,
                 better=better,
+                other_people=other_people,
             )
         )
     return found
+
+
+def _of_other_people(one: StoredResult, other: StoredResult) -> bool:
+    """Of two without a prediction in common; where there are none, their numbers have to do."""
+    if one.predictions is not None and other.predictions is not None:
+        return True
+    return (one.num_subjects, one.num_nights) != (other.num_subjects, other.num_nights)
 
 
 def _paired(
@@ -217,7 +228,7 @@ def _paired(
     try:
         tables = read_predictions(one), read_predictions(other)
         found = difference(task, *tables, one.confidence, outcome)
-    except TableError as error:
+    except (TableError, ValueError, KeyError) as error:  # cells that are no number, no such column
         raise TableError(f"{one.predictions} and {other.predictions}: {error}") from error
     return (found.estimate, found.num_subjects) if found else (None, 0)
 

@@ -131,9 +131,13 @@ def _history(uri: str) -> list[dict[str, float]]:
     if not storage.exists(uri):
         return []
     try:
-        return [json.loads(line) for line in storage.read_bytes(uri).decode().splitlines()]
+        rows = [json.loads(line) for line in storage.read_bytes(uri).decode().splitlines()]
     except ValueError as error:
         raise CheckpointError(f"{uri}: found no JSON lines ({error}); expected metrics") from error
+    odd = [row for row in rows if not isinstance(row, dict) or "step" not in row]
+    if odd:
+        raise CheckpointError(f"{uri}: found a line {odd[0]!r}; expected metrics of a step")
+    return rows
 
 
 def read_nights(uri: str) -> NightVectors:

@@ -6,8 +6,9 @@ a fixed seed.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sleepmami import storage
 from sleepmami.errors import ConfigError, require
@@ -127,18 +128,13 @@ def report_sections(inputs: ReportInputs, options: ReportOptions) -> list[Sectio
     """All sections, in the order of the page; each says what it lacks."""
     compared = compare_models(inputs.results, inputs.run.model_id)
     commands = _Commands(inputs)
-    nights, matrices = inputs.nights, compared.matrices
+    matrices = compared.matrices
     return [
         headline_section(compared),
         results_section(compared, commands.probes(compared)),
         confusion_section(compared, [commands.probe("staging")]),
         few_shot_section(compared, [commands.probe("few-shot")]),
-        map_section(
-            None if nights is None else nights.vectors,
-            None if nights is None else nights.people,
-            MAPS[options.map],
-            [commands.embeddings()],
-        ),
+        _map_section(inputs, options, commands),
         macro_structure_section(_scored_nights(inputs), [commands.corpus()]),
         _night_section(compared, options, commands),
         _training_section(inputs.run),
@@ -147,6 +143,17 @@ def report_sections(inputs: ReportInputs, options: ReportOptions) -> list[Sectio
         hardware_section(matrices.get("hardware", ()), [commands.hardware()]),
         dataset_section(inputs.recordings, [commands.corpus()]),
     ]
+
+
+def _map_section(inputs: ReportInputs, options: ReportOptions, commands: _Commands) -> Section:
+    nights, model_id = inputs.nights, inputs.run.model_id
+    if nights is None:
+        return map_section(None, None, MAPS[options.map], [commands.embeddings()])
+    section = map_section(nights.vectors, nights.people, MAPS[options.map], ())
+    if nights.model_id == model_id:
+        return section
+    whose = f"These vectors are of {nights.model_id}, not of this run ({model_id or 'no bundle'})."
+    return replace(section, findings=[whose, *section.findings])
 
 
 def _scored_nights(inputs: ReportInputs) -> list[ScoredNight]:
@@ -202,10 +209,15 @@ class _Commands:
     """What makes a part that is missing, with the folders that were given."""
 
     def __init__(self, inputs: ReportInputs) -> None:
-        self._run = inputs.run.uri
-        self._corpus = inputs.corpus or "CORPUS"
-        self._embeddings = inputs.embeddings or "COHORT"
-        self._results = inputs.results_folder or "RESULTS"
+        self._run, self._corpus, self._embeddings, self._results = (
+            shlex.quote(place)
+            for place in (
+                inputs.run.uri,
+                inputs.corpus or "CORPUS",
+                inputs.embeddings or "COHORT",
+                inputs.results_folder or "RESULTS",
+            )
+        )
 
     def probes(self, compared: Compared) -> list[Missing]:
         """The probes that nobody asked, and for those of one model a second to compare it with."""

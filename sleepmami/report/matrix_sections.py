@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
@@ -96,9 +97,7 @@ def retrieval_section(results: Named, missing: Sequence[Missing]) -> Section:
             said.append(f"{model}: recall at 1 is {with_interval(mean)} in the mean of all pairs, "
                         f"{number(chance.value)} by chance.")  # fmt: skip
         for name in RETRIEVAL_FIGURES:
-            pictures.append(
-                _crossed(result, name, model, f"retrieval_{place}", ("query", "target"))
-            )
+            pictures += _crossed(result, name, model, f"retrieval_{place}", ("query", "target"))
     return Section(
         key="retrieval",
         title="Finding a modality by another",
@@ -123,7 +122,7 @@ def hardware_section(results: Named, missing: Sequence[Missing]) -> Section:
                 f"{number(across.value)} on another, lost {with_interval(lost)}."
             )
         key = f"hardware_{place}_{result.task}"
-        pictures.append(_crossed(result, "macro_f1", title, key, ("fitted on", "tested on")))
+        pictures += _crossed(result, "macro_f1", title, key, ("fitted on", "tested on"))
     return Section(
         key="hardware",
         title="Fitted on one recorder, tested on another",
@@ -136,21 +135,30 @@ def hardware_section(results: Named, missing: Sequence[Missing]) -> Section:
 
 def _crossed(
     result: StoredResult, name: str, title: str, key: str, labels: tuple[str, str]
-) -> Picture:
+) -> list[Picture]:
+    """A picture, or none where the result lacks the figure."""
     cells = result.crossed(name)
+    if not cells:
+        return []
     rows, columns = (list(dict.fromkeys(pair[side] for pair in cells)) for side in (0, 1))
+    columns.sort(key=lambda name: rows.index(name) if name in rows else len(rows))  # as the rows
     names = {pair: f"{labels[0]} {pair[0]}, {labels[1]} {pair[1]}" for pair in cells}
-    return picture(
-        f"{key}_{name}",
-        partial(heat_map, rows, columns, cells, labels),
-        alt=f"{title}, {figure_name(name)}: {_extremes(cells, names)}.",
-        caption=f"{title}: {figure_name(name)}",
-    )
+    return [
+        picture(
+            f"{key}_{name}",
+            partial(heat_map, rows, columns, cells, labels),
+            alt=f"{title}, {figure_name(name)}: {_extremes(cells, names)}.",
+            caption=f"{title}: {figure_name(name)}",
+        )
+    ]
 
 
 def _extremes(cells: Cells, names: Mapping[tuple[str, str], str]) -> str:
-    ordered = sorted(cells, key=lambda key: cells[key].value)
-    low, high = ordered[0], ordered[-1]
+    """The ends of what is defined: no test night may have a modality."""
+    known = [key for key, found in cells.items() if math.isfinite(found.value)]
+    if not known:
+        return "no value is defined"
+    low, high = (end(known, key=lambda key: cells[key].value) for end in (min, max))
     return (
         f"highest {cells[high].value:.2f} ({names[high]}), lowest {cells[low].value:.2f} "
         f"({names[low]})"

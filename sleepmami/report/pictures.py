@@ -66,6 +66,7 @@ class Theme:
             "grid.linewidth": 0.5,
             "legend.frameon": False,
             "legend.fontsize": 8.5,
+            "text.parse_math": False,  # a dollar in a name is a dollar
         }
         with rc_context(settings):
             yield

@@ -28,6 +28,8 @@ from sleepmami.report.wording import (
 
 ERRORS = ("mae", "mae_of_median")  # in units of what is guessed; the others are scores
 CHANCE = {"sex": (0.5, "chance"), "survival": (0.5, "chance")}
+VERDICTS = {True: "better", False: "worse", None: "not decided"}
+OTHER_PEOPLE = "tested on other people"
 FEW_SHOT_FIGURES = ("macro_f1", "accuracy")
 
 
@@ -70,7 +72,7 @@ def _headline_row(asked: Asked, models: Sequence[str]) -> list[Cell]:
         if estimate is None:
             row.append(Cell(text=NOT_DEFINED))
         else:
-            is_best = len(known) > 1 and estimate.value == best
+            is_best = len(known) > 1 and len(people) == 1 and estimate.value == best
             mark = "\u25cf " if is_best else ""
             row.append(Cell(text=mark + with_interval(estimate), strong=is_best))
     return row
@@ -99,9 +101,13 @@ def _comparison_table(lead: str, found: Sequence[Comparison]) -> PageTable:
 def _verdict(one: Comparison | None) -> Cell:
     if one is None:
         return Cell(text=NOT_DEFINED)
-    word = {True: "better", False: "worse", None: "not decided"}[one.better]
+    if one.other_people:
+        return Cell(text=OTHER_PEOPLE)
+    word = VERDICTS[one.better]
     by = " (not paired)" if one.estimate is None else f": {signed_with_interval(one.estimate)}"
-    return Cell(text=word + by, strong=one.better is not None)
+    tested = min(result.num_subjects for result in one.asked.results.values())
+    of = f", {one.num_subjects} in common" if 0 < one.num_subjects < tested else ""
+    return Cell(text=word + by + of, strong=one.better is not None)
 
 
 def _findings(compared: Compared, found: Sequence[Comparison]) -> list[str]:
@@ -119,15 +125,12 @@ def _findings(compared: Compared, found: Sequence[Comparison]) -> list[str]:
         return ["There is one model for each question, so nothing is compared.", *said]
     sentences = []
     for other in dict.fromkeys(one.other for one in found):
-        sorted_out: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+        sorted_out: dict[str, list[str]] = {word: [] for word in VERDICTS.values()}
         for one in found:
             if one.other == other:
-                sorted_out[one.better].append(within_sentence(one.asked.title))
-        parts = [
-            f"{word} in {listed(sorted_out[key])}"
-            for key, word in ((True, "better"), (False, "worse"), (None, "not decided"))
-            if sorted_out[key]
-        ]
+                word = OTHER_PEOPLE if one.other_people else VERDICTS[one.better]
+                sorted_out.setdefault(word, []).append(within_sentence(one.asked.title))
+        parts = [f"{word} in {listed(asked)}" for word, asked in sorted_out.items() if asked]
         lead = next(iter(next(one for one in found if one.other == other).asked.results))
         sentences.append(f"{lead} against {other}: {'; '.join(parts)}.")
     return sentences
@@ -141,7 +144,8 @@ def _headline_notes(compared: Compared) -> list[str]:
         f"Intervals are of {listed([f'{p:g}%' for p in sorted(percent)])} over the tested people, "
         "drawn again with all their nights. They do not say how far a figure would move with other "
         "weights. A verdict needs a paired interval without zero, or two intervals that do not "
-        "overlap; small errors (mean absolute error) and large scores are better."
+        "overlap, of the same people; small errors (mean absolute error) and large scores are "
+        "better."
     ]
     if any("split train" in note for note in _notes(compared)):
         notes.append(

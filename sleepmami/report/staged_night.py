@@ -122,14 +122,9 @@ def staged_night_figure(night: StagedNight, theme: Theme) -> Figure:
         (night.wrong, -5.0, "not as scored", theme.bad),
         (night.unsure, -5.8, "unsure", theme.ink),
     ):
-        middle.plot(
-            middles[flags],
-            np.full(flags.sum(), height),
-            "|",
-            color=colour,
-            markersize=5,
-            clip_on=False,
-        )
+        if flags.any():  # no marks would lie at the picture's corner, and the layout make room
+            middle.plot(middles[flags], np.full(flags.sum(), height), "|", color=colour,
+                        markersize=5, clip_on=False)  # fmt: skip
         middle.text(-0.012, height, label, ha="right", va="center", fontsize=8, color=colour,
                     transform=middle.get_yaxis_transform())  # fmt: skip
     middle.set_ylim(-6.3, 0.5)

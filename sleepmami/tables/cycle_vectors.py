@@ -25,10 +25,11 @@ def cycle_vectors(
     cycle_epochs: int = CYCLE_EPOCHS,
     partial_cycle: PartialCycle = "drop",
 ) -> NDArray[np.float32]:
-    """The states that DGCL compares [C, 2 x dim], one row per cycle.
+    """The states at the ends of cycles [C, 2 x dim], one row per cycle.
 
     The first half of row c is the forward state at the end of the c-th cycle from the start of the
-    night, the second half the backward state after reading the c-th cycle from its end.
+    night, the second half the backward state after reading the c-th cycle from its end. DGCL
+    compares them, unless `dgcl.reads` of the model is "running_mean" (docs/macro.md).
 
     Args:
         macro: [L, 2 x dim], in the order of time.

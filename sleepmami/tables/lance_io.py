@@ -341,7 +341,10 @@ def _identity(schema: pa.Schema) -> str:
 
 def _require_schema(uri: str, found: pa.Schema, expected: pa.Schema) -> None:
     if _identity(found) != _identity(expected):
-        raise TableError(f"{uri}: found {_identity(found)}; expected {_identity(expected)}")
+        raise TableError(
+            f"{uri}: found {_identity(found)}; expected {_identity(expected)}: a table of another "
+            "version is to be made again, in a new folder"
+        )
     if not found.equals(expected, check_metadata=False):
         raise TableError(
             f"{uri}: found {_identity(found)} with columns {_columns(found)}; "

@@ -4,6 +4,11 @@ Shapes: B nights of this worker, L epochs of the longest, C sleep cycles, K nigh
 M modalities, D features.
 
 Choices where the paper is silent: eq. 4 sees the nights of all workers.
+
+Departures from the paper:
+    `dgcl.reads="running_mean"`, not the default: Z of eq. 4 is the mean of the states up to the end
+    of a cycle, and not the state there, because the mean of a night's states is what is read of it
+    (docs/benchmark_simulated.md).
 """
 
 import torch
@@ -12,7 +17,7 @@ from torch import Tensor
 from sleepmami.config import DGCLConfig, MacroPretrainConfig
 from sleepmami.errors import TrainingError
 from sleepmami.losses.dgcl import demographic_distance, dgcl, pairs_and_terms
-from sleepmami.models.macro_encoder import MacroEncoder, cycle_ends, states_at
+from sleepmami.models.macro_encoder import MacroEncoder, compared, cycle_ends
 from sleepmami.training import collectives
 from sleepmami.training.batches import MacroBatch
 from sleepmami.training.engine import Objective
@@ -44,8 +49,8 @@ class MacroObjective(Objective):
             batch.length_B, max_epochs, config.cycle_epochs, config.partial_cycle
         )
         index_BC = index_BC.clamp(max=output.forward_BLD.shape[1] - 1)  # where absent, any will do
-        states = [states_at(hidden_BLD, index_BC) for hidden_BLD in output]
-        states_KCD = collectives.gather_rows(torch.cat(states, dim=-1))
+        z_BCD = compared(output, batch.modality_valid_BLM, batch.length_B, index_BC, config.reads)
+        z_KCD = collectives.gather_rows(z_BCD)
         present_CK = collectives.gather_rows(present_BC).T
         _require_pairs(present_CK, step, config.cycle_epochs)
         distance_KK = demographic_distance(
@@ -55,7 +60,7 @@ class MacroObjective(Objective):
             lambda_sex=config.lambda_sex,
             factors=config.factors,
         )
-        forward_CKD, backward_CKD = states_KCD.transpose(0, 1).chunk(2, dim=-1)
+        forward_CKD, backward_CKD = z_KCD.transpose(0, 1).chunk(2, dim=-1)
         forward_loss, backward_loss = (
             dgcl(
                 z_CKD,

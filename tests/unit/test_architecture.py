@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     {"sleepmami.errors", "sleepmami.psg"},
     {"sleepmami.config", "sleepmami.config_edit", "sleepmami.presets", "sleepmami.storage"},
-    {"sleepmami.signals", "sleepmami.tables"},
+    {"sleepmami.signals", "sleepmami.tables", "sleepmami.client"},
     {"sleepmami.simulation", "sleepmami.evaluation"},
     {"sleepmami.models", "sleepmami.losses"},
     {"sleepmami.training"},
@@ -28,6 +28,7 @@ DOORS = {  # third-party package -> the only places that may import it
     "deepspeed": {"sleepmami.training.engine"},
     "mamba_ssm": {"sleepmami.models.ssm"},
     "flash_attn": {"sleepmami.models.attention"},
+    "httpx": {"sleepmami.client", "pipelines.demo", "serve_apps.embedding_app"},
     "pydantic": {"serve_apps"},
     "fastapi": {"serve_apps"},
     "typer": {"pipelines.cli"},
@@ -40,7 +41,7 @@ DOORS = {  # third-party package -> the only places that may import it
     "torch.utils.tensorboard": {"pipelines.trackers"},
 }
 TORCH_FREE = ("sleepmami.psg", "sleepmami.errors", "sleepmami.config", "sleepmami.presets", "sleepmami.storage",
-              "sleepmami.signals", "sleepmami.tables", "sleepmami.simulation", "sleepmami.evaluation", "sleepmami.report")  # fmt: skip
+              "sleepmami.signals", "sleepmami.tables", "sleepmami.client", "sleepmami.simulation", "sleepmami.evaluation", "sleepmami.report")  # fmt: skip
 PACKAGES = ("sleepmami", "pipelines", "serve_apps", "tune_spaces")
 FILES = sorted(f for package in PACKAGES for f in (ROOT / package).rglob("*.py"))
 

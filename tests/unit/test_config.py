@@ -31,6 +31,7 @@ def test_a_dotted_name_changes_one_setting_and_no_other() -> None:
         ("dgcl.rho", 0.0, "> 0"),
         ("dgcl.include_self", 1, "of type bool"),
         ("dgcl.reduction", "max", "one of"),
+        ("dgcl.reads", "mean", r"dgcl\.reads must be one of \('state', 'running_mean'\)"),
         ("dgcl", 3, "group of settings"),
         ("batch_subjects", 39, "batch_subjects=39"),
         ("loop.num_passes", True, "of type int"),

@@ -84,6 +84,7 @@ def test_macro_pretraining_is_table_9() -> None:
     assert (dgcl.rho, dgcl.v, dgcl.lambda_sex, dgcl.cycle_epochs) == (0.1, 0.5, 1.0, 180)
     assert dgcl.factors == ("age", "sex", "bmi")  # section 3.2; Table 12, row 5
     assert dgcl.missing == "exclude"  # Appendix C
+    assert dgcl.reads == "state"  # eq. 4: at the end of the cycle
 
 
 def test_probes_are_those_of_section_4_and_table_10() -> None:

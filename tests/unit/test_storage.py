@@ -108,6 +108,25 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     assert list(tmp_path.iterdir()) == [file]
 
 
+def fail_after(num_bytes: int) -> None:
+    raise KeyError(num_bytes)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_parts_are_there_when_all_are_written_and_not_before(tmp_path: Path, remote: bool) -> None:
+    folder = f"{REMOTE}/parts" if remote else str(tmp_path)
+    file = storage.join(folder, "new", "table.csv")
+    with storage.writing(file) as stream:
+        stream.write(b"one ")
+        assert not storage.exists(file)
+        stream.write(b"two")
+    assert storage.read_bytes(file) == b"one two"
+    with pytest.raises(KeyError), storage.writing(file) as stream:
+        fail_after(stream.write(b"three"))
+    assert storage.read_bytes(file) == b"one two"
+    assert len(storage.list_files(folder, ("",))) == 1
+
+
 def test_written_files_follow_the_umask(tmp_path: Path) -> None:
     storage.write_bytes(str(tmp_path / "ours"), b"")
     (tmp_path / "pythons").write_bytes(b"")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
-from table_4 import RunningMeans, true_vectors
+from table_4 import VARIANTS, opened, true_vectors
 from table_4_corpus import CorpusSettings, planned, split_of
 from table_4_probes import difference, probed
 
-from sleepmami.config import MacroEncoderConfig
+from sleepmami.config import MacroPretrainConfig
+from sleepmami.config_edit import replace_at
 
 
 def test_each_split_has_both_sexes_and_its_share() -> None:
@@ -68,16 +69,18 @@ def test_the_truth_about_epochs_stages_them_and_knows_the_ahi() -> None:
     assert found["age_few"]["num_fit_subjects"] == 5
 
 
-def test_running_means_are_of_the_states_so_far() -> None:
-    import torch
+def test_every_variant_is_settings_of_the_product() -> None:
+    for name, variant in VARIANTS.items():
+        changed = replace_at(MacroPretrainConfig(), variant.changes)
+        means = "means" in name or "shuffled" in name
+        assert changed.dgcl.reads == ("running_mean" if means else "state")
 
-    from sleepmami.models.macro_encoder import MacroEncoder
 
-    config = MacroEncoderConfig(dim=8, forward_depth=1, backward_depth=1)
-    torch.manual_seed(0)
-    plain, running = MacroEncoder(config, 3), RunningMeans(config, 3)
-    running.load_state_dict(plain.state_dict())
-    night = torch.randn(1, 5, 6, 3), torch.ones(1, 5, 6, dtype=torch.bool), torch.tensor([5])
-    with torch.no_grad():
-        states, means = plain(*night).backward_BLD, running(*night).backward_BLD
-    torch.testing.assert_close(means[:, 2], states[:, :3].mean(1))
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "table_4_2core_cpu.json"
+
+
+def test_rows_from_before_a_setting_are_read_with_its_default() -> None:
+    found = opened(RESULTS, CorpusSettings(), 180)
+    assert found["settings"]["macro"]["dgcl"]["reads"] == "state"
+    with pytest.raises(SystemExit, match="found rows of"):
+        opened(RESULTS, CorpusSettings(hours=4.0), 180)

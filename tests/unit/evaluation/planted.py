@@ -44,6 +44,7 @@ class PlantedNight:
     outcomes: list[dict[str, Any]] | None = None
     events: list[dict[str, Any]] | None = None
     channels: list[dict[str, Any]] | None = None
+    source_hash: str | None = None
     model_id: str = MODEL
 
 
@@ -59,7 +60,7 @@ def write_embeddings(folder: Path, nights: list[PlantedNight]) -> str:
                 subject_id=night.subject_id,
                 cohort=night.cohort,
                 split=night.split,
-                source_hash=None,
+                source_hash=night.source_hash,
                 micro=np.repeat(night.macro, 2, axis=1),
                 macro=night.macro,
                 night=night.night,
@@ -120,6 +121,7 @@ def write_corpus(folder: Path, nights: list[PlantedNight]) -> str:
             "events",
             "channels",
             "cohort",
+            "source_hash",
         )
         row |= {name: getattr(night, name) for name in names}
         row |= {"num_epochs": len(night.macro)}

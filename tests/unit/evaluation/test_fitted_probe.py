@@ -139,6 +139,30 @@ def test_other_safetensors_are_refused(tmp_path: Path) -> None:
         load_probe(str(tmp_path / "r"))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mean_F", np.nan), ("scale_F", 0.0), ("weight_FO", np.inf), ("bias_O", np.nan)],
+)
+def test_numbers_that_no_fit_gives_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    linear = by_hand().probe
+    odd = replace(linear, **{name: np.full_like(getattr(linear, name), value)})
+    save_probe(str(tmp_path / "p"), replace(by_hand(), probe=odd))
+    with pytest.raises(CheckpointError, match="no fit gives"):
+        load_probe(str(tmp_path / "p"))
+
+
+@pytest.mark.parametrize(
+    "header", ["[1]", '{"format_version": 1}', '{"format_version": 1, "probe": 3}']
+)
+def test_a_header_of_another_kind_is_refused(tmp_path: Path, header: str) -> None:
+    from safetensors.numpy import load, save
+
+    tensors = load(probe_bytes(by_hand()))
+    (tmp_path / "p").write_bytes(save(tensors, {"sleepmami-probe": header}))
+    with pytest.raises(CheckpointError):
+        load_probe(str(tmp_path / "p"))
+
+
 def test_only_one_tested_probe_of_epochs_can_be_kept(tmp_path: Path) -> None:
     out = write_embeddings(tmp_path, nights())
     with pytest.raises(ConfigError, match=r"split\.kind=stored"):

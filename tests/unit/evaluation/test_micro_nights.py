@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sleepmami.config import ProbeConfig
 from sleepmami.errors import ConfigError, TableError
 from sleepmami.evaluation.embeddings import open_embeddings
+from sleepmami.evaluation.probe import run_probe
 from sleepmami.psg import MODALITIES
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics
@@ -67,6 +69,13 @@ def test_another_level_is_refused(tmp_path: Path, level: str) -> None:
     embeddings = open_embeddings(write(tmp_path, ["sleepmami-0123456789ab"]))
     with pytest.raises(ConfigError, match="a Micro-Encoder alone; expected micro"):
         next(embeddings.read([0], level))  # type: ignore[arg-type]  # any text, as a setting may be
+
+
+def test_a_probe_of_vectors_known_by_a_short_hash_is_not_kept(tmp_path: Path) -> None:
+    uri = write(tmp_path, ["sleepmami-0123456789ab"] * 3)
+    config = ProbeConfig(level="micro")
+    with pytest.raises(ConfigError, match="known by sleepmami-0123456789ab alone"):
+        run_probe("staging", uri, [], config, keep=lambda probe: None)
 
 
 def test_nights_of_two_models_are_refused(tmp_path: Path) -> None:

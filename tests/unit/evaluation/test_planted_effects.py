@@ -1,5 +1,6 @@
 """Probes find what is in the vectors, as much as there is of it, and nothing where nothing is."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from sleepmami.config import ApneaConfig, FewShotConfig, ProbeConfig, ProbeSplitConfig
+from sleepmami.errors import TableError
 from sleepmami.evaluation.bootstrap import Estimate
 from sleepmami.evaluation.cox import CoxLoss
 from sleepmami.evaluation.linear_probe import minimise
@@ -169,6 +171,16 @@ def test_more_subjects_to_learn_from_help(tmp_path: Path) -> None:
     sizes = {(f.group, f.num_fit_subjects, f.penalty_chosen) for f in result.folds}
     assert ("n=1", 1, False) in sizes
     assert ("n=4", 4, True) in sizes
+
+
+def test_a_draw_of_people_who_show_one_stage_is_named(tmp_path: Path) -> None:
+    alike = [
+        replace(night, hypnogram=np.full(12, 2 + number // 2 % 2 * 2, np.int8))
+        for number, night in enumerate(scored(12, length=12))
+    ]
+    few = FewShotConfig(num_subjects=(1,), num_draws=1)
+    with pytest.raises(TableError, match="probe of n=1, draw 0: found 1 class"):
+        run_probe("few-shot", write_embeddings(tmp_path, alike), [], config(few_shot=few))
 
 
 @pytest.mark.parametrize("unit", ["epoch", "second"])

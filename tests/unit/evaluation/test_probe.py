@@ -11,7 +11,8 @@ import pytest
 from sleepmami.config import DISEASES, ApneaConfig, ProbeConfig, ProbeSplitConfig
 from sleepmami.config_edit import replace_at
 from sleepmami.errors import ConfigError, TableError
-from sleepmami.evaluation.probe import run_probe, with_effect
+from sleepmami.evaluation.probe import run_probe
+from sleepmami.evaluation.task_settings import with_effect
 from tests.unit.evaluation.planted import PlantedNight, write_corpus, write_embeddings, write_npz
 
 FOLDS = ProbeConfig(split=ProbeSplitConfig(kind="folds"), penalties=(0.1,), num_resamples=100)

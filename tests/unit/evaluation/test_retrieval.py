@@ -169,3 +169,23 @@ def test_what_cannot_be_asked_is_refused(tmp_path: Path) -> None:
     alone = replace(base, split=ProbeSplitConfig(kind="folds", num_folds=9))
     with pytest.raises(TableError, match="8 subjects"):
         run_probe("retrieval", out, [], alone)
+
+
+def test_targets_of_another_length_are_refused(tmp_path: Path) -> None:
+    made = planted()
+    shorter = [replace(night, macro=night.macro[:-1]) for night in made]
+    out, targets = (
+        write_embeddings(tmp_path / name, own) for name, own in (("a", made), ("b", shorter))
+    )
+    config = ProbeConfig(retrieval=RetrievalConfig(pool_size=POOL), num_resamples=100)
+    with pytest.raises(TableError, match=rf"{targets}.*: r0: found {LENGTH - 1} epochs"):
+        run_probe("retrieval", out, [], config, targets=targets)
+
+
+def test_a_night_without_a_pool_is_left_out_and_not_counted_as_tested(tmp_path: Path) -> None:
+    made = planted()
+    made[1] = replace(made[1], macro=made[1].macro[: POOL - 1])
+    config = ProbeConfig(retrieval=RetrievalConfig(pool_size=POOL), num_resamples=100)
+    result = run_probe("retrieval", write_embeddings(tmp_path, made), [], config)
+    assert (result.num_subjects, result.num_nights) == (3, 3)
+    assert result.left_out == {f"fewer than {POOL} epochs of two modalities": 1}

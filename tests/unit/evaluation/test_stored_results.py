@@ -115,3 +115,21 @@ def test_no_folder_and_a_table_of_something_else_are_refused(tmp_path: Path) -> 
     (stored,), _ = read_results(str(tmp_path))
     with pytest.raises(TableError, match="expected predictions"):
         read_predictions(stored)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"unit": "../x"}, {"num_subjects": "many"}, {"num_events": {"mi": None}}]
+)
+def test_parts_of_another_kind_are_refused(tmp_path: Path, odd: dict[str, Any]) -> None:
+    write(tmp_path, "sex.json", {"task": "sex", **odd})
+    with pytest.raises(TableError, match=r"sex\.json: found no result of a task"):
+        read_results(str(tmp_path))
+
+
+@pytest.mark.parametrize("table", [b"\xff\xfe", b"", b"recording_id,subject_id\n"])
+def test_predictions_that_are_none_are_refused(tmp_path: Path, table: bytes) -> None:
+    write(tmp_path, "sex.json", {"task": "sex"})
+    (tmp_path / "sex.csv").write_bytes(table)
+    (stored,), _ = read_results(str(tmp_path))
+    with pytest.raises(TableError, match="expected predictions"):
+        read_predictions(stored)

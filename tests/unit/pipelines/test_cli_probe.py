@@ -32,6 +32,18 @@ def test_a_probe_prints_its_figures_and_writes_both_files(tmp_path: Path) -> Non
     assert sum(map(sum, written["confusion"]["counts"])) == len(rows) == 144
 
 
+def test_a_probe_that_fails_leaves_the_table_of_before(tmp_path: Path) -> None:
+    folds = [replace(night, hypnogram=None) for night in nights()]
+    out = write_embeddings(tmp_path / "out", folds)
+    table = tmp_path / "tables" / "r.csv"
+    table.parent.mkdir()
+    table.write_text("before")
+    found = CliRunner().invoke(cli.app, ["probe", "staging", out, "--csv", str(table), *QUICK])
+    assert found.exit_code != 0
+    assert table.read_text() == "before"
+    assert list(table.parent.iterdir()) == [table]
+
+
 def test_the_level_is_a_setting_with_an_option(tmp_path: Path) -> None:
     arguments = ["probe", "age", str(tmp_path), "--level", "micro", "--print-config"]
     assert json.loads(CliRunner().invoke(cli.app, arguments).output)["level"] == "micro"

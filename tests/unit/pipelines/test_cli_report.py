@@ -13,6 +13,9 @@ class Absent:
         if name.partition(".")[0] in WITHOUT:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
+if "matplotlib" not in WITHOUT:
+    from sleepmami.report import pictures
+    pictures.DPI = 16  # how it looks is not asked here
 from pipelines.cli import main
 main()
 """

@@ -1,6 +1,7 @@
 """Models are called by what they are, and one is better only where that is clear."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from sleepmami.evaluation.bootstrap import Estimate
 from sleepmami.evaluation.results import Figure
 from sleepmami.evaluation.stored_results import StoredResult
 from sleepmami.report.compared_models import compare_models, comparisons, model_name
+from sleepmami.report.result_sections import headline_section
 
 OWN = "sleepmami-1"
 
@@ -45,6 +47,8 @@ def result(
         ("micro", OWN, "sex", "Micro"),
         ("micro", "untrained-0", "sex", "Random Micro"),
         ("night", "band-powers-night-0", "sex", "Band powers"),
+        ("macro", "band-powers-night-0", "staging", "Band powers"),
+        ("micro", "band-powers-night-0", "staging", "Band powers, epochs alone"),
         ("micro", "other-2", "sex", "other-2 Micro"),
     ],
 )
@@ -103,6 +107,51 @@ def test_predictions_of_the_same_people_decide_what_intervals_do_not(tmp_path: P
     (one,) = comparisons(compare_models(results, OWN).questions[0])
     assert one.estimate is not None
     assert (one.better, one.num_subjects, one.estimate.value) == (True, 20, -1)
+
+
+def test_results_of_other_people_decide_nothing(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.csv" for name in ("one", "other")]
+    for number, file in enumerate(files):
+        rows = "".join(f"r{number}{n},s{number}{n},{n},{n + number}\n" for n in range(20))
+        file.write_text("recording_id,subject_id,truth,guess\n" + rows)
+    tables = [
+        result("age", value=1, name="mae", predictions=str(files[0])),
+        result("age", "micro", value=9, name="mae", predictions=str(files[1])),
+    ]
+    numbers = [
+        replace(result("age", value=1, name="mae"), num_subjects=20),
+        replace(result("age", "micro", value=9, name="mae"), num_subjects=15),
+    ]
+    for results in (tables, numbers):
+        compared = compare_models(results, OWN)
+        (one,) = comparisons(compared.questions[0])
+        assert (one.better, one.estimate, one.other_people) == (None, None, True)
+        assert headline_section(compared).findings == [
+            "Macro against Micro: tested on other people in age."
+        ]
+    (best,) = headline_section(compare_models(numbers, OWN)).tables[0].rows
+    assert not any(cell.strong for cell in best)
+
+
+def test_how_many_people_two_results_have_in_common_is_said(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.csv" for name in ("one", "other")]
+    for number, file in enumerate(files):
+        rows = "".join(f"r{n},s{n},{n},{n + 1 + number}\n" for n in range(10 * number, 20))
+        file.write_text("recording_id,subject_id,truth,guess\n" + rows)
+    results = [
+        replace(result("age", level, value=1, name="mae", predictions=str(file)), num_subjects=20)
+        for level, file in zip(("night", "micro"), files, strict=True)
+    ]
+    table = headline_section(compare_models(results, OWN)).tables[1]
+    assert table.rows[0][1].text.endswith(", 10 in common")
+
+
+def test_a_guess_that_is_no_number_is_refused_by_its_files(tmp_path: Path) -> None:
+    file = tmp_path / "one.csv"
+    file.write_text("recording_id,subject_id,truth,guess\nr1,s1,20,twenty\n")
+    results = [result("age", level, predictions=str(file)) for level in ("night", "micro")]
+    with pytest.raises(TableError, match=r"one\.csv.*twenty"):
+        comparisons(compare_models(results, OWN).questions[0])
 
 
 def test_apnea_by_epoch_and_by_second_are_two_questions() -> None:

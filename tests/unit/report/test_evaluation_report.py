@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from sleepmami.errors import CheckpointError, ConfigError, TableError
 from sleepmami.psg import MODALITIES
+from sleepmami.report import people_sections
 from sleepmami.report.evaluation_report import ReportOptions, write_report
 from sleepmami.report.people_sections import night_section
 from tests.unit.evaluation.planted import MODEL, PlantedNight, write_corpus, write_embeddings
@@ -87,6 +89,14 @@ class Inputs:
             options=ReportOptions(**options),
         )
         return Path(file).read_text()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_grids() -> Iterator[None]:
+    """One grid of areas on a page; test_macro_structure.py draws all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(people_sections, "GRIDS", people_sections.GRIDS[:1])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +219,43 @@ def test_matrices_of_other_commands_are_shown(tmp_path: Path) -> None:
     assert "lowest 0.30 (fitted on embla, tested on nox)" in text
     assert "macro F1 0.850 on the same recorder, 0.350 on another" in text
     assert "highest 0.80 (EEG EOG EMG + ECG RESP SPO2), lowest 0.25 (EEG)" in text
+
+
+def test_a_matrix_without_a_number_or_a_figure_is_no_error(tmp_path: Path) -> None:
+    own = Inputs(tmp_path)
+    nothing = {"value": None, "low": None, "high": None}
+    own.write("retrieval", task="retrieval", level="micro", figures=[
+        {"name": "recall_at_1", "group": "EEG->EOG", **nothing}])  # fmt: skip
+    subsets = [{"modalities": [m], "macro": {"macro_f1": value}} for m, value in
+               (("EMG", nothing), ("EEG", {"value": 0.5}), ("EOG", {"value": 0.4}))]  # fmt: skip
+    own.write("missing", task="staging", subsets=subsets)
+    text = Path(write_report(own.run, str(tmp_path / "out"), results=str(own.results))).read_text()
+    assert "recall at 1: no value is defined." in text
+    assert "highest 0.50 (EEG), lowest 0.40 (EOG)" in text
+
+
+def test_a_dollar_in_a_name_is_no_formula(tmp_path: Path) -> None:
+    own = Inputs(tmp_path)
+    value = {"name": "macro_f1", "value": 0.5, "low": 0.4, "high": 0.6}
+    own.write("staging", task="staging", model_id="a$\\odd^$", figures=[value])
+    page = write_report(own.run, str(tmp_path / "out"), results=str(own.results))
+    assert "a$\\odd^$" in Path(page).read_text()
+
+
+def test_vectors_of_another_model_than_the_runs_are_said_to_be(tmp_path: Path) -> None:
+    own = Inputs(tmp_path)
+    nights = [PlantedNight(recording_id=f"r{n}", subject_id=f"s{n}", model_id="sleepmami-other")
+              for n in range(3)]  # fmt: skip
+    others = write_embeddings(tmp_path / "others", nights)
+    text = Path(write_report(own.run, str(tmp_path / "out"), embeddings=others)).read_text()
+    assert f"These vectors are of sleepmami-other, not of this run ({MODEL})." in text
+
+
+def test_a_log_without_steps_is_refused(tmp_path: Path) -> None:
+    own = Inputs(tmp_path)
+    (tmp_path / "run" / "micro" / "metrics.jsonl").write_text('{"loss/total": 2.0}\n')
+    with pytest.raises(CheckpointError, match="expected metrics of a step"):
+        write_report(own.run, str(tmp_path / "out"))
 
 
 def test_what_is_given_and_is_not_there_is_refused(inputs: Inputs, tmp_path: Path) -> None:

@@ -105,6 +105,12 @@ def test_people_count_once_in_a_share_of_sleep() -> None:
     assert estimate.high == 0.75
 
 
+def test_every_grid_has_a_panel_for_each_group() -> None:
+    for grid in GRIDS:
+        groups = grouped([night("a", bins(Stage.N2), age_years=30.0)], grid)
+        assert len(stage_areas(groups, LIGHT).axes) == sum(map(len, groups))
+
+
 def test_an_empty_group_says_so_and_areas_add_up_to_one() -> None:
     nights = [night("a", bins(Stage.N2, Stage.N3), age_years=30.0, sex="male")]
     groups = grouped(nights, GRIDS[1])

@@ -58,6 +58,14 @@ def test_wrong_and_unsure_epochs_are_marked_where_they_are() -> None:
     assert figure.axes[0].get_xlim() == pytest.approx((2 * 30 / 3600, 6 * 30 / 3600))
 
 
+def test_a_night_without_doubt_leaves_no_gap_where_its_marks_would_be() -> None:
+    (night,) = staged_nights(predictions(("r", 0, "N2", "N2", 0.9), ("r", 1, "N3", "N2", 0.9)))
+    figure = staged_night_figure(night, LIGHT)
+    figure.draw_without_rendering()
+    _, middle, bottom = (axes.get_position() for axes in figure.axes)
+    assert 0 < middle.y0 - bottom.y1 < 0.15
+
+
 def test_a_typical_night_is_of_median_accuracy() -> None:
     nights = staged_nights(predictions(
         ("best", 0, "N2", "N2", 0.9), ("worst", 0, "N2", "N3", 0.9),

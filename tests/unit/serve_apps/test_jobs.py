@@ -395,3 +395,45 @@ def test_nothing_of_the_recording_is_in_the_jobs_folder_but_the_results(
     written = {path.name for path in (tmp_path / "jobs").rglob("*") if path.is_file()}
     assert written == {"job.json", "embedding.npz"}
     assert all(b"JANE-DOE" not in path.read_bytes() for path in tmp_path.rglob("*.npz"))
+
+
+def test_a_job_that_is_asked_for_twice_with_one_key_is_made_once(backend: FakeBackend) -> None:
+    async def steps(client: httpx.AsyncClient) -> tuple[list[httpx.Response], int]:
+        named = {"upload_id": await upload(client)}
+        key = {"idempotency-key": "k-1"}
+        made = [await client.post("/v1/jobs", json=named, headers=key) for _ in range(2)]
+        other = await client.post("/v1/jobs", json=named | {"model": "default"}, headers=key)
+        made.append(await client.post("/v1/jobs", json=named, headers={"idempotency-key": "k-2"}))
+        await until(client, made[0].headers["location"], "done")
+        await until(client, made[2].headers["location"], "done")
+        return [*made, other], len(backend.bodies)
+
+    (first, again, new, other), runs = call(backend, steps)
+    assert first.status_code == again.status_code == new.status_code == 202
+    assert first.headers["location"] == again.headers["location"] != new.headers["location"]
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert error_of(other) == (409, "idempotency_conflict")
+    assert runs == 2
+
+
+def test_the_key_of_a_job_is_known_after_a_restart_and_kept_as_a_hash(
+    backend: FakeBackend, tmp_path: Path
+) -> None:
+    key = {"idempotency-key": "JANE-DOE"}
+
+    async def first(client: httpx.AsyncClient) -> tuple[str, str]:
+        upload_id = await upload(client)
+        made = await client.post("/v1/jobs", json={"upload_id": upload_id}, headers=key)
+        await until(client, made.headers["location"], "done")
+        return upload_id, made.headers["location"]
+
+    upload_id, place = call(backend, first, state=tmp_path)
+
+    async def again(client: httpx.AsyncClient) -> str:
+        made = await client.post("/v1/jobs", json={"upload_id": upload_id}, headers=key)
+        return made.headers["location"]
+
+    assert call(backend, again, state=tmp_path) == place
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(b"JANE" not in path.read_bytes() for path in kept)

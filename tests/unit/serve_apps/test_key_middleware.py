@@ -14,6 +14,7 @@ from serve_apps.http_errors import HttpError, install
 from serve_apps.key_middleware import KeyMiddleware, install_keys
 from serve_apps.keys import Key, KeyRing, add_key, revoke_key
 from serve_apps.quotas import Quotas, require_bytes
+from serve_apps.request_body import REPLAYED
 from serve_apps.sign_in import Sessions, comes_from_here, cookie_header, form_key
 
 LOCAL = "http://127.0.0.1:8000"
@@ -34,7 +35,8 @@ def guarded(file: Path) -> FastAPI:
             raise HttpError("not_an_edf")
         if path == "store":
             require_bytes(request, held=60, more=len(await request.body()))
-        return JSONResponse({"owner": getattr(request.state, "owner", None)})
+        headers = {REPLAYED: "true"} if "replayed" in request.query_params else None
+        return JSONResponse({"owner": getattr(request.state, "owner", None)}, headers=headers)
 
     install(app, lambda route, status, seconds: None)
     install_keys(app, KeyRing(str(file)))
@@ -377,3 +379,15 @@ def test_a_websocket_is_closed(file: Path) -> None:
     scope = {"type": "websocket", "path": "/", "headers": []}
     asyncio.run(KeyMiddleware(never, KeyRing(str(file)))(scope, never, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_night_that_is_asked_for_twice_with_one_key_counts_once(file: Path) -> None:
+    key, _ = add_key(file, "lab", nights_per_day=1)
+
+    async def steps(client: httpx.AsyncClient) -> list[int]:
+        async def post(path: str) -> int:
+            return (await client.post(path, headers=bearer(key))).status_code
+
+        return [await post("/v1/jobs?replayed"), await post("/v1/jobs"), await post("/v1/jobs")]
+
+    assert call(file, steps) == [200, 200, 429]

@@ -309,3 +309,15 @@ def test_a_client_that_hangs_up_leaves_no_file(
     assert error_of(call(backend, steps, state=tmp_path)) == (408, "upload_stalled")
     assert seen == [1]
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_an_upload_that_is_begun_twice_with_one_key_is_one_upload(backend: FakeBackend) -> None:
+    async def steps(client: httpx.AsyncClient) -> tuple[list[str], httpx.Response]:
+        keys = ("a", "a", "b")
+        places = [await begin(client, **{"idempotency-key": key}) for key in keys]
+        sent = TUS | {"upload-length": "7", "idempotency-key": "a"}
+        return places, await client.post("/v1/uploads", headers=sent)
+
+    (first, again, other), unlike = call(backend, steps)
+    assert first == again != other
+    assert error_of(unlike) == (409, "idempotency_conflict")

@@ -64,6 +64,7 @@ def test_a_bundle_from_before_there_were_choices_keeps_what_it_was_trained_with(
     save_bundle(folder, bundle())
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["macro"].pop("crop") == "ends"
+    assert config["macro"]["dgcl"].pop("reads") == "state"
     assert config["macro"]["model"].pop("input_scale") == "standardized"
     assert config["micro"]["loss"].pop("contrastive_view") == "auto"
     assert config["micro"]["loss"].pop("slot_negatives") == "same_place"
@@ -81,6 +82,7 @@ def test_a_bundle_from_before_there_were_choices_keeps_what_it_was_trained_with(
     assert loaded.micro.loss.slot_negatives == "all"
     assert macro is not None
     assert macro.crop == "start"
+    assert macro.dgcl.reads == "state"
     assert macro.model.input_scale == "raw"
 
 

@@ -131,6 +131,67 @@ def test_a_partial_cycle_counts_where_asked_for() -> None:
     assert losses[1] > losses[3]  # a third cycle in the sum
 
 
+def contrast_of_nights(batch: MacroBatch, config: MacroPretrainConfig) -> list[Tensor]:
+    """Eqs. 4-6 with the night vectors for Z, of either direction."""
+    objective = macro_objective(config)
+    _, night_BD = objective.model.embed(batch.micro_BLMD, batch.modality_valid_BLM, batch.length_B)
+    distance_KK = demographic_distance(batch.age_B, batch.bmi_B, batch.female_B, lambda_sex=1.0)
+    present_CK = torch.ones(1, len(batch.age_B), dtype=torch.bool)
+    return [
+        dgcl(
+            half_KD[None],
+            distance_KK,
+            present_CK,
+            rho=0.1,
+            v=0.5,
+            include_self=False,
+            reduction="mean",
+        )
+        for half_KD in night_BD.chunk(2, dim=1)
+    ]
+
+
+def test_with_one_cycle_of_the_whole_night_running_means_are_the_contrast_of_night_vectors() -> (
+    None
+):
+    one_cycle = {"dgcl.cycle_epochs": 12, "dgcl.partial_cycle": "last"}
+    config = replace_at(MACRO, one_cycle | {"dgcl.reads": "running_mean"})
+    batch = nights([12, 9, 6, 11])
+    batch.modality_valid_BLM[0, 2:5] = False
+    _, metrics = macro_objective(config)(batch, step=0)
+    forward, backward = contrast_of_nights(batch, config)
+    torch.testing.assert_close(metrics["loss/dgcl_forward"], forward)
+    torch.testing.assert_close(metrics["loss/dgcl_backward"], backward)
+    _, of_states = macro_objective(replace_at(MACRO, one_cycle))(batch, step=0)
+    assert abs(of_states["loss/dgcl_forward"] - forward) > 1e-3
+
+
+def test_running_means_are_of_both_ends_of_a_long_night() -> None:
+    config = replace_at(MACRO, {"dgcl.reads": "running_mean"})
+    whole = nights([30, 12, 12, 9])  # max_epochs is 12
+    expected, _ = macro_objective(config)(whole, step=0)
+    whole.micro_BLMD[0, 12:18], whole.modality_valid_BLM[0, 12:18] = 7.0, False
+    assert macro_objective(config)(whole, step=0)[0].item() == expected.item()
+    whole.modality_valid_BLM[0, 18] = False  # the last that the backward stack reads
+    assert macro_objective(config)(whole, step=0)[0].item() != expected.item()
+
+
+def test_a_partial_cycle_has_a_running_mean_up_to_the_last_epoch() -> None:
+    changes = {"dgcl.partial_cycle": "last", "dgcl.reads": "running_mean"}
+    objective = macro_objective(replace_at(MACRO, changes))
+    batch = nights([10, 10, 10])
+    _, metrics = objective(batch, step=0)
+    output = objective.model(batch.micro_BLMD, batch.modality_valid_BLM, batch.length_B)
+    distance_KK = demographic_distance(batch.age_B, batch.bmi_B, batch.female_B, lambda_sex=1.0)
+    for name, hidden_BLD in zip(("forward", "backward"), output, strict=True):
+        z_CKD = torch.stack([hidden_BLD[:, :end].mean(1) for end in (4, 8, 10)])
+        present_CK = torch.ones(3, 3, dtype=torch.bool)
+        expected = dgcl(
+            z_CKD, distance_KK, present_CK, rho=0.1, v=0.5, include_self=False, reduction="mean"
+        )
+        torch.testing.assert_close(metrics[f"loss/dgcl_{name}"], expected)
+
+
 @pytest.mark.parametrize("include_self", [False, True])
 def test_the_floor_holds_where_every_distance_is_large_against_v(include_self: bool) -> None:
     distance = 5.0 * (1 - torch.eye(3))

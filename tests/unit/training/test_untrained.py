@@ -17,7 +17,7 @@ from sleepmami.models.micro_encoder import MicroEncoder
 from sleepmami.presets import tiny
 from sleepmami.tables import lance_io
 from sleepmami.tables.schemas import RECORDINGS, provenance
-from sleepmami.training.checkpoint import load_bundle
+from sleepmami.training.checkpoint import load_bundle, save_bundle
 from sleepmami.training.untrained import untrained_bundle
 
 
@@ -85,6 +85,14 @@ def test_a_folder_in_which_a_training_began_is_refused(corpus: str, tmp_path: Pa
     with pytest.raises(ConfigError, match="found a run with"):
         random_bundle(corpus, str(tmp_path / "run"), tiny().micro, tiny().macro, 0)
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["micro_config.json"]
+
+
+def test_a_bundle_that_was_trained_is_never_written_over(corpus: str, tmp_path: Path) -> None:
+    trained = untrained_bundle(tiny().micro, tiny().macro, PreprocessConfig(), 9)
+    save_bundle(str(tmp_path / "run" / "micro"), dataclasses.replace(trained, lineage={}))
+    with pytest.raises(ConfigError, match=r"found sleepmami-.*use a new folder"):
+        random_bundle(corpus, str(tmp_path / "run"), tiny().micro, tiny().macro, 0)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["micro"]
 
 
 def test_without_a_corpus_there_is_nothing_to_ask_of_recordings(tmp_path: Path) -> None:

@@ -194,7 +194,9 @@ def train_and_restart(engine: Engine, resumed: Engine, folder: Path) -> None:
 
 
 MACRO_DGCL = DGCLConfig(cycle_epochs=4)
-STRANGE_DGCL = DGCLConfig(cycle_epochs=4, missing="available", partial_cycle="last")
+STRANGE_DGCL = DGCLConfig(
+    cycle_epochs=4, missing="available", partial_cycle="last", reads="running_mean"
+)
 
 
 def macro_objective(dgcl: DGCLConfig = MACRO_DGCL) -> MacroObjective:

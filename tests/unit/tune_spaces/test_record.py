@@ -11,7 +11,7 @@ from sleepmami.errors import ConfigError
 from tune_spaces.early_end import SparingAsha
 from tune_spaces.proposals import fixed_points, searcher
 from tune_spaces.record import SweepRecord
-from tune_spaces.spaces import DGCL, Overrides, default_point
+from tune_spaces.spaces import DGCL, READS, Overrides, default_point
 
 OBJECTIVE = "validation/probe"
 VALUES = dict(flatten(to_dict(MacroPretrainConfig())))
@@ -84,6 +84,17 @@ def test_random_trials_are_the_same_ones_with_and_without_a_death(tmp_path: Path
     for point in whole[:2]:
         ended(record, point, 0.3)
     assert proposed(record, config, 9) == whole[2:]
+
+
+def test_optuna_proposes_either_kind_of_reading_and_knows_what_it_proposed(tmp_path: Path) -> None:
+    config = SweepConfig(objective=OBJECTIVE, reads=True)
+    record, space = SweepRecord(str(tmp_path)), (*DGCL, READS)
+    for _ in range(2):  # the second with trials in the record
+        search = searcher(space, VALUES, config, record)
+        points = [search.suggest(f"t{n}") for n in range(20)]
+        assert {point["dgcl.reads"] for point in points} == {"state", "running_mean"}
+        for point in points[:2]:
+            ended(record, point, 0.5)
 
 
 def test_a_grid_is_as_long_as_its_levels_say() -> None:

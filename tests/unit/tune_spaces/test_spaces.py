@@ -8,6 +8,7 @@ from tune_spaces.spaces import (
     DGCL,
     LEARNING_RATE,
     MICRO,
+    READS,
     Choice,
     Range,
     default_point,
@@ -43,9 +44,9 @@ def test_the_papers_settings_lie_in_the_spaces() -> None:
 
 
 def test_every_corner_of_a_space_is_a_valid_config() -> None:
-    for point in grid_points((*DGCL, LEARNING_RATE), 2):
+    for point in grid_points((*DGCL, LEARNING_RATE, READS), 2):
         replace_at(MacroPretrainConfig(), point)
-        assert all(item.holds(point[item.name]) for item in (*DGCL, LEARNING_RATE))
+        assert all(item.holds(point[item.name]) for item in (*DGCL, LEARNING_RATE, READS))
     for point in grid_points(MICRO, 2):
         replace_at(MicroPretrainConfig(), point)
 

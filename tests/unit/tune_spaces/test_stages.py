@@ -17,7 +17,8 @@ from sleepmami.psg import Stage
 from sleepmami.training.checkpoint import save_bundle
 from tests.bundles import random_bundle
 from tune_spaces import stages
-from tune_spaces.stages import tune_dgcl
+from tune_spaces.spaces import default_point
+from tune_spaces.stages import tune_dgcl, tune_micro
 from tune_spaces.sweep import Sweep, _plain, run_sweep
 
 
@@ -44,6 +45,7 @@ def tuned(
     seed: int = 0,
     config: MacroPretrainConfig | None = None,
     learning_rate: bool = False,
+    reads: bool = False,
 ) -> None:
     corpus, run = str(folder / "corpus"), str(folder / "run")
     micro = replace(random_bundle(), macro=None, macro_state=None)
@@ -58,7 +60,7 @@ def tuned(
         model_id=micro.model_id,
         seed=seed,
     )
-    settings = SweepConfig(objective=objective, learning_rate=learning_rate)
+    settings = SweepConfig(objective=objective, learning_rate=learning_rate, reads=reads)
     tune_dgcl(corpus, run, str(folder / "s"), config or tiny().macro, settings, "tiny")
 
 
@@ -108,6 +110,33 @@ def test_a_sweep_does_not_go_on_with_other_people(
     remember_run(before.folder, "sweep", settings)
     with pytest.raises(ConfigError, match=complaint):
         run_sweep(replace(after, folder=before.folder), second.value.config)
+
+
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [({}, "no such setting"), ({"night_vector": "mean_of_cycles"}, "'mean_of_cycles'")],
+)
+def test_a_sweep_judged_by_other_night_vectors_does_not_go_on(
+    tmp_path: Path, reached: None, before: dict[str, str], found: str
+) -> None:
+    with pytest.raises(_ReachedError) as begun:
+        tuned(tmp_path)
+    sweep, config = begun.value.sweep, begun.value.config
+    settings = sweep.settings | {"sweep": _plain(config, sweep)}
+    assert settings.pop("night_vector") == "mean_of_valid_epochs"
+    remember_run(sweep.folder, "sweep", settings | before)
+    with pytest.raises(ConfigError, match=f"night_vector={found}.*'mean_of_valid_epochs'"):
+        run_sweep(sweep, config)
+
+
+def test_what_dgcl_reads_is_searched_where_asked_for(tmp_path: Path, reached: None) -> None:
+    with pytest.raises(_ReachedError) as begun:
+        tuned(tmp_path, config=replace_at(tiny().macro, {"dgcl.reads": "running_mean"}), reads=True)
+    sweep = begun.value.sweep
+    assert default_point(sweep.space, sweep.values)["dgcl.reads"] == "running_mean"
+    settings = SweepConfig(objective="contrast_accuracy", reads=True)
+    with pytest.raises(ConfigError, match="--reads has no effect on tune micro"):
+        tune_micro(str(tmp_path), str(tmp_path), tiny().micro, settings, "tiny")
 
 
 @pytest.mark.parametrize("factors", [["age"], ["sex"], ["age", "bmi"]])
