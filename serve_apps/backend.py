@@ -147,7 +147,7 @@ class Backend(Protocol):
         """Micro vectors of the two epochs of each window, in order: L = 2 B."""
 
     async def models(self) -> list[ModelInfo]:
-        """The loaded models, the default one first; HttpError("model_not_ready") without any."""
+        """The loaded models, the default one first; HttpError("model_not_ready") without that."""
 
 
 Observe = Callable[[Mapping[str, float], int, int], None]
@@ -164,3 +164,14 @@ class Observed(Protocol):
     """
 
     observe: Observe
+
+
+@runtime_checkable
+class Several(Protocol):
+    """A backend of several models, of which some may be away.
+
+    Attributes:
+        names: of all, also of those that `models` leaves out because they are away.
+    """
+
+    names: tuple[str, ...]

@@ -27,6 +27,7 @@ from ray.serve.exceptions import RayServeException
 
 from serve_apps.admission import limits_of
 from serve_apps.app_args import EmbeddingAppArgs, require_models
+from serve_apps.job_runner import MAX_WATCHERS
 from serve_apps.keys import read_keys
 from serve_apps.replicas import EncoderReplica, IngressReplica, PreprocessorReplica
 from sleepmami.config import ServeConfig
@@ -39,6 +40,7 @@ APP_NAME = "sleepmami-embedding"
 REQUEST_TIMEOUT_S = 1800.0  # a client that never finishes its upload holds a place no longer
 DRAIN_S = 60.0  # time a replica that is told to stop has for the requests it holds
 SPARE_REQUESTS = 64  # places for /health and the like beside the admitted embeddings
+SPARE_PARTS = 512  # and, of the Ingress, for parts of uploads, which are admitted by nobody
 # Where replicas may grow in number: one more for as many requests in hand, after a while.
 ONGOING_PER_REPLICA = 2.0
 UPSCALE_DELAY_S, DOWNSCALE_DELAY_S = 10.0, 300.0
@@ -73,7 +75,8 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
     }
     ingress = serve.deployment(
         name="Ingress",
-        max_ongoing_requests=places,
+        # beyond that Serve would let everybody wait, /health too
+        max_ongoing_requests=places + SPARE_PARTS + MAX_WATCHERS,
         graceful_shutdown_timeout_s=DRAIN_S,
         ray_actor_options={"num_cpus": 0},
     )(IngressReplica)

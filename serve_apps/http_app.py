@@ -20,6 +20,7 @@ from serve_apps.job_store import JobStore
 from serve_apps.key_middleware import install_keys
 from serve_apps.keys import KeyRing
 from serve_apps.metrics import Metrics
+from serve_apps.openapi_errors import describe_errors
 from serve_apps.request_log import install_request_log
 from serve_apps.routes_embeddings import add_embedding_routes
 from serve_apps.routes_encode import add_encode_routes
@@ -98,6 +99,7 @@ def create_app(
     add_encode_routes(app, service)
     add_v2_routes(app, service)
     add_page_routes(app)
+    describe_errors(app)
     install_request_log(app)
     if keys is not None:
         install_keys(app, keys)

@@ -1,4 +1,4 @@
-"""Every error the service answers: one JSON shape, one table of codes, texts of our own.
+"""Every error the service answers: one JSON shape (and that of /v2), one table of codes, our texts.
 
 The text of an exception never crosses the HTTP edge and never reaches a log: it may quote a
 recording's header. The client gets the code, a fixed sentence and a request id to report.
@@ -19,13 +19,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_apps.wire import JSON, ErrorAnswer, ErrorBody
+from serve_apps.wire import JSON, ErrorAnswer, ErrorBody, V2Error
 from sleepmami.errors import RecordingCode, SleepMaMiError
 
 logger = logging.getLogger(__name__)
 
 RETRY_STATUSES = (423, 429, 503)
 RETRY_AFTER_S = 5
+V2 = "/v2"
 REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -128,11 +129,21 @@ class HttpError(SleepMaMiError):
         self.code = code
 
 
-def error_response(code: str, request_id: str) -> Response:
-    """The answer for `code`; a code without an entry is internal_error."""
+def error_response(code: str, request_id: str, path: str = "") -> Response:
+    """The answer for `code`; a code without an entry is internal_error.
+
+    Args:
+        code: a key of ERRORS.
+        request_id: what a client reports.
+        path: of the request; below /v2 the Open Inference Protocol's shape is answered.
+    """
     code = code if code in ERRORS else INTERNAL
     kind = ERRORS[code]
-    body = ErrorAnswer(error=ErrorBody(code=code, message=kind.message, request_id=request_id))
+    body: ErrorAnswer | V2Error
+    if path == V2 or path.startswith(f"{V2}/"):
+        body = V2Error(error=f"{code}: {kind.message} (request {request_id})")
+    else:
+        body = ErrorAnswer(error=ErrorBody(code=code, message=kind.message, request_id=request_id))
     headers = {"retry-after": str(RETRY_AFTER_S)} if kind.status in RETRY_STATUSES else None
     return Response(body.model_dump_json(), kind.status, headers, media_type=JSON)
 
@@ -147,25 +158,30 @@ def install(app: FastAPI, observe: Callable[[str, int, float], None]) -> None:
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
         code = error.code if isinstance(error, HttpError) else INTERNAL
-        response = error_response(code, request_id_of(request))
+        response = error_for(request, code)
         response.headers.update(getattr(request.state, "answer_headers", {}))  # of tus
         return response
 
     async def answer_framework_error(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         codes = {404: "not_found", 405: "method_not_allowed"}
-        response = error_response(codes.get(status, INTERNAL), request_id_of(request))
+        response = error_for(request, codes.get(status, INTERNAL))
         if isinstance(error, HTTPException) and error.headers:
             response.headers.update(error.headers)  # Allow, of 405
         return response
 
     async def answer_invalid(request: Request, error: Exception) -> Response:
-        return error_response("request_invalid", request_id_of(request))
+        return error_for(request, "request_invalid")
 
     app.add_exception_handler(HttpError, answer_http_error)
     app.add_exception_handler(HTTPException, answer_framework_error)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_middleware(RequestMiddleware, observe=observe)
+
+
+def error_for(request: Request, code: str) -> Response:
+    """The answer to one request."""
+    return error_response(code, request_id_of(request), request.scope["path"])
 
 
 def request_id_of(request: Request) -> str:
@@ -220,7 +236,8 @@ class RequestMiddleware:
         except Exception as error:
             log_failure(error, request_id)
             if not status:
-                await error_response(INTERNAL, request_id)(scope, receive, send_with_id)
+                answer = error_response(INTERNAL, request_id, scope["path"])
+                await answer(scope, receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             self.observe(route, status or 499, time.perf_counter() - started_s)

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, cast
 
 from serve_apps.backend import Backend, EmbedOptions, Progress, Refusal
@@ -28,6 +29,11 @@ MAX_ATTEMPTS = 6  # of a job whose model went away, or that was running when the
 RETRY_S = 1.0  # after the first such failure; twice as long after each further one
 LOCK_S = 1.0  # between attempts to become the process that runs jobs
 SWEEP_S = 600.0
+MAX_WATCHERS = 256  # of events; each holds a place of the Ingress as long as its job waits and runs
+# Versions of progress are not saved; a job that begins anew starts beyond any that were told, so
+# that a Last-Event-ID of before is not taken for one of now.
+VERSIONS_OF_A_RUN = 1_000_000
+JOBS = "jobs"  # in the place of a request id, in what is logged of no one job
 Step = Progress | Overview | NightEmbedding | Refusal
 _GONE = ("model_not_ready", "overloaded")  # what passes
 
@@ -184,13 +190,23 @@ class JobRunner:
         self._queue.put_nowait(job.id)
 
     async def _lead(self) -> None:
-        while not self._state.take_jobs():
+        while not await self._is_leader():
             await asyncio.sleep(LOCK_S)
-        await self._recover()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sweep())
             for _ in range(self._workers):
                 group.create_task(self._work())
+
+    async def _is_leader(self) -> bool:
+        """Whether this process runs the jobs from now on; a disk that fails is asked again."""
+        try:
+            if not self._state.take_jobs():
+                return False
+            await self._recover()
+        except Exception as error:
+            log_failure(error, JOBS)
+            return False
+        return True
 
     async def _recover(self) -> None:
         for job in await asyncio.to_thread(lambda: list(self.store.all())):
@@ -201,14 +217,17 @@ class JobRunner:
                 await self._end(job.id, state="failed", code=INTERNAL)
                 continue
             again = dataclasses.replace(job, state="queued", stage="queued", done=0, total=0)
-            self._enqueue(dataclasses.replace(again, version=job.version + 1))
+            self._enqueue(dataclasses.replace(again, version=job.version + VERSIONS_OF_A_RUN))
 
     async def _sweep(self) -> None:
         while True:
             in_use = {job.upload_id for job in self._live.values()}
-            await asyncio.to_thread(self._state.clean)
-            await asyncio.to_thread(self._uploads.sweep, in_use)
-            await asyncio.to_thread(self.store.sweep)
+            sweeps = (self._state.clean, partial(self._uploads.sweep, in_use), self.store.sweep)
+            for sweep in sweeps:
+                try:
+                    await asyncio.to_thread(sweep)
+                except Exception as error:  # jobs go on beside a folder that cannot be swept
+                    log_failure(error, JOBS)
             await asyncio.sleep(SWEEP_S)
 
     async def _work(self) -> None:
@@ -282,8 +301,6 @@ class JobRunner:
             if error.code == "job_not_found":
                 return False
             raise
-        except OSError as error:
-            raise HttpError("storage_full") from error
         return True
 
     async def _change(self, job_id: str, **changes: object) -> Job | None:
@@ -298,7 +315,7 @@ class JobRunner:
     async def _end(self, job_id: str, **changes: object) -> None:
         job = await self._change(job_id, ended_s=self.store.clock(), **changes)
         if job is not None:
-            with suppress(HttpError):  # deleted: nothing to write to
+            with suppress(HttpError):  # deleted, or the disk is full: it is not live all the same
                 self.store.save(job)
             self._live.pop(job_id, None)
             await self._tell()

@@ -101,7 +101,11 @@ class JobStore:
         request_id: str,
         key_sha256: str | None = None,
     ) -> Job:
-        """A queued job; HttpError("quota_exceeded") when its owner keeps MAX_STORED already."""
+        """A queued job.
+
+        Raises:
+            HttpError: quota_exceeded when its owner keeps MAX_STORED already; storage_full.
+        """
         if sum(job.owner == owner for job in self.all()) >= MAX_STORED:
             raise HttpError("quota_exceeded")
         job = Job(
@@ -114,8 +118,14 @@ class JobStore:
             request_id=request_id,
             key_sha256=key_sha256,
         )
-        self.folder_of(job.id).mkdir(OWNER_ONLY)
-        self.save(job)
+        try:
+            self.folder_of(job.id).mkdir(OWNER_ONLY)
+            self.save(job)
+        except OSError as error:
+            raise HttpError("storage_full") from error
+        except HttpError:  # nothing stays of a job that its owner never heard of
+            remove_folder(self.folder_of(job.id))
+            raise
         return job
 
     def get(self, owner: str, job_id: str) -> Job:
@@ -131,19 +141,21 @@ class JobStore:
         return next((job for job in found if not self.has_expired(job)), None)
 
     def save(self, job: Job) -> None:
-        """Write its state; HttpError("job_not_found") once it was deleted."""
-        text = json.dumps(dataclasses.asdict(job), sort_keys=True)
-        try:
-            write_whole(self.folder_of(job.id) / "job.json", text.encode())
-        except FileNotFoundError:
-            raise HttpError("job_not_found") from None
+        """Write its state; HttpError as `write_result`."""
+        self.write_result(job, "job.json", json.dumps(dataclasses.asdict(job)).encode())
 
     def write_result(self, job: Job, name: str, data: bytes) -> None:
-        """Keep a file beside the job; HttpError("job_not_found") once it was deleted."""
+        """Keep a file beside the job.
+
+        Raises:
+            HttpError: job_not_found once it was deleted; storage_full when it cannot be written.
+        """
         try:
             write_whole(self.folder_of(job.id) / name, data)
         except FileNotFoundError:
             raise HttpError("job_not_found") from None
+        except OSError as error:
+            raise HttpError("storage_full") from error
 
     def read_result(self, job: Job, name: str) -> bytes | None:
         """A file that was kept; None when there is none."""

@@ -11,13 +11,15 @@ Several keys may have one owner: that is how a key is rotated. What one of them 
 to the owner, and their quotas are counted together.
 """
 
+import fcntl
 import hashlib
 import hmac
 import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -176,32 +178,33 @@ def add_key(
     Raises:
         ConfigError: `owner` or a quota is out of range, or the file is not a key file.
     """
-    before = read_keys(path) if path.exists() else ()
-    taken = {key.id for key in before}
-    while True:
-        text = PREFIX + secrets.token_urlsafe(KEY_BYTES)
-        digest = sha256_of(text)
-        if digest[:ID_DIGITS] not in taken:
-            break
-    now = datetime.now(UTC).replace(microsecond=0)
-    try:
-        key = Key(
-            id=digest[:ID_DIGITS],
-            owner=owner,
-            sha256=digest,
-            created=now,
-            expires=None if days is None else now + timedelta(days=days),
-            requests_per_minute=requests_per_minute,
-            nights_per_day=nights_per_day,
-            bytes_stored=bytes_stored,
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ConfigError(
-            f"{first['loc'][0]}: found {first['input']!r}; expected: {first['msg']}"
-        ) from None
-    _write(path, KeyFile(keys=(*before, key)))
-    return text, key
+    with _changing(path):
+        before = read_keys(path) if path.exists() else ()
+        taken = {key.id for key in before}
+        while True:
+            text = PREFIX + secrets.token_urlsafe(KEY_BYTES)
+            digest = sha256_of(text)
+            if digest[:ID_DIGITS] not in taken:
+                break
+        now = datetime.now(UTC).replace(microsecond=0)
+        try:
+            key = Key(
+                id=digest[:ID_DIGITS],
+                owner=owner,
+                sha256=digest,
+                created=now,
+                expires=None if days is None else now + timedelta(days=days),
+                requests_per_minute=requests_per_minute,
+                nights_per_day=nights_per_day,
+                bytes_stored=bytes_stored,
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ConfigError(
+                f"{first['loc'][0]}: found {first['input']!r}; expected: {first['msg']}"
+            ) from None
+        _write(path, KeyFile(keys=(*before, key)))
+        return text, key
 
 
 def revoke_key(path: Path, key_id: str) -> Key:
@@ -210,24 +213,57 @@ def revoke_key(path: Path, key_id: str) -> Key:
     Raises:
         ConfigError: the file has no key of this id.
     """
-    before = read_keys(path)
-    gone = next((key for key in before if key.id == key_id), None)
-    if gone is None:
-        ids = ", ".join(key.id for key in before) or "none"
-        raise ConfigError(f"keys {path}: found no key {key_id!r}; expected one of: {ids}")
-    _write(path, KeyFile(keys=tuple(key for key in before if key.id != key_id)))
-    return gone
+    with _changing(path):
+        before = read_keys(path)
+        gone = next((key for key in before if key.id == key_id), None)
+        if gone is None:
+            ids = ", ".join(key.id for key in before) or "none"
+            raise ConfigError(f"keys {path}: found no key {key_id!r}; expected one of: {ids}")
+        _write(path, KeyFile(keys=tuple(key for key in before if key.id != key_id)))
+        return gone
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Alone: of two changes at once the later would bring back what the other has revoked."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(
+            f"keys {path}: {error.strerror}; expected its folder to be there"
+        ) from None
+    try:
+        if not os.access(path.parent, os.W_OK):
+            raise ConfigError(f"keys {path}: found a folder in which this user may write nothing")
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _write(path: Path, content: KeyFile) -> None:
-    """Whole or not at all, so that a service never reads half a file."""
+    """Whole or not at all, so that a service never reads half a file; its owner stays the same.
+
+    A file that root has changed would be root's, and the service could not read it any more.
+
+    Raises:
+        ConfigError: the file is another user's, and we may not give it back.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "w") as stream:
             stream.write(content.model_dump_json(indent=2) + "\n")
             stream.flush()
+            if path.exists():
+                before = path.stat()
+                os.fchown(stream.fileno(), before.st_uid, before.st_gid)
             os.fsync(stream.fileno())
         os.replace(name, path)
+    except PermissionError as error:
+        Path(name).unlink(missing_ok=True)
+        raise ConfigError(
+            f"keys {path}: {error.strerror}; expected to be changed by its owner or by root"
+        ) from None
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

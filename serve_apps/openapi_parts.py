@@ -22,6 +22,8 @@ Responses = dict[int | str, dict[str, Any]]  # Any: OpenAPI objects
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 _MEANINGS = {
     400: "Not an EDF, or not a whole one.",
+    401: "No key, or none of this service's; WWW-Authenticate says how to send one.",
+    403: "A page of another site may not use the session of this one.",
     404: "Not there: the code says what.",
     406: "Accept names no type we have.",
     408: "The body stopped coming.",
@@ -42,6 +44,9 @@ _MEANINGS = {
 def errors(*statuses: int) -> Responses:
     """Error answers of a route."""
     answers: Responses = {s: {"model": ErrorAnswer, "description": _MEANINGS[s]} for s in statuses}
+    if 401 in answers:
+        how = {"description": "Bearer.", "schema": {"type": "string"}}
+        answers[401]["headers"] = {"WWW-Authenticate": how}
     for status in answers.keys() & set(RETRY_STATUSES):
         seconds = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
         answers[status]["headers"] = {"Retry-After": seconds}

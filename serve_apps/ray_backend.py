@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from typing import Any
 
 import ray
@@ -37,6 +38,7 @@ class RayBackend:
     """A recording goes from deployment to deployment through memory, never through a file.
 
     Attributes:
+        names: of the models, the default one first.
         observe: called once per answer with seconds by stage, the batches it had windows in, and
             the windows in those batches.
 
@@ -51,7 +53,8 @@ class RayBackend:
     ) -> None:
         self._preprocessor = preprocessor
         self._encoders = dict(encoders)
-        self._default = next(iter(encoders))
+        self.names = tuple(encoders)
+        self._default = self.names[0]
         self._canary = dict(canary)
         self._settings: dict[str, dict[str, Any]] = {}  # of preprocessing, by model
         self.observe: Observe = _ignore
@@ -60,9 +63,10 @@ class RayBackend:
         self, recording: Recording, request_id: str, options: EmbedOptions
     ) -> NightEmbedding | Refusal:
         """See Backend; a replica that dies meanwhile is model_not_ready."""
-        async for step in self.embed_steps(recording, request_id, options):
-            if isinstance(step, NightEmbedding | Refusal):
-                return step
+        async with aclosing(self.embed_steps(recording, request_id, options)) as steps:
+            async for step in steps:
+                if isinstance(step, NightEmbedding | Refusal):
+                    return step
         return Refusal("model_not_ready")
 
     async def embed_steps(
@@ -74,8 +78,9 @@ class RayBackend:
             yield Refusal("model_unknown")
             return
         try:
-            async for step in self._steps(name, recording, request_id, options):
-                yield step
+            async with aclosing(self._steps(name, recording, request_id, options)) as steps:
+                async for step in steps:
+                    yield step
         except (RayError, RayServeException) as error:
             log_failure(error, request_id)
             yield Refusal("model_not_ready")
@@ -114,8 +119,19 @@ class RayBackend:
         return found.embedding
 
     async def models(self) -> list[ModelInfo]:
-        """Each model as whichever of its replicas answers first says it is."""
-        found = await asyncio.gather(*(self._info(name) for name in self._encoders))
+        """Each model as whichever of its replicas answers first says it is.
+
+        One that is away is left out: the others are there. HttpError("model_not_ready") when it is
+        the default one.
+        """
+        asked = (self._info(name) for name in self._encoders)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        found = []
+        for name, answer in zip(self.names, answers, strict=True):
+            if isinstance(answer, EncoderInfo):
+                found.append(answer)
+            elif name == self._default or not isinstance(answer, HttpError):
+                raise answer
         return [
             info.model.model_copy(
                 update={
@@ -137,32 +153,33 @@ class RayBackend:
             loaded: ray.ObjectRef[Preprocessed] | None = None
             seconds = {"preprocessing": 0.0}
             wanted = options.overview and not shown
-            async for ref, step in self._load(recording, settings, request_id, wanted):
-                if isinstance(step, Progress | Overview):
-                    shown = shown or isinstance(step, Overview)
-                    yield step
-                elif isinstance(step, Refusal):
-                    yield step
-                    return
-                else:
-                    loaded, seconds = ref, {"preprocessing": step.seconds}
+            async with aclosing(self._load(recording, settings, request_id, wanted)) as steps:
+                async for ref, step in steps:
+                    if isinstance(step, Progress | Overview):
+                        shown = shown or isinstance(step, Overview)
+                        yield step
+                    elif isinstance(step, Refusal):
+                        yield step
+                        return
+                    else:
+                        loaded, seconds = ref, {"preprocessing": step.seconds}
             if loaded is None:
                 break
-            stream: Any = self._encoders[name].options(stream=True)
-            async for found in stream.night_steps.remote(loaded, request_id, options.second):
-                if isinstance(found, OtherSettings):
-                    settings = self._settings[name] = found.preprocess
-                    break
-                if isinstance(found, Encoded):
-                    seconds |= found.seconds
-                    seconds["total"] = time.perf_counter() - started_s
-                    self.observe(seconds, found.batches, found.windows)
-                    assert isinstance(found.embedding, NightEmbedding)
-                    yield found.embedding
-                    return
-                yield found
-                if isinstance(found, Refusal):
-                    return
+            async with aclosing(self._hear(name, loaded, request_id, options.second)) as heard:
+                async for found in heard:
+                    if isinstance(found, OtherSettings):
+                        settings = self._settings[name] = found.preprocess
+                        break
+                    if isinstance(found, Encoded):
+                        seconds |= found.seconds
+                        seconds["total"] = time.perf_counter() - started_s
+                        self.observe(seconds, found.batches, found.windows)
+                        assert isinstance(found.embedding, NightEmbedding)
+                        yield found.embedding
+                        return
+                    yield found
+                    if isinstance(found, Refusal):
+                        return
         yield Refusal("model_not_ready")
 
     async def _load(
@@ -172,8 +189,30 @@ class RayBackend:
         travelling = await asyncio.to_thread(ray.put, shared(recording))
         stream: Any = self._preprocessor.options(stream=True)
         call = stream.load_steps.remote(travelling, settings, request_id, overview)
-        async for ref in await call._to_object_ref_gen():
-            yield ref, await ref
+        working = True
+        try:
+            async for ref in await call._to_object_ref_gen():
+                step = await ref
+                working = isinstance(step, Progress | Overview)
+                yield ref, step
+        finally:
+            if working:
+                _cancel(call)
+
+    async def _hear(
+        self, name: str, loaded: ray.ObjectRef[Preprocessed], request_id: str, second: bool
+    ) -> AsyncGenerator[Progress | Encoded | OtherSettings | Refusal]:
+        """Each step of one Encoder."""
+        stream: Any = self._encoders[name].options(stream=True)
+        call = stream.night_steps.remote(loaded, request_id, second)
+        working = True
+        try:
+            async for found in call:
+                working = isinstance(found, Progress)
+                yield found
+        finally:
+            if working:
+                _cancel(call)
 
     async def _settings_of(self, name: str) -> dict[str, Any]:
         if name not in self._settings:
@@ -187,6 +226,15 @@ class RayBackend:
         except (TimeoutError, RayError, RayServeException):
             raise HttpError("model_not_ready") from None
         return info
+
+
+def _cancel(call: Any) -> None:  # Any: a DeploymentResponseGenerator
+    """End a call that nobody reads any more; its replica would go on to the end.
+
+    Serve does so by itself for calls of an HTTP request that is cancelled, not for those of a job.
+    """
+    with suppress(RayError, RayServeException):  # of a call that could not begin, or failed
+        call.cancel()
 
 
 def _ignore(seconds: Mapping[str, float], batches: int, windows: int) -> None:

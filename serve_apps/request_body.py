@@ -3,10 +3,10 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -24,6 +24,24 @@ REPLAYED = "idempotent-replayed"  # in an answer: no more was done than by the f
 MAX_JSON_BYTES = 2**20  # a night vector as numbers is 30 kB
 
 _Wanted = TypeVar("_Wanted", bound=BaseModel)
+_Result = TypeVar("_Result")
+
+
+async def to_end(function: Callable[..., _Result], *args: Any) -> _Result:  # Any: its arguments
+    """Run on a thread, and wait for the thread also when cancelled.
+
+    A thread cannot be stopped: its file must not be closed, cut or deleted while it writes.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({work})
+        if not work.cancelled():
+            work.exception()  # nobody is left to hear of it
+        raise
 
 
 def content_type_of(request: Request, default: str = EDF_TYPES[0]) -> str:
@@ -109,7 +127,7 @@ async def recording_body(request: Request, max_bytes: int, spool: Path) -> Async
             held += block
             if path is not None or len(held) > SPOOL_BYTES:
                 path = path or spool / new_id()
-                await asyncio.to_thread(_append, path, bytes(held))
+                await to_end(_append, path, bytes(held))
                 held.clear()
         if path is None and not held:
             raise HttpError("empty_body")

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 
+from serve_apps import job_runner
 from serve_apps.formats import FILE_TYPES
 from serve_apps.http_errors import ERRORS, HttpError, request_id_of
 from serve_apps.hypnogram import hypnogram_answer, hypnogram_tsv
@@ -60,6 +61,7 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
     """Add the routes."""
     runner = service.runner
     results = JobResults(service)
+    num_watchers = 0
 
     def told(job: Job) -> JobAnswer:
         return job_answer(job, results.names(job), runner.store.retention_s)
@@ -125,7 +127,7 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses=answer(200, "The stream.", content={EVENTS: BINARY})
         | answer(204, "Nothing more will come.")
-        | errors(404),
+        | errors(404, 429),
     )
     async def job_events(request: Request, job_id: str) -> Response:
         owner, job = owner_of(request), find(request, job_id)
@@ -133,13 +135,20 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
         seen = int(last) if last.isascii() and _EVENT_ID.fullmatch(last) else None
         if job.has_ended and seen == job.version:
             return Response(status_code=204)  # tells an EventSource not to come back
+        if num_watchers >= job_runner.MAX_WATCHERS:
+            raise HttpError("overloaded")
 
         async def stream() -> AsyncIterator[bytes]:
-            async for now in runner.watch(owner, job_id, HEARTBEAT_S):
-                if now is None:
-                    yield b": still here\n\n"
-                elif now.version != seen:
-                    yield event(now, told(now))
+            nonlocal num_watchers
+            num_watchers += 1
+            try:
+                async for now in runner.watch(owner, job_id, HEARTBEAT_S):
+                    if now is None:
+                        yield b": still here\n\n"
+                    elif now.version != seen:
+                        yield event(now, told(now))
+            finally:
+                num_watchers -= 1
 
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(stream(), media_type=EVENTS, headers=headers)

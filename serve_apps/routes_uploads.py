@@ -18,7 +18,13 @@ from starlette.responses import Response
 from serve_apps.http_errors import HttpError
 from serve_apps.openapi_parts import answer, body_of, errors, headers_of
 from serve_apps.quotas import require_bytes
-from serve_apps.request_body import blocks, check_length, content_type_of, idempotency_key
+from serve_apps.request_body import (
+    blocks,
+    check_length,
+    content_type_of,
+    idempotency_key,
+    to_end,
+)
 from serve_apps.service import MB, Service, owner_of
 from serve_apps.upload_store import CHECKSUMS, Part, Upload
 
@@ -40,6 +46,7 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
     """Add the routes."""
     store = service.uploads
     max_part_bytes = service.limits.max_part_mb * MB
+    creating = asyncio.Lock()
 
     @app.options(
         "/v1/uploads",
@@ -76,14 +83,16 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         if length == 0:
             raise HttpError("empty_body")
         owner, key_sha256 = owner_of(request), idempotency_key(request)
-        upload = None
-        if key_sha256 is not None:
-            upload = await asyncio.to_thread(store.made_with, owner, key_sha256)
-        if upload is None:
-            require_bytes(request, await asyncio.to_thread(store.held_bytes, owner), length)
-            upload = await asyncio.to_thread(store.create, owner, length, key_sha256)
-        elif upload.length != length:
-            raise HttpError("idempotency_conflict")
+        async with creating:  # so that no two take the last bytes of a quota, or make one key twice
+            upload = None
+            if key_sha256 is not None:
+                upload = await asyncio.to_thread(store.made_with, owner, key_sha256)
+            if upload is None:
+                held = await asyncio.to_thread(store.held_bytes, owner)
+                require_bytes(request, held, length)
+                upload = await to_end(store.create, owner, length, key_sha256)
+            elif upload.length != length:
+                raise HttpError("idempotency_conflict")
         headers = _expiry(upload) | {"location": f"/v1/uploads/{upload.id}"}
         return Response(status_code=201, headers=headers)
 
@@ -149,8 +158,8 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
 async def _receive(request: Request, part: Part, max_part_bytes: int) -> None:
     check_length(request, max_part_bytes, "part_too_large")
     async for block in blocks(request, max_part_bytes, "part_too_large"):
-        await asyncio.to_thread(part.write, block)
-    await asyncio.to_thread(part.verify)
+        await to_end(part.write, block)
+    await to_end(part.verify)
 
 
 def _require_version(request: Request) -> None:

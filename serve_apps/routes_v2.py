@@ -1,16 +1,13 @@
 """/v2: the Open Inference Protocol, for clients that speak it to any server. As /v1/encode."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 import sleepmami
-from serve_apps.http_errors import ERRORS, HttpError, request_id_of
+from serve_apps.http_errors import V2, HttpError, request_id_of
 from serve_apps.openapi_parts import BINARY, Responses, errors
 from serve_apps.request_body import check_length, chunks
 from serve_apps.routes_encode import MAX_MB, encode_windows
@@ -26,45 +23,19 @@ from serve_apps.tensors_v2 import (
     Ready,
     ServerMetadata,
     TensorMetadata,
-    V2Error,
     answer_bytes,
     parse_request,
 )
 from serve_apps.window_payload import DTYPES, SAMPLES, VALID, checked_windows
-from serve_apps.wire import JSON, ModelInfo
+from serve_apps.wire import JSON, ModelInfo, V2Error
 from sleepmami.psg import MODALITIES, SEGMENT_EPOCHS
 
 OCTETS = "application/octet-stream"
 
 
-class V2Route(APIRoute):
-    """Answers errors in the protocol's shape: one string, which begins with our code."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, wrapped."""
-        handle = super().get_route_handler()
-
-        async def handled(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except HttpError as error:
-                return _v2_error(error.code, request)
-            except RequestValidationError:
-                return _v2_error("request_invalid", request)
-
-        return handled
-
-
-def _v2_error(code: str, request: Request) -> Response:
-    kind = ERRORS[code]
-    text = f"{code}: {kind.message} (request {request_id_of(request)})"
-    headers = {"retry-after": "5"} if kind.status in (429, 503) else None
-    return Response(V2Error(error=text).model_dump_json(), kind.status, headers, media_type=JSON)
-
-
 def add_v2_routes(app: FastAPI, service: Service) -> None:
     """Add the routes."""
-    router = APIRouter(prefix="/v2", route_class=V2Route, tags=["Open Inference Protocol"])
+    router = APIRouter(prefix=V2, tags=["Open Inference Protocol"])
     _add_metadata(router, service)
     _add_infer(router, service)
     app.include_router(router)

@@ -149,6 +149,8 @@ def _names(application: dict[str, Any]) -> Iterator[str]:
     """Deployments that are overridden have to be there; ours are known without building them."""
     if application["import_path"] != OURS:
         return
+    if application.get("route_prefix", "/") != "/":
+        yield f"route_prefix: found {application['route_prefix']!r}; expected '/', as in our links"
     models = ["default", *(application.get("args", {}).get("models") or {})]
     known = {"Ingress", "Preprocessor", *(f"Encoder-{name}" for name in models)}
     for index, deployment in enumerate(application.get("deployments") or ()):
@@ -156,6 +158,12 @@ def _names(application: dict[str, Any]) -> Iterator[str]:
             yield (
                 f"deployments.{index}.name: found {deployment['name']!r}; "
                 f"expected one of {', '.join(sorted(known))}"
+            )
+        grows = deployment.get("autoscaling_config") or deployment.get("num_replicas", 1) != 1
+        if deployment["name"] == "Ingress" and grows:
+            yield (
+                f"deployments.{index}: found more than one Ingress; expected one: jobs, quotas and "
+                "sessions are in its memory"
             )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from serve_apps.admission import Admission
-from serve_apps.backend import Backend
+from serve_apps.backend import Backend, Several
 from serve_apps.cohort import Cohort
 from serve_apps.http_errors import HttpError
 from serve_apps.job_runner import JobRunner
@@ -48,6 +48,8 @@ class Service:
         for model in await self.backend.models():
             if name == model.name or (name is None and model.default):
                 return model
+        if isinstance(self.backend, Several) and name in self.backend.names:
+            raise HttpError("model_not_ready")
         raise HttpError("model_unknown")
 
 

@@ -136,12 +136,6 @@ class ModelReady(Wire):
     ready: bool
 
 
-class V2Error(Wire):
-    """Every error of /v2: the protocol wants one string. It begins with our code and a colon."""
-
-    error: str
-
-
 def parse_request(body: bytes, json_length: str | None) -> tuple[InferRequest, Arrays]:
     """A request and its arrays, by name.
 

@@ -108,11 +108,15 @@ class UploadStore:
             raise HttpError("storage_full")
         upload_id = new_id()
         folder = self._folder / upload_id
-        folder.mkdir(OWNER_ONLY)
         meta = {"owner": owner, "length": length, "created_s": self._clock()}
         meta |= {} if key_sha256 is None else {_KEY: key_sha256}
-        (folder / "data").touch(0o600)
-        write_whole(folder / "meta.json", json.dumps(meta).encode())  # last: without it, no upload
+        try:
+            folder.mkdir(OWNER_ONLY)
+            (folder / "data").touch(0o600)
+            write_whole(folder / "meta.json", json.dumps(meta).encode())  # last: makes it an upload
+        except OSError as error:
+            remove_folder(folder)
+            raise HttpError("storage_full") from error
         return self.get(owner, upload_id)
 
     def made_with(self, owner: str, key_sha256: str) -> Upload | None:
@@ -178,7 +182,10 @@ class UploadStore:
         for folder in self._folders():
             upload = self._read(folder.name)
             if upload is None:  # being made, or left by a process that was killed while it was
-                expired = now - folder.stat().st_mtime > self._retention_s
+                try:
+                    expired = now - folder.stat().st_mtime > self._retention_s
+                except FileNotFoundError:  # deleted meanwhile
+                    continue
             else:
                 expired = upload.expires_s <= now and upload.id not in in_use
             if expired:
@@ -248,12 +255,20 @@ class Part:
             if self.offset != there:
                 raise HttpError("offset_conflict")
             if self._digest is not None:
-                write_whole(self._folder / "unverified", str(there).encode())
+                self._mark(there)
             file.seek(there)
         except BaseException:
             file.close()
             raise
         return self
+
+    def _mark(self, there: int) -> None:
+        try:
+            write_whole(self._folder / "unverified", str(there).encode())
+        except FileNotFoundError:
+            raise HttpError("upload_not_found") from None
+        except OSError as error:
+            raise HttpError("storage_full") from error
 
     def write(self, chunk: bytes) -> None:
         """Append; HttpError payload_too_large, storage_full, or upload_not_found once deleted."""
@@ -308,7 +323,8 @@ def _verified_length(folder: Path, locked: bool = False) -> int:
     try:
         verified = min(length, int(mark.read_text()))
     except (FileNotFoundError, ValueError):
-        return length
+        # a part may just have been cut off, and its mark with it
+        return min(length, (folder / "data").stat().st_size)
     if locked:
         os.truncate(folder / "data", verified)
         mark.unlink(missing_ok=True)

@@ -149,6 +149,7 @@ class WindowScheduler:
             if shares is None:
                 return
             self._encode(shares)
+            del shares  # an idle model holds nobody's night
 
     def _next_batch(self) -> list[tuple[Job, Piece]] | None:
         limit = self._embedder.windows_per_batch

@@ -279,6 +279,12 @@ class ErrorAnswer(Wire):
     error: ErrorBody
 
 
+class V2Error(Wire):
+    """Every error of /v2: the protocol wants one string. It begins with our code and a colon."""
+
+    error: str
+
+
 def redacted(embedding: NightEmbedding) -> NightEmbedding:
     """The embedding with only that part of its info that may leave the process.
 

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -155,6 +156,47 @@ def test_a_write_that_fails_leaves_the_old_file(
         add_key(file, "lab-b")
     assert [p.name for p in file.parent.iterdir()] == [file.name]
     assert KeyRing(str(file), lambda: datetime.now(UTC)).find(text) is not None
+
+
+def test_changes_at_once_lose_none(file: Path) -> None:
+    _, leaked = add_key(file, "leaked")
+    with ThreadPoolExecutor(8) as pool:
+        added = [pool.submit(add_key, file, f"lab-{i}") for i in range(8)]
+        revoked = pool.submit(revoke_key, file, leaked.id)
+        made = {future.result()[1].id for future in added}
+        revoked.result()
+    assert {key.id for key in read_keys(file)} == made
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a file away")
+def test_a_file_that_root_changes_stays_the_services(file: Path) -> None:
+    add_key(file, "clinic-a")
+    os.chown(file, 1234, 1235)
+    _, key = add_key(file, "lab-b")
+    assert (file.stat().st_uid, file.stat().st_gid) == (1234, 1235)
+    revoke_key(file, key.id)
+    assert file.stat().st_uid == 1234
+
+
+def test_a_file_that_cannot_be_given_back_is_not_changed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_key(file, "clinic-a")
+    before = file.read_bytes()
+
+    def refuse(fd: int, uid: int, gid: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    with pytest.raises(ConfigError, match="by its owner or by root"):
+        add_key(file, "lab-b")
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+    assert file.read_bytes() == before
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected its folder to be there"):
+        add_key(tmp_path / "none" / "keys.json", "clinic-a")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "ward.example"])

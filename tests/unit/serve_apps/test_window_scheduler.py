@@ -2,8 +2,11 @@
 
 import asyncio
 import dataclasses
+import gc
 import itertools
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -246,3 +249,49 @@ def test_who_has_much_that_others_lack_waits_for_a_batch_of_its_own() -> None:
     everything, eeg, five = job(MODALITIES), job(MODALITIES[:1]), job(MODALITIES[:5])
     assert choose([everything, eeg, five], 8) == [(everything, 1), (five, 1)]
     assert choose([eeg, five], 8) == [(eeg, 1)]
+
+
+def test_requests_of_all_kinds_at_once_get_their_own_numbers_and_leave_nothing(
+    recorder: Recorder, scheduler: WindowScheduler
+) -> None:
+    """Random lengths, modalities and times of arrival; a third hang up, and one fails."""
+    rng = np.random.default_rng(11)
+    nights = [
+        noise_night(int(rng.integers(2, 14)), SUBSETS[rng.integers(len(SUBSETS))], seed=i)
+        for i in range(36)
+    ]
+    waits_s = rng.uniform(0, 0.2, (len(nights), 2))
+    left: list[weakref.ref[Hearing]] = []
+
+    async def one(index: int) -> EpochEmbedding | None:
+        await asyncio.sleep(waits_s[index, 0])
+        hearings = recorder.hearings(nights[index])
+        left.extend(weakref.ref(hearing) for hearing in hearings)
+        if index == 7:
+            recorder.poison = hearings[0]
+        work = asyncio.ensure_future(scheduler.run(hearings, lambda: recorder.heard(hearings)))
+        if index % 3 == 1 and index != 7:
+            await asyncio.sleep(waits_s[index, 1] / 10)
+            work.cancel()
+        try:
+            return (await work)[0]
+        except (asyncio.CancelledError, MemoryError):
+            return None
+
+    async def all_of_them() -> list[EpochEmbedding | None]:
+        return list(await asyncio.gather(*(one(index) for index in range(len(nights)))))
+
+    answers = asyncio.run(all_of_them())
+    alone = Embedder(recorder.bundle, windows_per_batch=1)
+    assert max(map(len, recorder.batches)) > 1
+    assert answers[7] is None
+    for index, (night, answer) in enumerate(zip(nights, answers, strict=True)):
+        assert answer is not None or index % 3 == 1
+        if answer is not None:
+            assert_same(answer, alone.epochs(night))
+    recorder.poison = None
+    deadline = time.monotonic() + 10  # the thread may still be at the end of the last batch
+    while any(ref() is not None for ref in left) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert [ref for ref in left if ref() is not None] == []

@@ -1,0 +1,114 @@
+"""Who goes away leaves no work behind in the replicas; who watches a job hears of it as it runs.
+
+An Encoder that hears two windows at a time shows whether it still hears a night: the one window of
+a small request then shares its batch.
+"""
+
+import io
+import re
+import socket
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+
+from sleepmami.config import ServeConfig
+from sleepmami.signals.edf_writer import WriteChannel, write_edf
+from tests.integration.test_serve_jobs import PART, TUS
+
+pytestmark = pytest.mark.ray
+
+HOURS = 40  # 1200 batches
+TRIES = 40  # small requests, each of a batch or two: far fewer than the night would still take
+PART_BYTES = 8 * 2**20
+NPZ = {"content-type": "application/x-npz", "accept": "application/x-npz"}
+
+
+@pytest.fixture(scope="module")
+def long_edf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    samples = np.random.default_rng(3).normal(0, 30, HOURS * 3600 * 100)
+    channel = WriteChannel(
+        label="C4-M1",
+        unit="uV",
+        sample_rate_hz=100,
+        samples=samples,
+        physical_min=-500.0,
+        physical_max=500.0,
+    )
+    path = tmp_path_factory.mktemp("edf") / "long.edf"
+    write_edf(path, [channel])
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def client(
+    ray_cluster: object, bundle_folder: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    from serve_apps.embedding_app import start, stop
+
+    state = str(tmp_path_factory.mktemp("state"))
+    config = ServeConfig(port=0, state_dir=state, windows_per_batch=2, batch_wait_ms=0.0)
+    with httpx.Client(base_url=start(bundle_folder, config), timeout=120, trust_env=False) as made:
+        yield made
+    stop()
+
+
+def windows_in_its_batch(client: httpx.Client) -> float:
+    """Of one window sent now: 1 when the Encoder is idle, 2 while it hears a night."""
+
+    def total() -> float:
+        found = re.search(r"^sleepmami_batch_windows_sum (\S+)$", client.get("/metrics").text, re.M)
+        assert found
+        return float(found[1])
+
+    body, before = io.BytesIO(), total()
+    np.savez(body, EEG=np.zeros((1, 6000), np.float32))
+    answer = client.post("/v1/encode", content=body.getvalue(), headers=NPZ)
+    assert answer.status_code == 200
+    return total() - before
+
+
+def tries_until_idle(client: httpx.Client) -> int:
+    for tries in range(TRIES):
+        if windows_in_its_batch(client) == 1:
+            return tries
+    return TRIES
+
+
+def test_a_job_is_told_of_as_it_runs_and_ends_when_it_is_deleted(
+    client: httpx.Client, long_edf: bytes
+) -> None:
+    sent = TUS | {"upload-length": str(len(long_edf))}
+    place = client.post("/v1/uploads", headers=sent).headers["location"]
+    for first in range(0, len(long_edf), PART_BYTES):
+        headers = PART | {"upload-offset": str(first)}
+        part = long_edf[first : first + PART_BYTES]
+        assert client.patch(place, content=part, headers=headers).status_code == 204
+    made = client.post("/v1/jobs", json={"upload_id": place.rpartition("/")[2]})
+    job = made.headers["location"]
+    with client.stream("GET", f"{job}/events") as events:
+        for line in events.iter_lines():
+            if '"stage":"encoding"' in line:
+                break
+        assert client.get(job).json()["state"] == "running"  # the proxy holds nothing back
+    assert windows_in_its_batch(client) == 2
+    assert client.delete(job).status_code == 204
+    assert tries_until_idle(client) < TRIES
+    assert client.delete(place, headers=TUS).status_code == 204
+
+
+def test_a_client_that_hangs_up_leaves_an_idle_encoder(
+    client: httpx.Client, long_edf: bytes
+) -> None:
+    address = (client.base_url.host, client.base_url.port)
+    with socket.create_connection(address, timeout=120) as connection:
+        connection.sendall(
+            b"POST /v1/embeddings HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/edf\r\n"
+            b"content-length: %d\r\n\r\n" % len(long_edf)
+        )
+        connection.sendall(long_edf)
+        while windows_in_its_batch(client) == 1:  # it is still read and preprocessed
+            pass
+    assert tries_until_idle(client) < TRIES
+    assert "sleepmami_requests_admitted 0.0" in client.get("/metrics").text
