@@ -187,7 +187,7 @@ def test_a_cohort_is_embedded_once_and_ray_warns_of_nothing(
     table = embed_cohort(complete, bundle_folder, str(tmp_path), CONFIG)
     page = (tmp_path / "cohort_report.html").read_text()
     assert f"<h1>{len(lance_io.read_table(table))} nights of " in page
-    assert page.count("data:image/png;base64,") == 2 * 3  # by age, sex and BMI; light and dark
+    assert page.count("data:image/png;base64,") == 6  # three maps, each light and dark
     said = capfd.readouterr()
     assert "constructor arguments" not in said.err + said.out  # ray-project/ray#57733
     version = lance_io.version(table)
