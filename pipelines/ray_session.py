@@ -51,11 +51,18 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             ray.shutdown()
         return
     folder = Path(tempfile.mkdtemp(prefix=SESSION_ROOT))
+    # torch makes this folder wherever it first runs an operator of ours; the session's goes with it
+    torch_folder = "TORCHINDUCTOR_CACHE_DIR"
+    is_ours = torch_folder not in os.environ
+    if is_ours:
+        os.environ[torch_folder] = str(folder / "torch")
     try:
         start_local(folder)
         yield
     finally:
         ray.shutdown()
+        if is_ours:
+            del os.environ[torch_folder]
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -26,6 +26,16 @@ from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
 PROGRESS_EVERY_S = 0.25  # at most; batches may be a hundredth of that, and each step is a message
 
 
+def warm_up(embedder: Embedder) -> None:
+    """Hear one silent window: the first forward pass loads parts of torch, which takes seconds."""
+    windows = {
+        modality: np.zeros((1, SEGMENT_S * STORED_RATE_HZ[modality]), np.float32)
+        for modality in MODALITIES
+    }
+    hearing = hearing_of_windows(windows, np.ones((1, len(MODALITIES)), np.bool_), embedder.dim)
+    embedder.hear([hearing.take(1)])
+
+
 class LocalEncoder:
     """One model and the thread that encodes with it; raises nothing, quotes nothing.
 

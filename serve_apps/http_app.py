@@ -19,6 +19,7 @@ from serve_apps.job_runner import JobRunner
 from serve_apps.job_store import JobStore
 from serve_apps.key_middleware import install_keys
 from serve_apps.keys import KeyRing
+from serve_apps.local_only import install_local_only
 from serve_apps.metrics import Metrics
 from serve_apps.openapi_errors import describe_errors
 from serve_apps.request_log import install_request_log
@@ -54,6 +55,7 @@ def create_app(
     cohort: Cohort | None = None,
     probes: Mapping[str, FittedProbe] | None = None,
     keys: KeyRing | None = None,
+    local_only: bool = False,
 ) -> FastAPI:
     """The application around one backend; jobs run while its lifespan lasts.
 
@@ -64,6 +66,8 @@ def create_app(
         cohort: nights embedded before.
         probes: a staging probe by the weights_sha256 of the model whose vectors it reads.
         keys: who may ask; None lets everybody.
+        local_only: answer only who calls this machine by a name of its own; for a service without
+            keys and without a gateway.
     """
     state = state or StateFolder(None)
     service = service_of(backend, admission, state, cohort, probes or {})
@@ -103,6 +107,8 @@ def create_app(
     install_request_log(app)
     if keys is not None:
         install_keys(app, keys)
+    if local_only:
+        install_local_only(app)
     return app
 
 

@@ -28,6 +28,9 @@ RETRY_STATUSES = (423, 429, 503)
 RETRY_AFTER_S = 5
 V2 = "/v2"
 REQUEST_ID_HEADER = "x-request-id"
+# Of every answer that does not say otherwise: no browser or gateway keeps what is told of a night,
+# and no browser takes an answer for another type than it is.
+SAFE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -114,6 +117,9 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "unauthorized": ErrorKind(401, "Send a key of this service: Authorization: Bearer KEY."),
     "cross_site_request": ErrorKind(403, "A page of another site may not use this session."),
+    "host_unknown": ErrorKind(
+        403, "Without keys only a name of this machine is answered, as 127.0.0.1."
+    ),
     "keys_unreadable": ErrorKind(503, "The service cannot read its keys; tell its operator."),
     "model_not_ready": ErrorKind(503, "The model is not there at the moment; try again later."),
     "storage_full": ErrorKind(507, "The service's disk is full; tell its operator."),
@@ -223,6 +229,9 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                present = {name.lower() for name, _ in message["headers"]}
+                missing = [pair for pair in SAFE_HEADERS if pair[0] not in present]
+                message["headers"] = [*message["headers"], *missing]
                 # Serve's proxy gives every request an id and returns it itself.
                 if not echoed:
                     header = (REQUEST_ID_HEADER.encode(), request_id.encode())

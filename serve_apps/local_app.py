@@ -66,6 +66,7 @@ def local_app(
         cohort=nights,
         probes={bundle.weights_sha256: staging} if staging is not None else None,
         keys=KeyRing(config.keys_file) if config.keys_file else None,
+        local_only=config.keys_file is None and not config.behind_gateway,
     )
 
 

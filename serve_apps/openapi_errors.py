@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from serve_apps.http_errors import V2
 from serve_apps.key_middleware import OPEN_PATHS
 from serve_apps.openapi_parts import errors
-from serve_apps.sign_in import COOKIE, SAFE_METHODS
+from serve_apps.sign_in import COOKIE
 from serve_apps.wire import JSON
 
 FRAMEWORKS = "HTTPValidationError"  # the schema of its shape
@@ -67,9 +67,8 @@ def completed(document: Document) -> Document:
 
 
 def _key_answers(path: str, method: str) -> Document:
-    statuses = [401, 429, 503] if method.upper() in SAFE_METHODS else [401, 403, 429, 503]
     found = {}
-    for status, described in errors(*statuses).items():
+    for status, described in errors(401, 403, 429, 503).items():
         answer = {name: part for name, part in described.items() if name != "model"}
         has_body = method != "head"
         found[str(status)] = answer | ({"content": _content(path)} if has_body else {})

@@ -23,7 +23,7 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 _MEANINGS = {
     400: "Not an EDF, or not a whole one.",
     401: "No key, or none of this service's; WWW-Authenticate says how to send one.",
-    403: "A page of another site may not use the session of this one.",
+    403: "A page of another site may not use this session, or not call this machine by its name.",
     404: "Not there: the code says what.",
     406: "Accept names no type we have.",
     408: "The body stopped coming.",

@@ -27,20 +27,26 @@ Settings = Mapping[str, Any]  # of a PreprocessConfig, as `to_dict` gives them; 
 
 
 class LocalPreprocessor:
-    """Reads one recording at a time on a thread of its own; the event loop stays free.
+    """Reads one recording at a time on a thread, inspects another on a second.
+
+    The event loop stays free.
 
     The settings come with each recording: they are the model's, and models may differ. Raises
     nothing, quotes nothing.
     """
 
     def __init__(self) -> None:
-        # One worker: a cancelled request's work ends before the next begins, so memory in use does
-        # not depend on how many clients hang up.
-        self._worker = ThreadPoolExecutor(
-            max_workers=1,
-            thread_name_prefix="preprocessor",
-            initializer=prepare_cpu,
-            initargs=(1,),
+        # One worker each: a cancelled request's work ends before the next begins, so memory in use
+        # does not depend on how many clients hang up. Who only asks what would be used does not
+        # wait behind whole nights.
+        self._worker, self._inspector = (
+            ThreadPoolExecutor(
+                max_workers=1,
+                thread_name_prefix=name,
+                initializer=prepare_cpu,
+                initargs=(1,),
+            )
+            for name in ("preprocessor", "inspector")
         )
 
     async def load_steps(
@@ -73,7 +79,7 @@ class LocalPreprocessor:
         """What would be used of it."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._worker, self._inspect, recording, settings, request_id
+            self._inspector, self._inspect, recording, settings, request_id
         )
 
     def _load(

@@ -9,7 +9,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_apps.admission import Admission, limits_of
 from serve_apps.cohort import Cohort
-from serve_apps.encoder import LocalEncoder
+from serve_apps.encoder import LocalEncoder, warm_up
 from serve_apps.http_app import create_app
 from serve_apps.keys import KeyRing
 from serve_apps.preprocessor import LocalPreprocessor
@@ -44,6 +44,7 @@ class EncoderReplica(LocalEncoder):
             precision=settings.precision,
             both_halves=settings.both_halves,
         )
+        warm_up(embedder)  # before Serve, and /ready, take it for ready
         super().__init__(
             embedder,
             threads=settings.threads_per_replica,
@@ -95,6 +96,7 @@ class IngressReplica:
             cohort=cohort,
             probes=self._probes,
             keys=keys,
+            local_only=keys is None and not self._config.behind_gateway,
         )
 
     async def drain(self) -> None:

@@ -226,6 +226,7 @@ def job_answer(job: Job, results: list[str], retention_s: float) -> JobAnswer:
         created=_utc(job.created_s),
         expires=_utc(job.created_s + retention_s),
         results=results,
+        weights_sha256=job.weights_sha256,
     )
 
 

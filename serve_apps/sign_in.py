@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qs, urlsplit
 
+from sleepmami.config.embedding import is_loopback
+
 COOKIE = "sleepmami_session"
 SESSION_PATH = "/session"
 SESSION_S = 12 * 3600
@@ -125,8 +127,11 @@ def cookie_of(headers: Mapping[str, str]) -> str | None:
 
 def is_local(headers: Mapping[str, str]) -> bool:
     """The browser speaks to its own machine, where no TLS is needed and Secure is not kept."""
-    name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    return name in ("localhost", "::1") or name.startswith("127.")
+    try:
+        name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:  # no address at all, as "[::1"
+        return False
+    return is_loopback(name)
 
 
 def comes_from_here(headers: Mapping[str, str]) -> bool:
@@ -139,4 +144,7 @@ def comes_from_here(headers: Mapping[str, str]) -> bool:
     if site is not None:
         return site == "same-origin"
     origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc == headers.get("host")
+    try:
+        return origin is not None and urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # no address at all
+        return False

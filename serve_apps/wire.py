@@ -197,6 +197,7 @@ class JobAnswer(Wire):
     created: str
     expires: str
     results: list[str]  # paths below the job's own; empty until it is done
+    weights_sha256: str | None = None  # of the model that its vectors are of; once it is done
 
 
 class HypnogramAnswer(Wire):

@@ -20,7 +20,7 @@ from tests.integration.test_serve_jobs import PART, TUS
 pytestmark = pytest.mark.ray
 
 HOURS = 40  # 1200 batches
-TRIES = 40  # small requests, each of a batch or two: far fewer than the night would still take
+TRIES = 10  # small requests, each of a batch or two: far fewer than the night would still take
 PART_BYTES = 8 * 2**20
 NPZ = {"content-type": "application/x-npz", "accept": "application/x-npz"}
 

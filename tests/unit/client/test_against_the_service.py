@@ -73,7 +73,7 @@ def asked(app: FastAPI, steps: Callable[[AsyncClient], Awaitable[Any]], **settin
 
     async def run() -> Any:
         settings.setdefault("transport", httpx.ASGITransport(app))
-        client = AsyncClient("http://test", retries=AT_ONCE, **settings)
+        client = AsyncClient("http://127.0.0.1", retries=AT_ONCE, **settings)
         async with app.router.lifespan_context(app), client:
             return await steps(client)
 

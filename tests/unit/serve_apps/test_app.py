@@ -373,3 +373,10 @@ def test_the_cluster_file_holds_valid_arguments_and_names_this_app() -> None:
     (application,) = deploy["applications"]
     EmbeddingAppArgs.model_validate(application["args"]).config()
     assert application["import_path"] == "serve_apps.embedding_app:build"
+
+
+@pytest.mark.parametrize("path", ["/info", "/v1/jobs/none", "/nowhere", "/docs"])
+def test_no_answer_is_kept_or_taken_for_another_type(encoder: FakeBackend, path: str) -> None:
+    headers = call(encoder, lambda client: client.get(path)).headers
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"

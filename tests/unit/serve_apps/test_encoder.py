@@ -3,20 +3,23 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from serve_apps import preprocessor
 from serve_apps.backend import Progress, Refusal, WindowBatch
-from serve_apps.encoder import LocalEncoder
+from serve_apps.encoder import LocalEncoder, warm_up
 from serve_apps.preprocessor import LocalPreprocessor
 from serve_apps.stages import Encoded, OtherSettings, Preprocessed, settings_key, shared
 from sleepmami.config import PreprocessConfig
 from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError
 from sleepmami.inference.embedder import Embedder, EpochEmbedding, NightEmbedding
+from sleepmami.inference.hearing import Piece
 from sleepmami.psg import MODALITIES, STORED_SCALE, Modality
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from sleepmami.signals.preprocess import load_night
@@ -102,6 +105,31 @@ def test_each_channel_is_told_as_it_is_done(edf: bytes) -> None:
 def test_a_bad_recording_is_refused_by_code_alone() -> None:
     assert load(SECRET * 100) == [Refusal("not_an_edf")]
     assert load("/nothing/there") == [Refusal("unreadable")]
+
+
+def test_an_inspection_does_not_wait_behind_a_night(
+    edf: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(*args: object, **kwargs: object) -> None:
+        begun.set()
+        assert may_end.wait(20)
+
+    monkeypatch.setattr(preprocessor, "load_night", slow)
+
+    async def run() -> None:
+        both = LocalPreprocessor()
+        steps = both.load_steps(shared(edf), SETTINGS, "r-1")
+        night = asyncio.ensure_future(anext(steps))
+        await asyncio.to_thread(begun.wait, 20)
+        found = await both.inspect(shared(edf), SETTINGS, "r-2")
+        assert not isinstance(found, Refusal)
+        assert not night.done()
+        may_end.set()
+        await night
+
+    asyncio.run(run())
 
 
 def test_an_inspection_has_no_word_of_the_header(edf: bytes) -> None:
@@ -243,3 +271,16 @@ def test_dimensions_are_those_of_an_answer(encoder: LocalEncoder, edf: bytes) ->
     assert answer.embedding.micro.shape[1] == model.micro_dim
     assert answer.embedding.macro.shape[1] == model.macro_dim
     assert answer.embedding.night.shape == (model.night_dim,)
+
+
+def test_a_warm_encoder_has_heard_every_modality_once() -> None:
+    class Noting(Embedder):
+        heard: list[tuple[int, ...]] = []  # noqa: RUF012
+
+        def hear(self, pieces: Sequence[Piece]) -> None:
+            super().hear(pieces)
+            self.heard += [piece.hearing.streams for piece in pieces]
+
+    embedder = Noting(random_bundle(), windows_per_batch=2)
+    warm_up(embedder)
+    assert embedder.heard == [tuple(range(6))]

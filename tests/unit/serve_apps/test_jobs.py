@@ -84,6 +84,7 @@ def test_a_job_ends_with_its_embedding_in_every_format(
         job = await finished_job(client, await upload(client, b"an edf"))
         assert (job["state"], job["done"], job["total"], job["error"]) == ("done", 1, 1, None)
         assert "report.html" in job["results"]
+        assert job["weights_sha256"] == "ab" * 32
         assert "hypnogram.json" not in job["results"]
         return {
             suffix: await client.get(f"/v1/jobs/{job['id']}/embeddings.{suffix}")

@@ -274,6 +274,20 @@ def test_a_session_is_over_after_twelve_hours() -> None:
     assert sessions.key_id(token + "x") is None
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "http://["}, {"origin": LOCAL, "host": "["}, {"origin": "null"}, {"host": "[::1"}],
+)
+def test_an_address_that_is_none_is_refused(file: Path, headers: dict[str, str]) -> None:
+    text, _ = add_key(file, "clinic-a")
+    response = call(file, lambda c: c.post("/session", data={"key": text}, headers=headers))
+    assert response.status_code == 403
+    here = {"host": "[::1", **HERE}
+    assert (
+        "Secure" in call(file, lambda c: c.delete("/session", headers=here)).headers["set-cookie"]
+    )
+
+
 def test_form_and_cookie_by_hand() -> None:
     assert form_key(b"key=smm_a-b%2Bc+") == "smm_a-b+c"
     assert cookie_header("t", secure=True, max_age_s=5) == (
