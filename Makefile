@@ -26,7 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## the whole walk on simulated nights; EDF=file.edf embeds your own recording
 	$(BIN)/sleepmami demo demo-out $(if $(EDF),--edf "$(EDF)")
 
-test: check integration attacks  ## everything that CI runs
+test: check integration  ## everything that CI runs
+	$(BIN)/pytest tests/attacks -m 'not slow'
 
 check: $(STAMP)  ## format, lint, types, unit tests
 	$(BIN)/ruff format --check .
@@ -40,7 +41,7 @@ unit: $(STAMP)  ## unit tests only: no Ray, network or GPU
 integration: $(STAMP)  ## Ray, Train, Serve, jobs, and the walk end to end
 	$(BIN)/pytest tests/integration tests/e2e
 
-attacks: $(STAMP)  ## schemathesis, hostile payloads, a planted name, routes without a key
+attacks: $(STAMP)  ## hostile payloads, a planted name, routes without a key; and, minutes more, schemathesis
 	$(BIN)/pytest tests/attacks
 
 browser: $(STAMP)  ## the page at / in Chromium, which has to be there (CHROMIUM=path)

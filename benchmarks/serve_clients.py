@@ -38,6 +38,7 @@ class Answer:
     weights: str | None  # weights_sha256 of a 200 answer, None without
     body: bytes
     broken: bool  # the last try's connection broke after it was made
+    started_s: float  # of time.perf_counter, when it was first sent
 
 
 def write_noise(path: Path, minutes: float, seed: int = 2) -> Path:
@@ -139,7 +140,8 @@ def post(client: httpx.Client, url: str, body: bytes, *, retry: bool) -> Answer:
         time.sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
     weights = weights_of(content) if status == 200 else None
-    return Answer(status, time.perf_counter() - started_s, tries, weights, content, broken)
+    took_s = time.perf_counter() - started_s
+    return Answer(status, took_s, tries, weights, content, broken, started_s)
 
 
 def weights_of(npz: bytes) -> str:

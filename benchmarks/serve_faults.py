@@ -173,13 +173,20 @@ def sigterm(bundle: str, body: bytes, arguments: argparse.Namespace) -> dict[str
         )
         thread.start()
         time.sleep(2)
+        signalled_s = time.perf_counter()
         process.send_signal(signal.SIGTERM)
         code = process.wait(150)
         stop.set()
         thread.join()
     statuses = collections.Counter(str(answer.status) for answer in answers)
-    broken = sum(answer.broken for answer in answers)
-    return {"statuses": dict(statuses), "lost_in_flight": broken, "exit_code": code}
+    held = [answer for answer in answers if answer.started_s < signalled_s]
+    return {
+        "statuses": dict(statuses),
+        "sent_before": len(held),
+        "lost_in_flight": sum(answer.status not in (200, 503) for answer in held),
+        "broken_later": sum(answer.broken for answer in answers) - sum(a.broken for a in held),
+        "exit_code": code,
+    }
 
 
 def soak(bundle: str, body: bytes, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -101,7 +101,9 @@ def test_ids_that_are_paths_reach_no_file(tmp_path: Path) -> None:
                 found.add((await client.request(method, url, headers=tus)).status_code)
             for suffix in ("", "/events", "/embeddings.npz", "/report.html"):
                 url = httpx.URL("http://127.0.0.1", raw_path=f"/v1/jobs/{name}{suffix}".encode())
-                found.add((await client.get(url)).status_code)
+                answer = await client.get(url)
+                if answer.request.url.path != "/":  # httpx walks up "../..", and asks for the page
+                    found.add(answer.status_code)
             body = {"upload_id": name}
             found.add((await client.post("/v1/embeddings", json=body)).status_code)
             found.add((await client.post("/v1/jobs", json=body)).status_code)
