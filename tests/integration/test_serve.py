@@ -145,20 +145,20 @@ def test_a_name_in_the_header_is_neither_answered_nor_logged(
 @pytest.mark.parametrize(
     ("request_text", "status"),
     [
-        ("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n", 400),
-        ("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: JANE-DOE\r\n", 400),
-        ("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n", 400),
-        ("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n", 413),
-        ("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nJANE-DOE\r\n", 400),
-        ("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n", 415),
-        ("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: JANE-DOE\r\n", 415),
-        ("POST /v1/embeddings?JANE-DOE=1 HTTP/1.1\r\nHost: x\r\n", 422),
-        ("POST /v1/embeddings/ HTTP/1.1\r\nHost: JANE-DOE\r\n", 404),
-        ("GET /../../JANE-DOE HTTP/1.1\r\nHost: x\r\n", 404),
-        ("GET /docs HTTP/1.1\r\nHost: [JANE-DOE\r\n", 200),
-        ("HEAD /v1/embeddings HTTP/1.1\r\nHost: x\r\n", 405),
-        ("OPTIONS /v1/embeddings HTTP/1.1\r\nHost: x\r\n", 405),
-        ("TRACE /v1/embeddings HTTP/1.1\r\nHost: x\r\nX-A: JANE-DOE\r\n", 405),
+        ("POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n", 400),
+        ("POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: JANE-DOE\r\n", 400),
+        ("POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n", 400),
+        ("POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n", 413),
+        ("POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nJANE-DOE\r\n", 400),
+        ("POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n", 415),
+        ("POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: JANE-DOE\r\n", 415),
+        ("POST /v1/embeddings?JANE-DOE=1 HTTP/1.1\r\nHost: localhost\r\n", 422),
+        ("POST /v1/embeddings/ HTTP/1.1\r\nHost: JANE-DOE\r\n", 403),
+        ("GET /../../JANE-DOE HTTP/1.1\r\nHost: localhost\r\n", 404),
+        ("GET /docs HTTP/1.1\r\nHost: [JANE-DOE\r\n", 403),
+        ("HEAD /v1/embeddings HTTP/1.1\r\nHost: localhost\r\n", 405),
+        ("OPTIONS /v1/embeddings HTTP/1.1\r\nHost: localhost\r\n", 405),
+        ("TRACE /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nX-A: JANE-DOE\r\n", 405),
         ("\x00JANE-DOE\r\n", 400),
     ],
 )  # fmt: skip
@@ -193,7 +193,7 @@ def wait_until_admitted(url: str, count: int) -> None:
 def test_a_client_that_hangs_up_gives_its_place_back(url: str, edf: bytes) -> None:
     """More of them than there are places; Serve takes a moment to notice."""
     host, port = url.removeprefix("http://").split(":")
-    start = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: {len(edf)}\r\n\r\n"
+    start = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(edf)}\r\n\r\n"
     for _ in range(8):
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(start.encode() + edf[:5000])
