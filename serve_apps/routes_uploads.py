@@ -83,22 +83,12 @@ def add_upload_routes(app: FastAPI, service: Service) -> None:
         if length == 0:
             raise HttpError("empty_body")
         owner, key_sha256 = owner_of(request), idempotency_key(request)
-<<<<<<< HEAD
-        async with creating:  # so that no two take the last bytes of a quota, or make one key twice
-            upload = None
-            if key_sha256 is not None:
-                upload = await asyncio.to_thread(store.made_with, owner, key_sha256)
-            if upload is None:
-                held = await asyncio.to_thread(store.held_bytes, owner)
-                require_bytes(request, held, length)
-=======
         upload = None
         async with creating:  # no two take the last bytes of a quota, or are made with one key
             if key_sha256 is not None:
                 upload = await asyncio.to_thread(store.made_with, owner, key_sha256)
             if upload is None:
                 require_bytes(request, await asyncio.to_thread(store.held_bytes, owner), length)
->>>>>>> main
                 upload = await to_end(store.create, owner, length, key_sha256)
             elif upload.length != length:
                 raise HttpError("idempotency_conflict")
