@@ -46,6 +46,10 @@ const MESSAGES = {
     "The browser did not say that this page sent the request.",
     "Open the page anew by its own address.",
   ],
+  host_unknown: [
+    "A service without keys answers to the name of its own machine alone.",
+    "Open http://127.0.0.1 with the service's port, or ask the operator for an address with keys.",
+  ],
   upload_not_found: [
     "The upload is no longer there: deleted, expired, or another key's.",
     "Choose the file again.",
