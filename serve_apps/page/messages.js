@@ -48,7 +48,7 @@ const MESSAGES = {
   ],
   host_unknown: [
     "A service without keys answers to the name of its own machine alone.",
-    "Open http://127.0.0.1 with the service's port, or ask the operator for an address with keys.",
+    "Open the page at 127.0.0.1 or localhost with the service's port, or ask the operator for an address with keys.",
   ],
   upload_not_found: [
     "The upload is no longer there: deleted, expired, or another key's.",
