@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 TABLE = "night_embeddings.lance"
 NIGHTS_AT_ONCE = 8  # of the paper's size: 80 MB
 BASELINE = "band-powers-"  # how the model_id of vectors without an encoder begins
-_IDENTITY = ("recording_id", "subject_id", "cohort", "split", "num_epochs", "age_years", "sex",
-             "bmi", "model_id", "weights_sha256")  # fmt: skip
+NIGHT_COLUMNS = (
+    "recording_id", "num_epochs", "subject_id", "split", "cohort", "age_years", "sex", "bmi",
+)  # fmt: skip
 _NPZ_KEYS = {"micro", "macro", "night", "epoch_valid", "info"}
 
 
@@ -118,6 +119,16 @@ def open_embeddings(uri: str) -> Embeddings:
     return found
 
 
+def nights_of_rows(
+    rows: Sequence[Mapping[str, Any]], hypnograms: Sequence[NDArray[Any] | None]
+) -> tuple[ProbeNight, ...]:
+    """The nights of a table, from rows that have NIGHT_COLUMNS."""
+    return tuple(
+        ProbeNight(**{name: row[name] for name in NIGHT_COLUMNS}, hypnogram=hypnogram)
+        for row, hypnogram in zip(rows, hypnograms, strict=True)
+    )
+
+
 class _LanceEmbeddings:
     def __init__(self, uri: str) -> None:
         try:  # a folder of .npz is probed without Lance
@@ -129,25 +140,14 @@ class _LanceEmbeddings:
             ) from error
         self.uri = uri
         table = lance_io.read_table(
-            uri, [*_IDENTITY, "hypnogram"], schema=night_embeddings_schema()
+            uri,
+            [*NIGHT_COLUMNS, "model_id", "weights_sha256", "hypnogram"],
+            schema=night_embeddings_schema(),
         )
         rows = table.drop_columns(["hypnogram"]).to_pylist()
         self.model_id = _only(uri, "model_id", [row["model_id"] for row in rows])
         self.weights_sha256 = _only(uri, "weights_sha256", [r["weights_sha256"] for r in rows])
-        self.nights = tuple(
-            ProbeNight(
-                recording_id=row["recording_id"],
-                num_epochs=row["num_epochs"],
-                subject_id=row["subject_id"],
-                split=row["split"],
-                cohort=row["cohort"],
-                hypnogram=hypnogram,
-                age_years=row["age_years"],
-                sex=row["sex"],
-                bmi=row["bmi"],
-            )
-            for row, hypnogram in zip(rows, list_values(table.column("hypnogram")), strict=True)
-        )
+        self.nights = nights_of_rows(rows, list_values(table.column("hypnogram")))
         self._table = lance_io.OpenTable(uri)
         self._seconds: SecondTable | None = None
 

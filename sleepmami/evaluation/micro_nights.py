@@ -12,14 +12,16 @@ import numpy as np
 
 from sleepmami.config import Level
 from sleepmami.errors import ConfigError, TableError
-from sleepmami.evaluation.embeddings import NIGHTS_AT_ONCE, NightVectors, ProbeNight
+from sleepmami.evaluation.embeddings import (
+    NIGHT_COLUMNS,
+    NIGHTS_AT_ONCE,
+    NightVectors,
+    nights_of_rows,
+)
 from sleepmami.psg import MODALITIES
 from sleepmami.tables import lance_io
 from sleepmami.tables.arrays import list_values
 from sleepmami.tables.schemas import micro_nights_schema
-
-_IDENTITY = ("recording_id", "subject_id", "split", "cohort", "num_epochs", "age_years", "sex",
-             "bmi", "model_id", "dim")  # fmt: skip
 
 
 class MicroNights:
@@ -34,7 +36,8 @@ class MicroNights:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        table = lance_io.read_table(uri, [*_IDENTITY, "hypnogram"], schema=micro_nights_schema())
+        columns = [*NIGHT_COLUMNS, "model_id", "dim", "hypnogram"]
+        table = lance_io.read_table(uri, columns, schema=micro_nights_schema())
         rows = table.drop_columns(["hypnogram"]).to_pylist()
         models = sorted({row["model_id"] for row in rows})
         if len(models) != 1:
@@ -43,20 +46,7 @@ class MicroNights:
         # the table keeps the model's name, which ends in the first digits of the hash
         self.weights_sha256 = self.model_id.rpartition("-")[2]
         self._dims = [row["dim"] for row in rows]
-        self.nights = tuple(
-            ProbeNight(
-                recording_id=row["recording_id"],
-                num_epochs=row["num_epochs"],
-                subject_id=row["subject_id"],
-                split=row["split"],
-                cohort=row["cohort"],
-                hypnogram=hypnogram,
-                age_years=row["age_years"],
-                sex=row["sex"],
-                bmi=row["bmi"],
-            )
-            for row, hypnogram in zip(rows, list_values(table.column("hypnogram")), strict=True)
-        )
+        self.nights = nights_of_rows(rows, list_values(table.column("hypnogram")))
         self._table = lance_io.OpenTable(uri)
 
     def read(self, places: Sequence[int], level: Level) -> Iterator[NightVectors]:
