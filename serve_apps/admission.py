@@ -49,11 +49,6 @@ class Admission:
         finally:
             self.admitted -= 1
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether `drain` was called."""
-        return self._closed
-
     def require_open(self) -> None:
         """HttpError("model_not_ready") once `drain` was called."""
         if self._closed:

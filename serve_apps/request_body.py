@@ -113,6 +113,14 @@ async def blocks(request: Request, max_bytes: int, code: str = TOO_LARGE) -> Asy
         yield bytes(held)
 
 
+async def whole_body(request: Request, max_bytes: int) -> bytes:
+    """All of a body that is held in memory; HttpError as `chunks`, or empty_body."""
+    body = b"".join([chunk async for chunk in chunks(request, max_bytes)])
+    if not body:
+        raise HttpError("empty_body")
+    return body
+
+
 @asynccontextmanager
 async def recording_body(request: Request, max_bytes: int, spool: Path) -> AsyncIterator[Recording]:
     """The whole body: bytes, or above SPOOL_BYTES the path of a file that ends with the block.

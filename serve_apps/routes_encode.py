@@ -20,7 +20,7 @@ from starlette.responses import Response
 from serve_apps.backend import Refusal
 from serve_apps.http_errors import HttpError, request_id_of
 from serve_apps.openapi_parts import binary_answers, body_of, errors
-from serve_apps.request_body import check_length, chunks, content_type_of
+from serve_apps.request_body import check_length, content_type_of, whole_body
 from serve_apps.service import MB, Service
 from serve_apps.window_payload import WINDOW_TYPES, SentWindows, windows_of
 from serve_apps.wire import (
@@ -108,9 +108,7 @@ def add_encode_routes(app: FastAPI, service: Service) -> None:
             raise HttpError("unsupported_media_type")
         check_length(request, max_bytes)
         async with service.admission.slot():
-            body = b"".join([chunk async for chunk in chunks(request, max_bytes)])
-            if not body:
-                raise HttpError("empty_body")
+            body = await whole_body(request, max_bytes)
             sent = await asyncio.to_thread(windows_of, body, content_type, max_bytes)
             del body
             encoded = await encode_windows(service, sent, request_id_of(request), query.model)

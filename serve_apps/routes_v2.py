@@ -7,9 +7,9 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 import sleepmami
-from serve_apps.http_errors import V2, HttpError, request_id_of
+from serve_apps.http_errors import V2, request_id_of
 from serve_apps.openapi_parts import BINARY, Responses, errors
-from serve_apps.request_body import check_length, chunks
+from serve_apps.request_body import check_length, whole_body
 from serve_apps.routes_encode import MAX_MB, encode_windows
 from serve_apps.service import MB, Service
 from serve_apps.tensors_v2 import (
@@ -100,9 +100,7 @@ def _add_infer(router: APIRouter, service: Service) -> None:
         check_length(request, max_bytes)
         named = await service.model_named(model)
         async with service.admission.slot():
-            body = b"".join([chunk async for chunk in chunks(request, max_bytes)])
-            if not body:
-                raise HttpError("empty_body")
+            body = await whole_body(request, max_bytes)
             given = request.headers.get(LENGTH_HEADER)
             wanted, arrays = await asyncio.to_thread(parse_request, body, given)
             sent = await asyncio.to_thread(checked_windows, arrays)

@@ -55,11 +55,6 @@ class CrossEntropy:
         self._absent_C: Bools = np.asarray(weight_C == 0)
 
     @property
-    def absent_C(self) -> Bools:
-        """Classes without rows, which are never guessed."""
-        return self._absent_C
-
-    @property
     def num_outputs(self) -> int:
         """One score per part and class."""
         return int(self._target_NK.shape[1]) * len(self._weight_C)

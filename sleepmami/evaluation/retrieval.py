@@ -322,7 +322,6 @@ class _Tally:
     """How often each subject's epochs had each rank; half ranks have places of their own."""
 
     def __init__(self, num_subjects: int, pool: int) -> None:
-        self._pool = pool
         self._count_FSR: dict[tuple[int, int], Ints] = {}
         self._shape = (num_subjects, 2 * pool + 1)
         self.num_ranked = 0
