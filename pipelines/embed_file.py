@@ -46,14 +46,7 @@ def embed_file(
         raise ConfigError(f"{output}: found ending {suffix!r}; expected one of {sorted(WRITERS)}")
     _refuse_without_effect(config)
     prepare_cpu(config.threads_per_actor)
-    device = "cuda" if config.use_gpu else "cpu"
-    embedder = Embedder.from_checkpoint(
-        bundle,
-        windows_per_batch=config.windows_per_batch,
-        device=device,
-        precision=config.precision,
-        both_halves=config.both_halves,
-    )
+    embedder = Embedder.configured(bundle, config)
     source = edf if storage.is_local(edf) else storage.read_bytes(edf)
     recording_id = Path(edf).stem
     preprocess = replace(embedder.bundle.preprocess, channels=channels)

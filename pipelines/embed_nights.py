@@ -317,13 +317,7 @@ class NightWorker:
         self._versions = versions
         self._output = output
         self._seconds = seconds
-        self._embedder = Embedder.from_checkpoint(
-            bundle,
-            windows_per_batch=settings.windows_per_batch,
-            device="cuda" if settings.use_gpu else "cpu",
-            precision=settings.precision,
-            both_halves=settings.both_halves,
-        )
+        self._embedder = Embedder.configured(bundle, settings)
 
     def __call__(self, stored: StoredNight) -> NightResult:
         """Embed a night; only a table that cannot be written is raised, because it ends the run."""

@@ -201,13 +201,7 @@ class SubsetWorker:
         prepare_cpu(settings.threads_per_actor)
         self._corpus, self._versions, self._output = corpus, versions, output
         self._fill = fill
-        self._embedder = Embedder.from_checkpoint(
-            bundle,
-            windows_per_batch=settings.windows_per_batch,
-            device="cuda" if settings.use_gpu else "cpu",
-            precision=settings.precision,
-            both_halves=settings.both_halves,
-        )
+        self._embedder = Embedder.configured(bundle, settings)
 
     def __call__(self, item: tuple[StoredNight, missing.TestNight]) -> Tallied:
         """Only counts that cannot be written are raised, because that ends the run."""

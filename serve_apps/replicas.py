@@ -37,13 +37,7 @@ class EncoderReplica(LocalEncoder):
     def __init__(self, name: str, bundle: str, config: dict[str, Any]) -> None:  # Any: JSON values
         configure_logs()
         settings = from_dict(ServeConfig, config)
-        embedder = Embedder.from_checkpoint(
-            bundle,
-            windows_per_batch=settings.windows_per_batch,
-            device="cuda" if settings.use_gpu else "cpu",
-            precision=settings.precision,
-            both_halves=settings.both_halves,
-        )
+        embedder = Embedder.configured(bundle, settings)
         warm_up(embedder)  # before Serve, and /ready, take it for ready
         super().__init__(
             embedder,

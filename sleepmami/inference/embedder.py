@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import sleepmami
-from sleepmami.config import MacroPretrainConfig, Precision
+from sleepmami.config import EmbedConfig, MacroPretrainConfig, Precision, ServeConfig
 from sleepmami.errors import CheckpointError, ConfigError, RecordingCode, RecordingError
 from sleepmami.inference.hearing import (
     Hearing,
@@ -165,6 +165,17 @@ class Embedder:
             device=device,
             precision=precision,
             both_halves=both_halves,
+        )
+
+    @classmethod
+    def configured(cls, uri: str, config: EmbedConfig | ServeConfig) -> Embedder:
+        """As `from_checkpoint`, by the settings of a batch job or of the service."""
+        return cls.from_checkpoint(
+            uri,
+            windows_per_batch=config.windows_per_batch,
+            device="cuda" if config.use_gpu else "cpu",
+            precision=config.precision,
+            both_halves=config.both_halves,
         )
 
     def epochs(self, night: Night, *, seconds: bool = False) -> EpochEmbedding:
