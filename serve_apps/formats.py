@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors.numpy
 from numpy.typing import NDArray
 
@@ -30,7 +29,14 @@ from serve_apps.wire import (
     encode_array,
 )
 from sleepmami.inference.embedder import NightEmbedding
-from sleepmami.inference.export import CYCLES_KEY, INFO_KEY, MODALITIES_KEY, NIGHT_KEY
+from sleepmami.inference.export import (
+    CYCLES_KEY,
+    INFO_KEY,
+    MODALITIES_KEY,
+    NIGHT_KEY,
+    ipc_bytes,
+    parquet_bytes,
+)
 from sleepmami.psg import EPOCH_S, MODALITIES
 
 DTYPE_KEY = "sleepmami.dtype"
@@ -160,18 +166,15 @@ def to_table(chosen: Chosen) -> pa.Table:
 
 def to_arrow_stream(chosen: Chosen) -> bytes:
     """`to_table` as an Arrow IPC stream."""
-    return _ipc(chosen, pa.ipc.new_stream)
+    return ipc_bytes(to_table(chosen), pa.ipc.new_stream)
 
 
 def to_file(chosen: Chosen, suffix: str) -> bytes:
     """What a file of that suffix, one of SUFFIXES, holds."""
     if suffix == "arrow":
-        return _ipc(chosen, pa.ipc.new_file)
+        return ipc_bytes(to_table(chosen), pa.ipc.new_file)
     if suffix == "parquet":
-        sink = pa.BufferOutputStream()
-        pq.write_table(to_table(chosen), sink)
-        data: bytes = sink.getvalue().to_pybytes()
-        return data
+        return parquet_bytes(to_table(chosen))
     return to_npz(chosen) if suffix == "npz" else to_safetensors(chosen)
 
 
@@ -201,15 +204,6 @@ def _with_masks(chosen: Chosen) -> Arrays:
         "modality_valid": chosen.modality_valid,
     }
     return chosen.arrays | masks
-
-
-def _ipc(chosen: Chosen, new: Any) -> bytes:  # Any: pyarrow comes without types
-    table = to_table(chosen)
-    sink = pa.BufferOutputStream()
-    with new(sink, table.schema) as writer:
-        writer.write_table(table)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
 
 
 def cast(array: NDArray[np.float32], dtype: DType) -> NDArray[Any]:

@@ -49,17 +49,17 @@ def to_npz_bytes(embedding: NightEmbedding) -> bytes:
 
 
 def to_arrow_stream_bytes(embedding: NightEmbedding) -> bytes:
-    """`epoch_table` as an Arrow IPC stream, what HTTP answers."""
-    return _ipc_bytes(embedding, pa.ipc.new_stream)
+    """`epoch_table` as an Arrow IPC stream."""
+    return ipc_bytes(epoch_table(embedding), pa.ipc.new_stream)
 
 
 def to_arrow_file_bytes(embedding: NightEmbedding) -> bytes:
     """`epoch_table` in the Arrow IPC file format, what a file called .arrow holds."""
-    return _ipc_bytes(embedding, pa.ipc.new_file)
+    return ipc_bytes(epoch_table(embedding), pa.ipc.new_file)
 
 
-def _ipc_bytes(embedding: NightEmbedding, new: Callable[..., Any]) -> bytes:
-    table = epoch_table(embedding)
+def ipc_bytes(table: pa.Table, new: Callable[..., Any]) -> bytes:
+    """A table as Arrow IPC; `new` is pa.ipc.new_stream or pa.ipc.new_file."""
     sink = pa.BufferOutputStream()
     with new(sink, table.schema) as writer:
         writer.write_table(table)
@@ -69,8 +69,13 @@ def _ipc_bytes(embedding: NightEmbedding, new: Callable[..., Any]) -> bytes:
 
 def to_parquet_bytes(embedding: NightEmbedding) -> bytes:
     """`epoch_table` as a Parquet file."""
+    return parquet_bytes(epoch_table(embedding))
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as a Parquet file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(epoch_table(embedding), sink)
+    pq.write_table(table, sink)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
