@@ -72,7 +72,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         }
         bodies = {name: path.read_bytes() for name, path in edfs.items()}
         bodies["encode"] = window_npz()
-        bare = bare_seconds(bundle, bodies["night"], arguments.rounds)
+        bare = {n: bare_seconds(bundle, bodies["night"], arguments.rounds, n) for n in (1, 2)}
         locked = {}
         for threads in (1, 2):
             with lock_server(bundle, threads) as url:
@@ -91,11 +91,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "minutes_over_lock_2_threads": ratio(ours, locked[2], "minutes"),
         "windows_over_lock": ratio(ours, locked[1], "windows"),
         "windows_over_lock_2_threads": ratio(ours, locked[2], "windows"),
-        "overhead_night": round(night_s / bare["total"] - 1, 4),
+        "overhead_night": round(night_s / bare[1]["total"] - 1, 4),
+        "overhead_night_2_threads": round(night_s / bare[2]["total"] - 1, 4),
         **percentiles_ms(ours["windows"][0]),
         "failed": sum(answer.status != 200 for answer in every),
         "night_alone_s": round(night_s, 3),
-        "bare_night_s": bare,
+        "bare_night_s": bare[1],
+        "bare_night_2_threads_s": bare[2],
         "minute_ms": percentiles_ms(ours["minutes"][0]),
         "lock_minute_ms": percentiles_ms(locked[1]["minutes"][0]),
         "loaded_ms": percentiles_ms(ours["load"][0]),
@@ -117,9 +119,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def bare_seconds(bundle: str, night: bytes, rounds: int) -> dict[str, float]:
-    """The embedder alone in this process, one thread: median seconds."""
-    prepare_cpu(1)
+def bare_seconds(bundle: str, night: bytes, rounds: int, threads: int) -> dict[str, float]:
+    """The embedder alone in this process: median seconds."""
+    prepare_cpu(threads)
     embedder = Embedder.from_checkpoint(bundle, windows_per_batch=ServeConfig().windows_per_batch)
     found: dict[str, list[float]] = {"preprocessing": [], "encoding": [], "night": [], "total": []}
     for _ in range(rounds + 1):

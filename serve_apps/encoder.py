@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from serve_apps.backend import Progress, Refusal, WindowBatch
 from serve_apps.http_errors import INTERNAL, log_failure
 from serve_apps.progress import while_running
-from serve_apps.stages import Encoded, EncoderInfo, OtherSettings, Preprocessed, settings_key
+from serve_apps.stages import (
+    Encoded,
+    EncoderInfo,
+    HeardShare,
+    OtherSettings,
+    OtherWeights,
+    Preprocessed,
+    ToEncode,
+    ToHear,
+    settings_key,
+)
 from serve_apps.window_scheduler import StageTimes, WindowScheduler
 from serve_apps.wire import ModelInfo, redacted
 from sleepmami import __version__
@@ -21,8 +32,9 @@ from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError, RecordingError
 from sleepmami.inference.embedder import Embedder, EpochEmbedding, NightEmbedding
 from sleepmami.inference.hearing import Hearing, hearing_of_windows
-from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ
+from sleepmami.psg import MODALITIES, SEGMENT_S, STORED_RATE_HZ, Night
 
+_Outcome = TypeVar("_Outcome")
 PROGRESS_EVERY_S = 0.25  # at most; batches may be a hundredth of that, and each step is a message
 
 
@@ -90,15 +102,53 @@ class LocalEncoder:
         self, loaded: Preprocessed, request_id: str, second: bool
     ) -> AsyncGenerator[Progress | Encoded | OtherSettings | Refusal]:
         """How far the night is, in epochs, then its embedding or why there is none."""
-        if loaded.settings_key != self._settings_key:
-            yield OtherSettings(self._info.preprocess)
-            return
-        steps: asyncio.Queue[Progress] = asyncio.Queue()
-        work = asyncio.ensure_future(self._night(loaded, request_id, second, steps))
-        async with aclosing(while_running(work, steps)) as told:
-            async for step in told:
+        async with aclosing(self._steps(self._night, loaded, request_id, second)) as steps:
+            async for step in steps:
                 yield step
-        yield await work
+
+    async def share_steps(
+        self, loaded: Preprocessed, request_id: str, index: int, num_shares: int
+    ) -> AsyncGenerator[Progress | HeardShare | OtherSettings | Refusal]:
+        """As `night_steps`, hearing one of equal shares of it; `joined` makes the night."""
+        async with aclosing(
+            self._steps(self._share, loaded, request_id, index, num_shares)
+        ) as steps:
+            async for step in steps:
+                yield step
+
+    async def joined(
+        self, loaded: Preprocessed, request_id: str, *shares: HeardShare
+    ) -> Encoded | OtherWeights | Refusal:
+        """The night of all its shares."""
+        model = self._info.model
+        if any(share.weights_sha256 != model.weights_sha256 for share in shares):
+            return OtherWeights()
+        try:
+            hearings = self._embedder.hearings(loaded.night)
+            for share in shares:
+                for hearing, rows in zip(hearings, share.rows, strict=True):
+                    hearing.adopt(rows)
+            answer, times = await self._finished(loaded.night, hearings)
+        except Exception as error:  # its text must not leave this process
+            log_failure(error, request_id)
+            return Refusal(INTERNAL)
+        seconds = {
+            stage: max(share.seconds[stage] for share in shares) for stage in ("queued", "encoding")
+        }
+        return Encoded(
+            answer,
+            seconds | {"night": times.night_s},
+            sum(share.batches for share in shares),
+            sum(share.windows for share in shares),
+        )
+
+    async def nights(self, asked: Sequence[ToHear]) -> list[Encoded | OtherSettings | Refusal]:
+        """Each embedding, or why there is none, of nights so short that nobody asks how far."""
+        return list(await asyncio.gather(*(self._short(*item) for item in asked)))
+
+    async def windows(self, asked: Sequence[ToEncode]) -> list[Encoded | Refusal]:
+        """`encode` of each."""
+        return list(await asyncio.gather(*(self.encode(*item) for item in asked)))
 
     async def encode(self, windows: WindowBatch, request_id: str) -> Encoded | Refusal:
         """The micro vectors of windows that are preprocessed already."""
@@ -112,38 +162,81 @@ class LocalEncoder:
             return Refusal(INTERNAL)
         return _encoded(answer, times)
 
+    async def _short(
+        self, loaded: Preprocessed, request_id: str, second: bool
+    ) -> Encoded | OtherSettings | Refusal:
+        if loaded.settings_key != self._settings_key:
+            return OtherSettings(self._info.preprocess)
+        return await self._night(None, loaded, request_id, second)
+
+    async def _steps(
+        self, hear: Callable[..., Awaitable[_Outcome]], loaded: Preprocessed, *args: Any
+    ) -> AsyncGenerator[Progress | _Outcome | OtherSettings]:
+        if loaded.settings_key != self._settings_key:
+            yield OtherSettings(self._info.preprocess)
+            return
+        steps: asyncio.Queue[Progress] = asyncio.Queue()
+        work = asyncio.ensure_future(hear(steps, loaded, *args))
+        async with aclosing(while_running(work, steps)) as told:
+            async for step in told:
+                yield step
+        yield await work
+
     async def _night(
         self,
+        steps: asyncio.Queue[Progress] | None,
         loaded: Preprocessed,
         request_id: str,
         second: bool,
-        steps: asyncio.Queue[Progress],
     ) -> Encoded | Refusal:
-        night = loaded.night
-        num_epochs = night.num_epochs
-
-        told_s = float("-inf")
-
-        def tell(heard: int, of_all: int) -> None:
-            nonlocal told_s
-            if (now_s := time.monotonic()) - told_s < PROGRESS_EVERY_S:
-                return
-            told_s = now_s
-            steps.put_nowait(Progress("encoding", num_epochs * heard // of_all, num_epochs))
-
         try:
-            hearings = self._embedder.hearings(night, seconds=second)
-
-            def finish() -> NightEmbedding:
-                return redacted(self._embedder.in_context(night, self._embedder.heard(hearings)))
-
-            answer, times = await self._scheduler.run(hearings, finish, tell)
+            hearings = self._embedder.hearings(loaded.night, seconds=second)
+            answer, times = await self._finished(loaded.night, hearings, steps)
         except RecordingError as error:
             return Refusal(error.code)
         except Exception as error:  # its text may quote the header: it must not leave this process
             log_failure(error, request_id)
             return Refusal(INTERNAL)
         return _encoded(answer, times)
+
+    async def _share(
+        self,
+        steps: asyncio.Queue[Progress],
+        loaded: Preprocessed,
+        request_id: str,
+        index: int,
+        num_shares: int,
+    ) -> HeardShare | Refusal:
+        try:
+            hearings = self._embedder.hearings(loaded.night)
+            for hearing in hearings:
+                hearing.only_share(index, num_shares)
+            tell = _teller(steps, loaded.night.num_epochs // num_shares)
+            rows, times = await self._scheduler.run(
+                hearings, lambda: tuple(hearing.heard_rows() for hearing in hearings), tell
+            )
+        except RecordingError as error:
+            return Refusal(error.code)
+        except Exception as error:  # as above
+            log_failure(error, request_id)
+            return Refusal(INTERNAL)
+        seconds = {"queued": times.queued_s, "encoding": times.encoding_s}
+        weights = self._info.model.weights_sha256
+        return HeardShare(rows, weights, seconds, times.batches, times.windows)
+
+    async def _finished(
+        self,
+        night: Night,
+        hearings: Sequence[Hearing],
+        steps: asyncio.Queue[Progress] | None = None,
+    ) -> tuple[NightEmbedding, StageTimes]:
+        """Hear what is left of the hearings, then the night in its context."""
+        tell = None if steps is None else _teller(steps, night.num_epochs)
+        return await self._scheduler.run(
+            hearings,
+            lambda: redacted(self._embedder.in_context(night, self._embedder.heard(hearings))),
+            tell,
+        )
 
     def _windows(self, hearings: Sequence[Hearing]) -> EpochEmbedding:
         model = self._info.model
@@ -154,6 +247,20 @@ class LocalEncoder:
             "precision": self._embedder.precision,
         }
         return replace(self._embedder.heard(hearings), info=info)
+
+
+def _teller(steps: asyncio.Queue[Progress], num_epochs: int) -> Callable[[int, int], None]:
+    """Puts windows heard as epochs of so many, now and then."""
+    told_s = float("-inf")
+
+    def tell(heard: int, of_all: int) -> None:
+        nonlocal told_s
+        if (now_s := time.monotonic()) - told_s < PROGRESS_EVERY_S:
+            return
+        told_s = now_s
+        steps.put_nowait(Progress("encoding", num_epochs * heard // of_all, num_epochs))
+
+    return tell
 
 
 def _encoded(answer: NightEmbedding | EpochEmbedding, times: StageTimes) -> Encoded:

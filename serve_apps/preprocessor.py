@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -13,7 +13,7 @@ from serve_apps.backend import Inspection, Progress, Refusal
 from serve_apps.http_errors import INTERNAL, log_failure
 from serve_apps.inspection import redacted_inspection
 from serve_apps.progress import while_running
-from serve_apps.stages import Preprocessed, SharedRecording, readable, settings_key
+from serve_apps.stages import Preprocessed, SharedRecording, ToLoad, readable, settings_key
 from sleepmami.config import PreprocessConfig
 from sleepmami.config_edit import from_dict
 from sleepmami.errors import RecordingError
@@ -73,6 +73,11 @@ class LocalPreprocessor:
             yield await loop.run_in_executor(self._worker, night_overview, loaded.night)
         yield loaded
 
+    async def load_many(self, asked: Sequence[ToLoad]) -> list[Preprocessed | Refusal]:
+        """Each night, or why there is none, of recordings so short that nobody asks how far."""
+        loop = asyncio.get_running_loop()
+        return [await loop.run_in_executor(self._worker, self._load, *item) for item in asked]
+
     async def inspect(
         self, recording: SharedRecording, settings: Settings, request_id: str
     ) -> Inspection | Refusal:
@@ -87,7 +92,7 @@ class LocalPreprocessor:
         recording: SharedRecording,
         settings: Settings,
         request_id: str,
-        tell: Callable[[int, int], None],
+        tell: Callable[[int, int], None] | None = None,
     ) -> Preprocessed | Refusal:
         started_s = time.perf_counter()
         try:

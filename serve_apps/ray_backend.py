@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 import ray
@@ -24,8 +24,18 @@ from serve_apps.backend import (
 )
 from serve_apps.http_errors import HttpError, log_failure
 from serve_apps.model_choice import chosen_model
-from serve_apps.stages import Encoded, EncoderInfo, OtherSettings, Preprocessed, shared
+from serve_apps.night_calls import cancel_call, hear_alone, hear_in_shares, num_shares
+from serve_apps.small_requests import SmallRequests, is_small
+from serve_apps.stages import (
+    Encoded,
+    EncoderInfo,
+    OtherSettings,
+    OtherWeights,
+    Preprocessed,
+    shared,
+)
 from serve_apps.wire import ModelInfo
+from sleepmami.config import ServeConfig
 from sleepmami.inference.embedder import EpochEmbedding, NightEmbedding
 from sleepmami.report.night_overview import Overview
 
@@ -46,10 +56,15 @@ class RayBackend:
         preprocessor: of every model.
         encoders: by the name of the model, the default one first.
         canary: share of the requests without a name that each other model gets.
+        config: how many replicas there are.
     """
 
     def __init__(
-        self, preprocessor: Handle, encoders: Mapping[str, Handle], canary: Mapping[str, float]
+        self,
+        preprocessor: Handle,
+        encoders: Mapping[str, Handle],
+        canary: Mapping[str, float],
+        config: ServeConfig,
     ) -> None:
         self._preprocessor = preprocessor
         self._encoders = dict(encoders)
@@ -57,6 +72,13 @@ class RayBackend:
         self._default = self.names[0]
         self._canary = dict(canary)
         self._settings: dict[str, dict[str, Any]] = {}  # of preprocessing, by model
+        self._num_encoders = config.num_replicas
+        self._small = SmallRequests(
+            preprocessor,
+            encoders,
+            num_preprocessors=config.max_preprocessors or config.num_preprocessors,
+            num_encoders=config.max_replicas or config.num_replicas,
+        )
         self.observe: Observe = _ignore
 
     async def embed(
@@ -108,7 +130,10 @@ class RayBackend:
         if name not in self._encoders:
             return Refusal("model_unknown")
         try:
-            found: Encoded | Refusal = await self._encoders[name].encode.remote(windows, request_id)
+            if is_small(windows):
+                found = await self._small.encode(name, windows, request_id)
+            else:
+                found = await self._encoders[name].encode.remote(windows, request_id)
         except (RayError, RayServeException) as error:
             log_failure(error, request_id)
             return Refusal("model_not_ready")
@@ -148,7 +173,10 @@ class RayBackend:
         started_s = time.perf_counter()
         yield Progress("queued", 0, 1)
         settings = await self._settings_of(name)
-        shown = False
+        if is_small(recording) and not options.overview:
+            yield await self._short(name, recording, settings, request_id, options.second)
+            return
+        shown, alone = False, options.second  # tokens of seconds are too much to send about
         for _ in range(MAX_TRIES):
             loaded: ray.ObjectRef[Preprocessed] | None = None
             seconds = {"preprocessing": 0.0}
@@ -163,24 +191,60 @@ class RayBackend:
                         return
                     else:
                         loaded, seconds = ref, {"preprocessing": step.seconds}
+                        num_epochs = step.night.num_epochs
             if loaded is None:
                 break
-            async with aclosing(self._hear(name, loaded, request_id, options.second)) as heard:
+            shares = 1 if alone else num_shares(num_epochs, self._num_encoders)
+            hearing = (
+                hear_alone(self._encoders[name], loaded, request_id, options.second)
+                if shares == 1
+                else hear_in_shares(self._encoders[name], loaded, request_id, num_epochs, shares)
+            )
+            async with aclosing(hearing) as heard:
                 async for found in heard:
                     if isinstance(found, OtherSettings):
                         settings = self._settings[name] = found.preprocess
                         break
+                    if isinstance(found, OtherWeights):
+                        alone = True  # while the bundle changes, one Encoder has one model
+                        break
                     if isinstance(found, Encoded):
-                        seconds |= found.seconds
-                        seconds["total"] = time.perf_counter() - started_s
-                        self.observe(seconds, found.batches, found.windows)
-                        assert isinstance(found.embedding, NightEmbedding)
-                        yield found.embedding
+                        yield self._observed(found, seconds, started_s)
                         return
                     yield found
                     if isinstance(found, Refusal):
                         return
         yield Refusal("model_not_ready")
+
+    async def _short(
+        self,
+        name: str,
+        recording: Recording,
+        settings: dict[str, Any],
+        request_id: str,
+        second: bool,
+    ) -> NightEmbedding | Refusal:
+        """A recording that is done before anybody asks how far it is."""
+        started_s = time.perf_counter()
+        for _ in range(MAX_TRIES):
+            loaded = await self._small.load(recording, settings, request_id)
+            if isinstance(loaded, Refusal):
+                return loaded
+            found = await self._small.night(name, loaded, request_id, second)
+            if isinstance(found, Refusal):
+                return found
+            if isinstance(found, Encoded):
+                return self._observed(found, {"preprocessing": loaded.seconds}, started_s)
+            settings = self._settings[name] = found.preprocess
+        return Refusal("model_not_ready")
+
+    def _observed(
+        self, found: Encoded, seconds: Mapping[str, float], started_s: float
+    ) -> NightEmbedding:
+        total_s = time.perf_counter() - started_s
+        self.observe({**seconds, **found.seconds, "total": total_s}, found.batches, found.windows)
+        assert isinstance(found.embedding, NightEmbedding)
+        return found.embedding
 
     async def _load(
         self, recording: Recording, settings: dict[str, Any], request_id: str, overview: bool
@@ -197,22 +261,7 @@ class RayBackend:
                 yield ref, step
         finally:
             if working:
-                _cancel(call)
-
-    async def _hear(
-        self, name: str, loaded: ray.ObjectRef[Preprocessed], request_id: str, second: bool
-    ) -> AsyncGenerator[Progress | Encoded | OtherSettings | Refusal]:
-        """Each step of one Encoder."""
-        stream: Any = self._encoders[name].options(stream=True)
-        call = stream.night_steps.remote(loaded, request_id, second)
-        working = True
-        try:
-            async for found in call:
-                working = isinstance(found, Progress)
-                yield found
-        finally:
-            if working:
-                _cancel(call)
+                cancel_call(call)
 
     async def _settings_of(self, name: str) -> dict[str, Any]:
         if name not in self._settings:
@@ -226,15 +275,6 @@ class RayBackend:
         except (TimeoutError, RayError, RayServeException):
             raise HttpError("model_not_ready") from None
         return info
-
-
-def _cancel(call: Any) -> None:  # Any: a DeploymentResponseGenerator
-    """End a call that nobody reads any more; its replica would go on to the end.
-
-    Serve does so by itself for calls of an HTTP request that is cancelled, not for those of a job.
-    """
-    with suppress(RayError, RayServeException):  # of a call that could not begin, or failed
-        call.cancel()
 
 
 def _ignore(seconds: Mapping[str, float], batches: int, windows: int) -> None:

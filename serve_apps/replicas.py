@@ -66,7 +66,7 @@ class IngressReplica:
     ) -> None:
         configure_logs()
         self._config = from_dict(ServeConfig, config)
-        self._backend = RayBackend(preprocessor, encoders, canary)
+        self._backend = RayBackend(preprocessor, encoders, canary, self._config)
         self._admission = Admission(limits_of(self._config, len(bundles)))
         self._probes = {}
         for bundle in bundles.values():

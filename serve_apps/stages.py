@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_apps.backend import Recording
+from serve_apps.backend import Recording, WindowBatch
 from serve_apps.wire import ModelInfo
 from sleepmami.config import PreprocessConfig
 from sleepmami.config_edit import to_dict
 from sleepmami.inference.embedder import EpochEmbedding, NightEmbedding
+from sleepmami.inference.hearing import HeardRows
 from sleepmami.psg import Night
 
 # The bytes of a recording as an array, because Ray shares an array's memory and copies bytes.
@@ -51,6 +53,53 @@ class Encoded:
     seconds: dict[str, float] = field(default_factory=dict)
     batches: int = 0
     windows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HeardShare:
+    """What one Encoder has heard of a night that several hear.
+
+    Attributes:
+        rows: of each hearing of the night.
+        weights_sha256: of the model that heard it: shares of two models are no night.
+        seconds: by stage: queued, encoding.
+        batches: as of Encoded.
+        windows: as of Encoded.
+    """
+
+    rows: tuple[HeardRows, ...]
+    weights_sha256: str
+    seconds: dict[str, float]
+    batches: int
+    windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWeights:
+    """Shares of a night were heard by another model than this one: the bundle is changing."""
+
+
+class ToLoad(NamedTuple):
+    """A recording for a Preprocessor, and the model's settings as `to_dict` gives them."""
+
+    recording: SharedRecording
+    settings: Mapping[str, Any]  # Any: JSON values
+    request_id: str
+
+
+class ToHear(NamedTuple):
+    """A night for an Encoder, and whether vectors of seconds are wanted."""
+
+    loaded: Preprocessed
+    request_id: str
+    second: bool
+
+
+class ToEncode(NamedTuple):
+    """Windows for an Encoder."""
+
+    windows: WindowBatch
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -99,6 +100,7 @@ class WindowScheduler:
         self._threads = threads
         self._wait_s = wait_s
         self._jobs: list[Job] = []  # next in turn first
+        self._heard: deque[Job] = deque()  # with nothing left to hear when they came
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="encoder", daemon=True)
@@ -125,7 +127,7 @@ class WindowScheduler:
         """Encode every window, then call `finish` on the same thread.
 
         Args:
-            hearings: of one request.
+            hearings: of one request; what others have heard for it is not heard again.
             finish: makes the answer; what it raises is raised here.
             progress: called on the event loop with windows heard and windows in all, after each
                 batch.
@@ -133,30 +135,34 @@ class WindowScheduler:
         loop = asyncio.get_running_loop()
         job = Job(hearings, finish, loop, loop.create_future(), progress)
         with self._changed:
-            self._jobs.append(job)
+            (self._heard if job.done else self._jobs).append(job)
             self._changed.notify()
         try:
             return await job.future, job.times
         finally:  # cancelled: nobody waits for the rest
             with self._changed:
-                if job in self._jobs:
-                    self._jobs.remove(job)
+                for waiting in (self._jobs, self._heard):
+                    if job in waiting:
+                        waiting.remove(job)
 
     def _work(self) -> None:
         prepare_cpu(self._threads)
-        while True:
-            shares = self._next_batch()
-            if shares is None:
-                return
-            self._encode(shares)
-            del shares  # an idle model holds nobody's night
+        while (turn := self._next_turn()) is not None:
+            if isinstance(turn, Job):
+                self._finish(turn)
+            else:
+                self._encode(turn)
+            del turn  # an idle model holds nobody's night
 
-    def _next_batch(self) -> list[tuple[Job, Piece]] | None:
+    def _next_turn(self) -> list[tuple[Job, Piece]] | Job | None:
+        """The next batch, or a job that has nothing to hear; None in the end."""
         limit = self._embedder.windows_per_batch
         with self._changed:
             idle = not self._jobs
-            while not self._jobs and not self._closed:
+            while not self._jobs and not self._heard and not self._closed:
                 self._changed.wait()
+            if self._heard and not self._closed:
+                return self._heard.popleft()
             deadline = time.monotonic() + self._wait_s
             while idle and not self._closed and sum(job.waiting for job in self._jobs) < limit:
                 left = deadline - time.monotonic()
@@ -204,7 +210,8 @@ class WindowScheduler:
 
     def _finish(self, job: Job) -> None:
         heard_s = time.perf_counter()
-        job.times.encoding_s = heard_s - job.started_s
+        if job.started_s:  # heard here
+            job.times.encoding_s = heard_s - job.started_s
         try:
             answer = job.finish()
         except Exception as error:

@@ -49,6 +49,20 @@ class Piece(NamedTuple):
         return self.stop - self.first
 
 
+class HeardRows(NamedTuple):
+    """What is known of some epochs of a hearing, for another hearing of the same source.
+
+    Attributes:
+        first_epoch: of the source; the others follow it.
+        num_windows: that were heard for them.
+        found_LMRD: float32, rows of these epochs.
+    """
+
+    first_epoch: int
+    num_windows: int
+    found_LMRD: NDArray[np.float32]
+
+
 class Hearing:
     """Windows of one source, and what is known of their epochs.
 
@@ -81,17 +95,22 @@ class Hearing:
         shape = (num_epochs, len(MODALITIES), 1 + num_tokens, dim)
         self.found_LMRD = np.zeros(shape, np.float32)
         self.valid_LM = np.zeros((num_epochs, len(MODALITIES)), np.bool_)
-        self.num_windows = len(starts)
         self._usable_LM = usable_LM
         self._starts = starts
         self._segments = segments
+        self._first, self._stop = 0, len(starts)
         self._taken = 0
         self._heard = 0
 
     @property
+    def num_windows(self) -> int:
+        """Windows that are to be heard."""
+        return self._stop - self._first
+
+    @property
     def waiting(self) -> int:
         """Windows that nobody has taken."""
-        return self.num_windows - self._taken
+        return self._stop - self._taken
 
     @property
     def done(self) -> bool:
@@ -103,10 +122,16 @@ class Hearing:
         """Windows that are heard."""
         return self._heard
 
+    def only_share(self, index: int, num_shares: int) -> None:
+        """Hear no more than one of `num_shares` equal shares; before the first `take`."""
+        count = len(self._starts)
+        self._first, self._stop = (count * i // num_shares for i in (index, index + 1))
+        self._taken = self._first
+
     def take(self, limit: int) -> Piece:
         """The next windows, at most `limit` of them."""
         first = self._taken
-        self._taken = min(self.num_windows, first + limit)
+        self._taken = min(self._stop, first + limit)
         return Piece(self, first, self._taken)
 
     def batch(self, piece: Piece) -> SegmentBatch:
@@ -126,9 +151,30 @@ class Hearing:
             wanted_SBRD = found_SBERD[:, rows, slot, : 1 + self.num_tokens]
             self.found_LMRD[np.ix_(epochs, streams)] = wanted_SBRD.swapaxes(0, 1)
             self.valid_LM[epochs] = self._usable_LM[epochs]
-        self._heard += piece.num_windows
+        self._count(piece.num_windows)
+
+    def heard_rows(self) -> HeardRows:
+        """All that a share has heard, when it is done."""
+        first = self._epochs_before(self._first)
+        stop = self._epochs_before(self._stop)
+        return HeardRows(first, self.num_windows, self.found_LMRD[first:stop])
+
+    def adopt(self, rows: HeardRows) -> None:
+        """Take over what another hearing of the same source has heard."""
+        epochs = slice(rows.first_epoch, rows.first_epoch + len(rows.found_LMRD))
+        self.found_LMRD[epochs] = rows.found_LMRD
+        self.valid_LM[epochs] = self._usable_LM[epochs]
+        self._taken += rows.num_windows
+        self._count(rows.num_windows)
+
+    def _count(self, num_windows: int) -> None:
+        self._heard += num_windows
         if self.done:
             self.found_LMRD[~self.valid_LM] = 0
+
+    def _epochs_before(self, window: int) -> int:
+        """Epochs that the windows before this one answer for; the last window may overlap."""
+        return self._starts[window - 1] + SEGMENT_EPOCHS if window else 0
 
 
 def hear(pieces: Sequence[Piece], encode: Encode) -> None:

@@ -14,7 +14,18 @@ from serve_apps import preprocessor
 from serve_apps.backend import Progress, Refusal, WindowBatch
 from serve_apps.encoder import LocalEncoder, warm_up
 from serve_apps.preprocessor import LocalPreprocessor
-from serve_apps.stages import Encoded, OtherSettings, Preprocessed, settings_key, shared
+from serve_apps.stages import (
+    Encoded,
+    HeardShare,
+    OtherSettings,
+    OtherWeights,
+    Preprocessed,
+    ToEncode,
+    ToHear,
+    ToLoad,
+    settings_key,
+    shared,
+)
 from sleepmami.config import PreprocessConfig
 from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError
@@ -196,6 +207,94 @@ def test_vectors_per_second_come_when_they_are_asked_for(
     assert expected is not None
     assert answer.embedding.second.shape[1] == asyncio.run(encoder.info()).model.second_dim
     np.testing.assert_allclose(answer.embedding.second, expected, atol=1e-5, rtol=0)
+
+
+async def in_shares(encoder: LocalEncoder, night: Preprocessed, num_shares: int) -> object:
+    async def last(index: int) -> object:
+        return [step async for step in encoder.share_steps(night, "r-1", index, num_shares)][-1]
+
+    shares = await asyncio.gather(*(last(index) for index in range(num_shares)))
+    heard = [share for share in shares if isinstance(share, HeardShare)]
+    assert len(heard) == num_shares
+    return await encoder.joined(night, "r-1", *heard)
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "num_shares", "both_halves"),
+    [(8, 2, False), (7, 2, False), (9, 3, True), (5, 3, True)],
+)
+def test_a_night_heard_in_shares_is_the_night_heard_whole(
+    num_epochs: int, num_shares: int, both_halves: bool
+) -> None:
+    """The last window of an odd night overlaps the one before it, which another share hears."""
+    embedder = Embedder(random_bundle(), windows_per_batch=2, both_halves=both_halves)
+    night = noise_night(num_epochs)
+    night.usable[Modality.EMG][2:4] = False
+    expected = embedder.night(night)
+    encoder = LocalEncoder(embedder, threads=1)
+    sent = Preprocessed(night, settings_key(PreprocessConfig()), 0.1)
+    answer = asyncio.run(in_shares(encoder, sent, num_shares))
+    encoder.close()
+    assert isinstance(answer, Encoded)
+    assert isinstance(answer.embedding, NightEmbedding)
+    for name in ("micro", "macro", "cycles", "night", "epoch_valid", "modality_valid"):
+        found = getattr(answer.embedding, name)
+        np.testing.assert_allclose(found, getattr(expected, name), atol=1e-5, rtol=0)
+    # both hearings cut the night into windows of two epochs; the second lacks its first epoch
+    heard = (num_epochs + 1) // 2 + (num_epochs // 2 if both_halves else 0)
+    assert answer.windows >= heard
+    assert set(answer.seconds) == {"queued", "encoding", "night"}
+
+
+def test_shares_of_other_weights_are_no_night(encoder: LocalEncoder, edf: bytes) -> None:
+    other = LocalEncoder(Embedder(random_bundle(seed=12), windows_per_batch=2), threads=1)
+    night = loaded(edf)
+
+    async def run() -> object:
+        one = [step async for step in encoder.share_steps(night, "r-1", 0, 2)][-1]
+        two = [step async for step in other.share_steps(night, "r-1", 1, 2)][-1]
+        assert isinstance(one, HeardShare)
+        assert isinstance(two, HeardShare)
+        return await encoder.joined(night, "r-1", one, two)
+
+    answer = asyncio.run(run())
+    other.close()
+    assert answer == OtherWeights()
+
+
+def test_several_small_requests_in_one_call_are_answered_each_for_itself(
+    encoder: LocalEncoder, embedder: Embedder, edf: bytes
+) -> None:
+    asked = [ToLoad(shared(body), SETTINGS, "r-1") for body in (edf, SECRET * 100, edf)]
+    first, bad, last = asyncio.run(LocalPreprocessor().load_many(asked))
+    assert bad == Refusal("not_an_edf")
+    assert isinstance(first, Preprocessed)
+    assert isinstance(last, Preprocessed)
+    other = dataclasses.replace(last, settings_key="other")
+    nights = [ToHear(first, "r-1", False), ToHear(other, "r-2", False), ToHear(last, "r-3", True)]
+    found, sent_back, with_seconds = asyncio.run(encoder.nights(nights))
+    expected = embedder.night(load_night(edf, PreprocessConfig(), recording_id="x")).micro
+    assert sent_back == OtherSettings(SETTINGS)
+    for answer, second in ((found, False), (with_seconds, True)):
+        assert isinstance(answer, Encoded)
+        assert isinstance(answer.embedding, NightEmbedding)
+        np.testing.assert_allclose(answer.embedding.micro, expected, atol=1e-5, rtol=0)
+        assert (answer.embedding.second is not None) == second
+
+
+def test_several_windows_in_one_call_are_answered_each_for_itself(
+    encoder: LocalEncoder, embedder: Embedder
+) -> None:
+    good = windows(1)
+    bad = WindowBatch(good.signals, good.valid[:, :5])
+    asked = [ToEncode(good, "r-1"), ToEncode(bad, "r-2"), ToEncode(good, "r-3")]
+    found = asyncio.run(encoder.windows(asked))
+    assert found[1] == Refusal("request_invalid")
+    expected = embedder.epochs(noise_night(2)).micro_LMD
+    for answer in (found[0], found[2]):
+        assert isinstance(answer, Encoded)
+        assert isinstance(answer.embedding, EpochEmbedding)
+        np.testing.assert_allclose(answer.embedding.micro_LMD, expected, atol=1e-5, rtol=0)
 
 
 def test_an_unexpected_failure_keeps_its_text_to_itself(

@@ -1,0 +1,89 @@
+"""A long night heard by two Encoders at once, and small requests that travel together."""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+
+from serve_apps.night_calls import num_shares
+from serve_apps.small_requests import MAX_RECORDING_BYTES
+from sleepmami.config import ServeConfig
+from sleepmami.inference.embedder import Embedder
+from sleepmami.signals.edf_writer import WriteChannel, write_edf
+from sleepmami.signals.preprocess import load_night
+from sleepmami.training.checkpoint import load_bundle
+
+pytestmark = pytest.mark.ray
+
+NPZ = {"content-type": "application/edf", "accept": "application/x-npz"}
+EPOCHS = 301  # an odd night: its last window overlaps the one before it
+CONFIG = ServeConfig(
+    port=0, num_replicas=2, cpus_per_replica=0.5, cpus_per_preprocessor=0.5, windows_per_batch=8
+)
+
+
+@pytest.fixture(scope="module")
+def long_edf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    channel = WriteChannel(
+        label="C4-M1",
+        unit="uV",
+        sample_rate_hz=100,
+        samples=np.random.default_rng(3).normal(0, 30, EPOCHS * 30 * 100),
+        physical_min=-500.0,
+        physical_max=500.0,
+    )
+    path = tmp_path_factory.mktemp("edf") / "long.edf"
+    write_edf(path, [channel])
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def url(ray_cluster: object, bundle_folder: str) -> Iterator[str]:
+    from serve_apps.embedding_app import start, stop
+
+    yield start(bundle_folder, CONFIG)
+    stop()
+
+
+def post(url: str, body: bytes, level: str = "all") -> dict[str, np.ndarray]:
+    answer = httpx.post(f"{url}/v1/embeddings?level={level}", content=body, headers=NPZ, timeout=60)
+    assert answer.status_code == 200, answer.text
+    with np.load(io.BytesIO(answer.content), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def test_a_night_in_shares_has_the_librarys_vectors(
+    url: str, bundle_folder: str, long_edf: bytes
+) -> None:
+    assert num_shares(EPOCHS, CONFIG.num_replicas) == 2
+    bundle = load_bundle(bundle_folder)
+    night = load_night(long_edf, bundle.preprocess, recording_id="night")
+    expected = Embedder(bundle, windows_per_batch=32).night(night, seconds=True)
+    in_shares, alone = post(url, long_edf), post(url, long_edf, "second")
+    for name in ("micro", "macro", "cycles", "night"):
+        np.testing.assert_allclose(in_shares[name], getattr(expected, name), atol=1e-5, rtol=0)
+    assert expected.second is not None
+    np.testing.assert_allclose(alone["second"], expected.second, atol=1e-5, rtol=0)
+
+
+def test_small_requests_together_have_the_vectors_they_have_alone(url: str, edf: bytes) -> None:
+    """And a bad one among them is refused alone."""
+    assert len(edf) < MAX_RECORDING_BYTES
+    alone = post(url, edf)
+    bad = edf[:-1000]
+
+    def ask(index: int) -> httpx.Response:
+        body = bad if index % 5 == 0 else edf
+        return httpx.post(f"{url}/v1/embeddings", content=body, headers=NPZ, timeout=60)
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(ask, range(40)))
+    assert [answer.status_code for answer in answers] == [400, 200, 200, 200, 200] * 8
+    for answer in answers:
+        if answer.status_code == 200:
+            with np.load(io.BytesIO(answer.content), allow_pickle=False) as arrays:
+                for name in ("micro", "macro", "night"):
+                    np.testing.assert_allclose(arrays[name], alone[name], atol=1e-5, rtol=0)

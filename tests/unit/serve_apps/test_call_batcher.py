@@ -1,0 +1,96 @@
+"""Small requests in one call: who goes with whom, and what becomes of each."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from serve_apps.call_batcher import CallBatcher
+
+
+class Side:
+    """Notes its calls and answers each item with ten times it, when it is let."""
+
+    def __init__(self, *, max_calls: int = 2, max_items: int = 4) -> None:
+        self.calls: list[list[int]] = []
+        self.go = asyncio.Event()
+        self.error: Exception | None = None
+        self.batcher = CallBatcher(self.answer, max_calls=max_calls, max_items=max_items)
+
+    async def answer(self, items: Sequence[int]) -> Sequence[int]:
+        self.calls.append(list(items))
+        await self.go.wait()
+        if self.error:
+            raise self.error
+        return [10 * item for item in items]
+
+    async def ask(self, *items: int) -> list[asyncio.Future[int]]:
+        asked = [asyncio.ensure_future(self.batcher.ask(item)) for item in items]
+        await asyncio.sleep(0.01)
+        return asked
+
+
+def test_who_meets_an_idle_side_is_sent_alone_and_who_comes_meanwhile_goes_together() -> None:
+    async def scenario() -> None:
+        side = Side()
+        asked = await side.ask(1, 2, 3, 4, 5)
+        assert side.calls == [[1], [2]]  # two may be under way; nobody else is sent
+        side.go.set()
+        assert await asyncio.gather(*asked) == [10, 20, 30, 40, 50]
+        # both calls end in one turn of the loop: what waits is shared among the free places
+        assert sorted(map(len, side.calls[2:])) in ([1, 2], [3])
+
+    asyncio.run(scenario())
+
+
+def test_no_call_has_more_than_its_limit() -> None:
+    async def scenario() -> None:
+        side = Side(max_calls=1, max_items=3)
+        asked = await side.ask(*range(8))
+        side.go.set()
+        assert await asyncio.gather(*asked) == [10 * item for item in range(8)]
+        assert side.calls == [[0], [1, 2, 3], [4, 5, 6], [7]]
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_call_fails_its_own_items_and_the_next_is_sent() -> None:
+    async def scenario() -> None:
+        side = Side(max_calls=1)
+        first = await side.ask(1)
+        later = await side.ask(2, 3)
+        side.error = ConnectionError("the replica is gone")
+        side.go.set()
+        with pytest.raises(ConnectionError):
+            await first[0]
+        side.error = None
+        assert await asyncio.gather(*later) == [20, 30]
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_too_few_is_an_error_of_all_and_no_wait_for_ever() -> None:
+    async def scenario() -> None:
+        async def forgetful(items: Sequence[int]) -> Sequence[int]:
+            return []
+
+        with pytest.raises(ValueError, match="zip"):
+            await asyncio.wait_for(CallBatcher(forgetful, max_calls=1, max_items=1).ask(1), 5)
+
+    asyncio.run(scenario())
+
+
+def test_who_goes_away_while_waiting_is_not_sent_and_who_was_sent_disturbs_nobody() -> None:
+    async def scenario() -> None:
+        side = Side(max_calls=1)
+        sent, waits, stays = [(await side.ask(item))[0] for item in (1, 2, 3)]
+        sent.cancel()
+        waits.cancel()
+        await asyncio.sleep(0.01)
+        side.go.set()
+        assert await stays == 30
+        assert side.calls == [[1], [3]]
+        assert sent.cancelled()
+        assert waits.cancelled()
+
+    asyncio.run(scenario())
