@@ -47,6 +47,8 @@ class Meaning(Enum):
     EVENT = auto()
     HYPNOGRAM = auto()
     BOOKKEEPING = auto()
+    UNUSED = auto()
+    MAKER = auto()  # of the sensor
     SNORE = auto()
     PLETH = auto()
     POSITION = auto()
@@ -63,20 +65,20 @@ class Meaning(Enum):
 
 SCALP = r"(?:(?:fp|af|ft|fc|tp|cp|[fctpo])(?:z|10|[1-9])|po[z3478]|iz)"
 MASTOID = r"[am][12]"
-EYE = r"(?:e[12]|loc|roc|pg[12])"
+EYE = r"(?:e[12]|loc|roc|pg[12]|o[gd])"  # OG and OD: oeil gauche and droit
 ELECTRODE = re.compile(rf"{SCALP}|{MASTOID}|{EYE}")
 
 WORDS: dict[Meaning, str] = {
-    Meaning.LINKED: "cle ler le lm ar avg av ave average car mean mittel linked lma",
+    Meaning.LINKED: "cle ler le lm ar avg av ave average car mean mittel linked lma ax mx",
     Meaning.LEFT: (
         "l left li links linkes linker lks lt sx sin sinistro sinistra izq izquierdo izquierda"
         " izda gauche gau g esq esquerdo esquerda"
-        " lewe lewy lewa"
+        " lewe lewy lewa va vanster vasen venstre sol levy"
     ),
     Meaning.RIGHT: (
         "r right re rechts rechtes rechter rt dx dex destro destra der derecho derecha dcho"
         " dcha droit droite d dir direito direita"
-        " prawe prawy prawa"
+        " prawe prawy prawa ho hoger oikea hojre hoyre sag pravy"
     ),
     Meaning.HORIZONTAL: "h hor horiz horizontal horizontale hog",
     Meaning.VERTICAL: "v ver vert vertical vertikal vertic verticale vog upper lower",
@@ -86,7 +88,7 @@ WORDS: dict[Meaning, str] = {
     Meaning.EYE: (
         "eog oog oeil yeux eye eyes auge augen ojo ojos olho olhos occhio occhi ogen oculo"
         " ocular oculogram okulogramm elektrookulogramm"
-        " oko oczu"
+        " oko oczu oga ogat oje silma goz szem"
     ),
     Meaning.EMG: "emg elektromyogramm electromyogram muscle muskel musculo muscolo muskeltonus",
     Meaning.CHIN: (
@@ -94,11 +96,11 @@ WORDS: dict[Meaning, str] = {
         " submentalis submentonian submentoniano submentoniere sottomentoniero subment subm kinn"
         " kin queixo barbilla mentum mylo mylohyoid milo milohioideo miloioideo genioglossus"
         " geniogloss suprahyoid"
-        " mentoniera houppe broda brodka podbrodek"
+        " mentoniera houppe broda brodka podbrodek brada haka hake leuka cene"
     ),
     Meaning.ECG: (
         "ecg ekg mlii mli cardio electrocardiogram elektrokardiogramm cardiogram"
-        " electrocardiograma electrocardiogramme elettrocardiogramma cardiac"
+        " dii diii einthoven electrocardiograma electrocardiogramme elettrocardiogramma cardiac"
     ),
     Meaning.LIMB: (
         "leg legs leggs tib tibial tibialis tibia anterior ant ta lat rat plm plms bein beine"
@@ -109,7 +111,7 @@ WORDS: dict[Meaning, str] = {
         " limb limbs neck should shoulder quadriceps gastroc gastrocnemius massete armle armri"
         " tible tibri tibd tibg"
         " noga nogi piszczelowy wade unterschenkel mollet peroneus kiefer lips gesicht facial"
-        " gluteus soleus parasternal interkostal zwerchfell bizeps"
+        " ben jalka jalat noha nohy bacak gluteus soleus parasternal interkostal zwerchfell bizeps"
     ),
     Meaning.SATURATION: (
         "spo2 sao2 so2 sp02 sa02 s02 spo sao sato2 sat02 o2sat 02sat satsp sat sato satur"
@@ -118,6 +120,7 @@ WORDS: dict[Meaning, str] = {
         " oximetrie oxymetrie oximetro oximetria ossimetro ossimetria ossimetry pulsox pulsoxi"
         " pulsoxy pulsoxymetrie pulsoximetrie pulsoximeter pulsoxymeter oxysat oxisat sentecspo2"
         " tcsao2 spo2bb"
+        " satur happisaturaatio saturaatio mattnad saturace saturasyon saturasjon maetning"
         " saturacja pulsoksymetr pulsoksymetria"
     ),
     Meaning.OXYGEN: (
@@ -127,28 +130,30 @@ WORDS: dict[Meaning, str] = {
     Meaning.FLOW: (
         "flow flows flo fluss flux fluxo flujo flusso debit stroom stroming atemstrom pneumo"
         " pneumotach pneumotacho pneumotachograph pnt stromung stroemung altflow"
-        " przeplyw"
+        " przeplyw pneum flode akis prutok"
     ),
     Meaning.NASAL: (
         "nasal nasale nasaler nasales nas nase nasen naso nariz neus nez cannula canula cannule"
         " cann cnla canule kanule kanuele cannulas canulas nasenkanule nasenkanuele nasenbrille"
         " neusbril lunettes gafas prong prongs ptaf np npre npress npt npaf npv pnasal"
         " nasenstaudruck staudruck cannul canul nasalp nasalac nasaldc nasp nspres"
-        " kaniula"
+        " kaniula nazal nazalni ncpt"
     ),
     Meaning.THERMISTOR: (
         "therm thermo ther thermistor thermistors thermistance thermocouple thermoelement"
         " thermal thermisch thermic termistor termistore termistori termopar termocoppia termico"
         " termica termi termo oral orale oro oronasal buccal bucal boca bouche mund mond bocca"
         " mouth naf naf1 naf2 naf2p naf2n oralor nasor nasalor nasoral therms thermist oraltherm"
-        " thermistanz tflow"
+        " thermistanz tflow ont"
     ),
     Meaning.AIR: (
         "air airflow newair luft luftfluss luftstrom luchtstroom luchtstroming aire atemfluss"
+        " ilmavirta"
     ),
     Meaning.PRESSURE: "press pres pressure druck druk presion pressao pressione pression",
     Meaning.DEVICE: (
-        "cpap bipap bpap apap autopap xpap pcpap ppap pap ppc mask maske masque maschera device"
+        "cpap bipap bpap apap resmed autopap xpap pcpap ppap pap ppc mask maske masque maschera"
+        " device"
         " vent ventilator ventilation ipap epap beatmung beatmungs therapie therapy"
     ),
     Meaning.THORAX: (
@@ -156,13 +161,13 @@ WORDS: dict[Meaning, str] = {
         " torac torace toracico toracica thoraco chest brust brustkorb thorx borst borstkas"
         " borstband rib ribcage rc vth pecho peito petto poitrine chestdc thoraxdc thordc"
         " thoracodc"
-        " klatka piersiowa piersiowy"
+        " klatka piersiowa piersiowy torako brostkorg brost bryst rinta hrudnik gogus mellkas"
     ),
     Meaning.ABDOMEN: (
         "abdomen abdominal abdominale abd abdm abdo abdom ab addome addominale abdomino bauch"
         " abdmn abdominell buik buikband ventre barriga belly vab pancia vientre addom abddc"
         " abdomendc abdodc"
-        " brzuch brzuszny"
+        " brzuch brzuszny buk mage mave vatsa bricho"
     ),
     Meaning.EFFORT: (
         "eff effort efforts belt belts gurt gurte gordel cinta banda fascia sangle sangles"
@@ -173,7 +178,7 @@ WORDS: dict[Meaning, str] = {
         " respiratorio respiratoria respirazione respiro atem atmung adem ademhaling breath"
         " breathing ventilatory"
     ),
-    Meaning.INDUCTANCE: "rip rips crip x xflow inductance inductive indukt plethysmography",
+    Meaning.INDUCTANCE: "rip rips crip xflow inductance inductive indukt plethysmography",
     Meaning.SUM: "sum summe somme suma soma somma som sums xsum ripsum",
     Meaning.STATUS: "off stat status qual quality qualitat qualitaet sqi artifact artefact oxstat",
     Meaning.IMPEDANCE: "imp imped impedance impedanz impedancia",
@@ -193,7 +198,8 @@ WORDS: dict[Meaning, str] = {
         " ronco ronflement ronflements russamento russare snurk snurken mic micro micr"
         " microphone mikro mikrofon mikrophon microfono microfone audio sound son phono voice"
         " noise nasalsn psnore"
-        " chrapanie dzwiek suono sonido bruit gerausch geluid trachea tracheal larynx"
+        " chrapanie chrapani snarkning kuorsaus horlama dzwiek suono sonido bruit gerausch geluid"
+        " trachea tracheal larynx"
     ),
     Meaning.PLETH: (
         "pleth plet plethy plethys plethysmo plethysmogram plethysmogramm pletismografia ppg"
@@ -202,7 +208,8 @@ WORDS: dict[Meaning, str] = {
     ),
     Meaning.POSITION: (
         "pos posn posit position positionsen posicion posicao posizione positie body lage"
-        " korperlage koerperlage lagesensor ligging elevation angle posangle bodypos bpos"
+        " korperlage koerperlage lagesensor ligging asento poloha pozisyon elevation angle posangle"
+        " bodypos bpos"
     ),
     Meaning.GAS: (
         "co2 etco2 etco petco2 tcco2 tco2 tcpco2 ptcco2 ptco2 tcpo2 pco2 paco2 po2 pao2 fico2"
@@ -225,10 +232,11 @@ WORDS: dict[Meaning, str] = {
         "leak leaks leck leckage fuite fuga epr tid tidal tvol vol volume volumen xvolume min max"
         " lim limit limitation flowlim mass ti te ie itime etime ratio mode ramp blow blower set"
         " tgt"
-        " insp exp peak"
+        " insp exp peak winx"
     ),
     Meaning.PULSE: (
-        "pulse puls pulso pouls polso polsslag pols heart herz beat beats hartslag coeur cuore"
+        "pulse puls syke tep nabiz pulso pouls polso polsslag pols heart herz beat beats hartslag"
+        " coeur cuore"
         " corazon coracao"
     ),
     Meaning.CIRCULATION: (
@@ -237,12 +245,14 @@ WORDS: dict[Meaning, str] = {
         " esoph pes poes gastric pgas epiglottic epi pharyngeal intracranial icp cvp barometric atm"
     ),
     Meaning.COMPUTED: "alpha beta gamma delta theta sigma power envelope spectral psd sef",
+    Meaning.UNUSED: "spare unused notused",
+    Meaning.MAKER: "nonin masimo nellcor",
     Meaning.FILLER: (
         "ref reference psg pol alt dif diff new old sec primary secondary channel chan ch kanal"
         " canal canale lead leads patient aux unfiltered filtered filt cal raw sensor signal bb"
-        " sub nonin masimo finger main spare second first bipolar db ms hz sen wv dc cu dr pt"
+        " sub finger main second first bipolar db ms hz sen wv dc cu dr pt"
         " level index wave fin p n s end th uv mv center centre ctr hires backup trach ac"
-        " integral inter"
+        " integral inter eg pds"
     ),
-    Meaning.LETTER: "a b c e f i ii iii iv y z avf avl avr v1 v2 v3 v4 v5 v6 iihf",
+    Meaning.LETTER: "a b c e f i ii iii iv x y z avf avl avr v1 v2 v3 v4 v5 v6 iihf",
 }

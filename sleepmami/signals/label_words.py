@@ -35,15 +35,19 @@ for _word, _meaning in _MEANING.items():
     if len(_word) >= _shortest and _meaning not in _NEVER_GLUED:
         _PIECES_BY_START.setdefault(_word[0], []).append(_word)
 _BEFORE = frozenset("lrchv")
-_AFTER = frozenset(("l", "r", "c", "h", "v", "li", "re", "sx", "dx", "i", "ii", "iii"))
-SPACED_ELECTRODE = re.compile(
-    r"^((?:EEG|EOG|PSG)[ _])?([CEFOP])[ _]([1-4z])(?=[-:/])", re.IGNORECASE
+_AFTER = frozenset(("l", "r", "c", "z", "h", "v", "li", "re", "sx", "dx", "i", "ii", "iii"))
+SPACED_ELECTRODE = re.compile(  # E_1-M2, C 3-A2; alone only an eye's, E-1
+    r"^((?:EEG|EOG|PSG)[ _])?([CEFOP](?=[ _][1-4z][-:/])|E(?=[-_ ][12]$))[-_ ]([1-4z])",
+    re.IGNORECASE,
 )
-_UNIT_OF_FLOW = re.compile(r"\bm?l/(?:min|s)\b", re.IGNORECASE)
+_UNITS_IN_LABELS = {
+    "flow": re.compile(r"\bm?l/(?:min|s|m)\b|\blpm\b", re.IGNORECASE),
+    "pressure": re.compile(r"\bcm ?h2o\b|\bmm ?hg\b|\bmbar\b|\bhpa\b", re.IGNORECASE),
+}
 _SIDE_THEN_NUMBER = re.compile(r"([lr])(\d+)")
 _SHORTEST_BEGINNING = 4  # of a word cut short
 _MAX_GLUED = 24
-_DEVICE_LETTERS = {("c", "flow"), ("c", "press"), ("c", "pres"), ("c", "pressure")}
+_DEVICE_LETTERS = {("c", "flow"), ("c", "flo"), ("c", "press"), ("c", "pres"), ("c", "pressure")}
 _GLUED_PAIR = re.compile(
     rf"({SCALP}|{EYE}|{MASTOID})((?:{SCALP}|{EYE}|{MASTOID}){{1,2}}|cle|ler|le|avg|av|ar|car|ref)"
 )
@@ -72,10 +76,18 @@ def in_vocabulary(word: str) -> bool:
     return word in _MEANING or bool(ELECTRODE.fullmatch(word))
 
 
+def kind_of_unit_in(label: str) -> str:
+    """`flow` or `pressure` when the label itself holds a unit of one (`O2 l/min`), else empty."""
+    plain = readable(label)
+    return next((kind for kind, unit in _UNITS_IN_LABELS.items() if unit.search(plain)), "")
+
+
 def words(label: str) -> list[str]:
     """The label's lower-case words: `EEG(sec)` -> eeg, sec; `C3M2` -> c3, m2."""
     text = re.sub(r"\b([A-Za-z])\.([A-Za-z])\b\.?", r"\1\2", readable(label))  # H.R. -> HR
-    text = SPACED_ELECTRODE.sub(r"\1\2\3", _UNIT_OF_FLOW.sub(" ", text))
+    for unit in _UNITS_IN_LABELS.values():
+        text = unit.sub(" ", text)
+    text = SPACED_ELECTRODE.sub(r"\1\2\3", text)
     return [word for run in re.findall(r"[A-Za-z0-9]+", text) for word in words_of_run(run)]
 
 
