@@ -14,7 +14,7 @@ _NUMBERED = re.compile(r"[a-z]{1,2}\d{1,2}|\d{1,2}m?s")  # X1, DC8, 2s: too shor
 # understood, but never told: names, more often than words of a label, and likely initials
 _NAMES = (
     "sato son herz linker rechter lewy broda kiefer wade noga ben hake haka brada mage mave rinta"
-    " buk sol levy brost akis vatsa noha syke cene power toi tsi"
+    " buk sol levy brost akis vatsa noha syke cene can power toi tsi"
 )
 _INITIALS = "fc hf og od va ho eg"
 _NOT_TOLD = frozenset((*_NAMES.split(), *_INITIALS.split()))

@@ -137,7 +137,7 @@ WORDS: dict[Meaning, str] = {
         " cann cnla canule kanule kanuele cannulas canulas nasenkanule nasenkanuele nasenbrille"
         " neusbril lunettes gafas prong prongs ptaf np npre npress npt npaf npv pnasal"
         " nasenstaudruck staudruck cannul canul nasalp nasalac nasaldc nasp nspres"
-        " kaniula nazal nazalni ncpt"
+        " kaniula nazal nazalni ncpt can"
     ),
     Meaning.THERMISTOR: (
         "therm thermo ther thermistor thermistors thermistance thermocouple thermoelement"
@@ -180,7 +180,9 @@ WORDS: dict[Meaning, str] = {
     ),
     Meaning.INDUCTANCE: "rip rips crip xflow inductance inductive indukt plethysmography",
     Meaning.SUM: "sum summe somme suma soma somma som sums xsum ripsum",
-    Meaning.STATUS: "off stat status qual quality qualitat qualitaet sqi artifact artefact oxstat",
+    Meaning.STATUS: (
+        "off sta stat status qual quality qualitat qualitaet sqi artifact artefact oxstat"
+    ),
     Meaning.IMPEDANCE: "imp imped impedance impedanz impedancia",
     Meaning.RATE: (
         "hr dhr hrate hrt rate rates bpm rr rri pr prr frequenz herzfrequenz atemfrequenz freq"

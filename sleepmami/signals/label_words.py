@@ -37,7 +37,8 @@ for _word, _meaning in _MEANING.items():
 _BEFORE = frozenset("lrchv")
 _AFTER = frozenset(("l", "r", "c", "z", "h", "v", "li", "re", "sx", "dx", "i", "ii", "iii"))
 SPACED_ELECTRODE = re.compile(  # E_1-M2, C 3-A2; alone only an eye's, E-1
-    r"^((?:EEG|EOG|PSG)[ _])?([CEFOP](?=[ _][1-4z][-:/])|E(?=[-_ ][12]$))[-_ ]([1-4z])",
+    r"^([^A-Za-z0-9]*(?:(?:EEG|EOG|PSG)[ _])?)"
+    r"([CEFOP](?=[ _][1-4z][-:/])|E(?=[-_ ]{1,3}[12][^A-Za-z0-9]*$))[-_ ]{1,3}([1-4z])",
     re.IGNORECASE,
 )
 _UNITS_IN_LABELS = {
