@@ -34,14 +34,14 @@ def saturation(found: Words, kind: str) -> ParsedLabel | None:
         return None
     if _WAVES & set(found.words) and kind != "percent":
         return ParsedLabel(what="pulse waveform (plethysmogram)")
-    if found.has(Meaning.PULSE) and kind != "percent":
+    beat_to_beat = "bb" in found.words or max(map(found.words.count, ("b", "beat"))) > 1
+    if found.has(Meaning.PULSE) and kind != "percent" and not beat_to_beat:
         if not found.begins_with(Meaning.PULSE):  # `SpO2 pulse`, `Oxi pulse`
             return None
         named = False  # `Pulse Ox`: the oximeter, most likely its saturation
     if not named and (found.has(Meaning.FLOW) or kind in ("flow", "pressure")):
         return ParsedLabel(what="oxygen given to the patient, or its pressure")
     second = bool(_SECONDS & set(found.words))
-    beat_to_beat = found.words.count("b") > 1 or "bb" in found.words
     through_the_skin = any(word.startswith(("tc", "sentec")) for word in found.words)
     return ParsedLabel(
         what="oxygen saturation",

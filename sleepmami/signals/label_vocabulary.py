@@ -80,8 +80,8 @@ WORDS: dict[Meaning, str] = {
         " dcha droit droite d dir direito direita"
         " prawe prawy prawa ho hoger oikea hojre hoyre sag pravy"
     ),
-    Meaning.HORIZONTAL: "h hor horiz horizontal horizontale hog",
-    Meaning.VERTICAL: "v ver vert vertical vertikal vertic verticale vog upper lower",
+    Meaning.HORIZONTAL: "h hor horiz horizontal horizontale hog heo",
+    Meaning.VERTICAL: "v ver vert vertical vertikal vertic verticale vog veo upper lower",
     Meaning.EEG: (
         "eeg elektroenzephalogramm electroencefalograma elektroencephalogramm elettroencefalogramma"
     ),
@@ -111,7 +111,8 @@ WORDS: dict[Meaning, str] = {
         " limb limbs neck should shoulder quadriceps gastroc gastrocnemius massete armle armri"
         " tible tibri tibd tibg"
         " noga nogi piszczelowy wade unterschenkel mollet peroneus kiefer lips gesicht facial"
-        " ben jalka jalat noha nohy bacak gluteus soleus parasternal interkostal zwerchfell bizeps"
+        " at atl atr lta rta tal tar alae ben jalka jalat noha nohy bacak"
+        " gluteus soleus parasternal interkostal zwerchfell bizeps"
     ),
     Meaning.SATURATION: (
         "spo2 sao2 so2 sp02 sa02 s02 spo sao sato2 sat02 o2sat 02sat satsp sat sato satur"
@@ -137,7 +138,7 @@ WORDS: dict[Meaning, str] = {
         " cann cnla canule kanule kanuele cannulas canulas nasenkanule nasenkanuele nasenbrille"
         " neusbril lunettes gafas prong prongs ptaf np npre npress npt npaf npv pnasal"
         " nasenstaudruck staudruck cannul canul nasalp nasalac nasaldc nasp nspres"
-        " kaniula nazal nazalni ncpt can"
+        " kaniula nazal nazalni ncpt can pflow pflo"
     ),
     Meaning.THERMISTOR: (
         "therm thermo ther thermistor thermistors thermistance thermocouple thermoelement"
@@ -187,7 +188,7 @@ WORDS: dict[Meaning, str] = {
     Meaning.RATE: (
         "hr dhr hrate hrt rate rates bpm rr rri pr prr frequenz herzfrequenz atemfrequenz freq"
         " frequency frequence frecuencia frequencia frequenza pulsfrequenz hrv"
-        " fc hf"
+        " fc hf fr"
     ),
     Meaning.EVENT: (
         "event events evt evts marker marca trig trigger triggers annotation annotations stim"

@@ -43,6 +43,7 @@ SPACED_ELECTRODE = re.compile(  # E_1-M2, C 3-A2; alone only an eye's, E-1
 )
 _UNITS_IN_LABELS = {
     "flow": re.compile(r"\bm?l/(?:min|s|m)\b|\blpm\b", re.IGNORECASE),
+    "percent": re.compile("%"),
     "pressure": re.compile(r"\bcm ?h2o\b|\bmm ?hg\b|\bmbar\b|\bhpa\b", re.IGNORECASE),
 }
 _SIDE_THEN_NUMBER = re.compile(r"([lr])(\d+)")
@@ -78,7 +79,7 @@ def in_vocabulary(word: str) -> bool:
 
 
 def kind_of_unit_in(label: str) -> str:
-    """`flow` or `pressure` when the label itself holds a unit of one (`O2 l/min`), else empty."""
+    """The kind of a unit that stands in the label itself (`O2 l/min`, `SaO2 %`), else empty."""
     plain = readable(label)
     return next((kind for kind, unit in _UNITS_IN_LABELS.items() if unit.search(plain)), "")
 

@@ -68,6 +68,7 @@ _OTHER_SENSORS = {
 _AIR_MOVES = (Meaning.NASAL, Meaning.FLOW, Meaning.AIR)
 _EYES = {"e1": "left", "e2": "right"}
 _LEADS = {"ii", "iii", "avr", "avl", "avf", *(f"v{number}" for number in range(1, 7))}
+_DC_INPUT = re.compile(r"dc\d{1,2}")  # EEG DC1: for another device, whatever stands before it
 _BEFORE_LEADS = {"d", "lead"}  # D as in derivation
 _SIGN = re.compile(r"[^-+]*[^-+\s]\s*([-+])\s*")  # EMG+ and EMG-: the two ends of a pair
 
@@ -179,7 +180,7 @@ def _heart_or_eye(found: Words, sign: str) -> ParsedLabel | None:
         return _heart(found, sign)
     electrodes = electrodes_of(found)
     active = next((e for e in electrodes if e not in MASTOIDS), "")
-    oculogram = found.has(Meaning.EYE) or bool({"vog", "hog"} & set(found.words))
+    oculogram = found.has(Meaning.EYE) or bool({"vog", "hog", "veo", "heo"} & set(found.words))
     if not oculogram and any(found.has(meaning) for meaning in NOT_ON_THE_SCALP):
         return None  # CHEST-E1: everything is recorded against an electrode beside the eye
     if oculogram or active in _EYES:
@@ -277,11 +278,10 @@ def _not_ours(found: Words) -> ParsedLabel | None:
 def _generic(found: Words, sign: str) -> ParsedLabel | None:
     """`EEG`, `EEG2`, `EEG(sec)`, `EMG1`: the modality without a place."""
     number = int(next(iter(found.numbers), "1")[:2])
-    if found.has(Meaning.EEG):
-        rank = 80 if "sec" in found.words else 49 + min(max(number, 1), 20)
-        return ParsedLabel(
-            what="EEG", modality=Modality.EEG, rank=rank, confidence=Confidence.LIKELY
-        )
+    if found.has(Meaning.EEG) and not any(map(_DC_INPUT.fullmatch, found.words)):
+        rank = 80 if "sec" in found.words or found.unknown else 49 + min(max(number, 1), 20)
+        sure = Confidence.GUESS if found.unknown else Confidence.LIKELY
+        return ParsedLabel(what="EEG", modality=Modality.EEG, rank=rank, confidence=sure)
     if found.count(Meaning.VERTICAL) == 2 and _side(found):  # Lower.Left-Upper: of the chin
         return ParsedLabel(
             what="chin EMG, two of its electrodes",

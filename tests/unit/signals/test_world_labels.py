@@ -14,7 +14,7 @@ BY_SOURCE = {source: list(group) for source, group in itertools.groupby(CASES, l
 
 
 def test_the_table_is_read_whole() -> None:
-    assert len(BY_SOURCE) == 16
+    assert len(BY_SOURCE) == 17
     assert len(CASES) > 1_400
 
 
