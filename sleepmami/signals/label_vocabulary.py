@@ -192,7 +192,7 @@ WORDS: dict[Meaning, str] = {
     ),
     Meaning.EVENT: (
         "event events evt evts marker marca trig trigger triggers annotation annotations stim"
-        " ereignis button dtrig dig annots qrs"
+        " ereignis button desat desaturation odi dtrig dig annots qrs"
     ),
     Meaning.HYPNOGRAM: "hypno hypnogram hypnogramm hypnogramme stage stages staging schlafstadien",
     Meaning.BOOKKEEPING: "crc date time battery bat batt batterie bateria akku video counter",

@@ -264,8 +264,9 @@ def _eye(found: Words, electrodes: list[str]) -> ParsedLabel:
 
 
 def _not_ours(found: Words) -> ParsedLabel | None:
+    trunk = found.has(Meaning.THORAX) or found.has(Meaning.ABDOMEN)
     for meaning, what in _OTHER_SENSORS.items():
-        if found.has(meaning):
+        if found.has(meaning) and not (meaning is Meaning.MOVEMENT and trunk):  # it breathes
             return ParsedLabel(what=what)
     sums = (Meaning.EFFORT, Meaning.INDUCTANCE, Meaning.BREATHING, Meaning.NASAL)
     plain = (Meaning.SUM, Meaning.LETTER, Meaning.FILLER, Meaning.NUMBER)  # XSum: of the belts
