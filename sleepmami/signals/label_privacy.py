@@ -16,7 +16,7 @@ _NAMES = (
     "sato son herz linker rechter lewy broda kiefer wade noga ben hake haka brada mage mave rinta"
     " buk sol levy brost akis vatsa noha syke cene can power toi tsi"
 )
-_INITIALS = "fc hf fr at va ho eg"
+_INITIALS = "fc hf fr va ho eg"
 _NOT_TOLD = frozenset((*_NAMES.split(), *_INITIALS.split()))
 _RUN = re.compile(r"\b[A-Za-z]\.[A-Za-z]\b\.?|[^\W_]+")  # H.R., or letters and digits
 _SEPARATORS = frozenset("-_ ./:+()#,&%")

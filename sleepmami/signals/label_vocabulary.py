@@ -111,7 +111,7 @@ WORDS: dict[Meaning, str] = {
         " limb limbs neck should shoulder quadriceps gastroc gastrocnemius massete armle armri"
         " tible tibri tibd tibg"
         " noga nogi piszczelowy wade unterschenkel mollet peroneus kiefer lips gesicht facial"
-        " at atl atr lta rta tal tar alae ben jalka jalat noha nohy bacak"
+        " atl atr lta rta tal tar alae ben jalka jalat noha nohy bacak"
         " gluteus soleus parasternal interkostal zwerchfell bizeps"
     ),
     Meaning.SATURATION: (

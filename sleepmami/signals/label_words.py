@@ -51,7 +51,7 @@ _SHORTEST_BEGINNING = 4  # of a word cut short
 _MAX_GLUED = 24
 _DEVICE_LETTERS = {("c", "flow"), ("c", "flo"), ("c", "press"), ("c", "pres"), ("c", "pressure")}
 _GLUED_PAIR = re.compile(
-    rf"({SCALP}|{EYE}|{MASTOID})((?:{SCALP}|{EYE}|{MASTOID}){{1,2}}|cle|ler|le|avg|av|ar|car|ref)"
+    rf"({SCALP}|{EYE}|{MASTOID})((?:{SCALP}|{EYE}|{MASTOID}){{1,2}}|cle|ler|le|avg|av|ar|car|ref|[am]x)"
 )
 
 

@@ -135,7 +135,8 @@ def _side_of_place(place: str) -> str:
 
 def _limb_or_muscle(found: Words, sign: str) -> ParsedLabel | None:
     trunk = found.has(Meaning.THORAX) or found.has(Meaning.ABDOMEN)
-    if found.has(Meaning.LIMB) or (found.has(Meaning.EMG) and trunk):
+    tibialis = "at" in found.words  # EMG AT; without EMG, `at` may be a word
+    if found.has(Meaning.LIMB) or (found.has(Meaning.EMG) and (trunk or tibialis)):
         return ParsedLabel(what="limb or breathing-muscle EMG, not the chin")
     if not found.has(Meaning.CHIN):
         return None
