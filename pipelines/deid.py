@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.progress import print_new_key
 from pipelines.recording_names import RECORDING_SUFFIXES, names_of
 from sleepmami import storage
-from sleepmami.errors import ConfigError, RecordingError
+from sleepmami.errors import ConfigError, RecordingCode, RecordingError
 from sleepmami.signals.deidentify import Deidentified, deidentify
 from sleepmami.tables.pseudonyms import SiteKey, require_outside, write_linkage
 
@@ -97,12 +97,17 @@ def deid(
     for file, what in ((options.linkage, "linkage"), (options.site_key, "site key")):
         if file:
             require_outside(file, target, what)
-    files = storage.list_files(source, RECORDING_SUFFIXES)
+    files = storage.list_files(source, RECORDING_SUFFIXES, any_name=True)
     if not files:
         raise ConfigError(f"{source}: found no file ending in {RECORDING_SUFFIXES}; expected EDFs")
-    relative = [os.path.relpath(file, source) for file in files]
+    misnamed = [os.path.relpath(f, source) for f in files if not storage.is_nameable(f)]
+    relative = [os.path.relpath(file, source) for file in files if storage.is_nameable(file)]
     names = relative if options.keep_names else _pseudonyms(relative, options.site_key)
+    failed = [(storage.shown(file), RecordingCode.UNREADABLE.value) for file in misnamed]
+    for file, code in failed:
+        show(f"{file}: {code}, its name is not UTF-8")
     summary = _all(source, target, relative, names, options, show)
+    summary = replace(summary, failed=(*failed, *summary.failed))
     if options.linkage:
         without_copy = {file for file, _ in summary.failed}
         pairs = [pair for pair in zip(relative, names, strict=True) if pair[0] not in without_copy]

@@ -24,8 +24,8 @@ from sleepmami.psg import LAYOUTS
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import person_cells
 from sleepmami.tables.file_checksums import FileChecksums, FileSum, fragment_sums
-from sleepmami.tables.rows import recordings_table
-from sleepmami.tables.schemas import RECORDINGS, Row, provenance, segments_schema
+from sleepmami.tables.rows import as_stored, recordings_table
+from sleepmami.tables.schemas import RECORDINGS_VERSION, Row, provenance, segments_schema
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,9 +143,10 @@ class Committer:
         for result in self._batch:
             sums |= result.sums
         rows = pa.concat_tables([r.row for r in self._batch])
-        written = lance_io.write_fragments(rows, self._recordings_uri, RECORDINGS)
+        rows = as_stored(rows, _version_there(self._recordings_uri))
+        written = lance_io.write_fragments(rows, self._recordings_uri, rows.schema)
         sums |= fragment_sums(self._recordings_uri, written)
-        lance_io.commit(self._recordings_uri, written, RECORDINGS, metadata=self._metadata)
+        lance_io.commit(self._recordings_uri, written, rows.schema, metadata=self._metadata)
         self._checksums.add(sums)
         self._batch = []
 
@@ -258,6 +259,13 @@ class Committer:
                 f"{self._recordings_uri}: found {there.column(0)[0]} committed by another ingest "
                 "since this one began; expected one ingest at a time: run it again alone"
             )
+
+
+def _version_there(recordings_uri: str) -> str:
+    """Of the table's columns; that of a new one where there is none yet."""
+    if not lance_io.exists(recordings_uri):
+        return RECORDINGS_VERSION
+    return lance_io.metadata(recordings_uri)["schema_version"]
 
 
 def _rank_of(row: pa.Table) -> Rank:

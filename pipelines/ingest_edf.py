@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from pipelines.ingest_file import (
     Outcome,
     ingest_file,
     lost_file,
+    misnamed_file,
     table_uris,
 )
 from pipelines.ingest_plan import (
@@ -114,13 +116,19 @@ def ingest(
     checksums.heal()
 
     committer = Committer(corpus, config, known, checksums, names.fingerprint)
-    left, to_read = _sorted_out(items, committer, rehash=rehash, retry=retry)
+    again = rehash or retry
+    misnamed = [i for i in items if not i.nameable and (again or i.known is None)]
+    others = [i for i in items if i.nameable or not (again or i.known is None)]
+    left, to_read = _sorted_out(others, committer, rehash=rehash, retry=retry)
     with _says_what_stays(), contextlib.ExitStack() as session:
 
         def read(some: Sequence[IngestItem]) -> Iterator[IngestResult]:
             return _results(some, corpus, config, lambda: _join(session, address, config))
 
-        results = read(to_read)  # a private cluster takes seconds to start, which is no progress
+        refused = (misnamed_file(item, config) for item in misnamed)
+        results = itertools.chain(
+            refused, read(to_read)
+        )  # a private cluster takes seconds to start, which is no progress
         with stage("ingest", len(items), unit="files") as advance:
             _bring_in(items, left, results, read, committer, advance)
     summary = committer.summary()

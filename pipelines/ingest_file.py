@@ -163,6 +163,17 @@ def lost_file(item: IngestItem, *, config: dict[str, Any]) -> IngestResult:
     return _rejection(item, from_dict(IngestConfig, config), error, "")
 
 
+def misnamed_file(item: IngestItem, config: IngestConfig) -> IngestResult:
+    """The result of a file whose name no table can hold; it is not opened."""
+    error = RecordingError(
+        RecordingCode.UNREADABLE,
+        file=item.file,
+        found="a file name that is not UTF-8",
+        expected="a name in UTF-8",
+    )
+    return _rejection(item, config, error, "")
+
+
 def _rejection(
     item: IngestItem, settings: IngestConfig, error: Exception, content_hash: str
 ) -> IngestResult:

@@ -27,7 +27,7 @@ from sleepmami.signals.pairing import (
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics, person_cells
 from sleepmami.tables.pseudonyms import SiteKey
-from sleepmami.tables.schemas import RECORDINGS
+from sleepmami.tables.schemas import ANY_RECORDINGS, RECORDINGS
 
 INTERNAL_ERROR = SleepMaMiError.code
 TRY_AGAIN = (INTERNAL_ERROR, RecordingCode.UNREADABLE.value)  # not the content's fault
@@ -95,6 +95,7 @@ class IngestItem:
         annotation_stamp: of `annotation` and `second`.
         again: make the night again from the same content.
         rehash: believe no stamp.
+        nameable: whether the file's name is UTF-8; if not, `file` is how it is shown to people.
     """
 
     file: str
@@ -108,6 +109,7 @@ class IngestItem:
     annotation_stamp: str = ""
     again: bool = False
     rehash: bool = False
+    nameable: bool = True
 
     @property
     def same_file(self) -> bool:
@@ -127,7 +129,9 @@ class IngestItem:
 
     def stays(self, same_facts: bool) -> bool:
         """Whether it can stay as it is in the corpus; `same_facts` of its person and scoring."""
-        if self.known is None or not self.same_file or self.known.rejected_code in TRY_AGAIN:
+        if self.known is None or not self.nameable:
+            return self.known is not None
+        if not self.same_file or self.known.rejected_code in TRY_AGAIN:
             return False
         return self.is_refused or same_facts
 
@@ -180,7 +184,7 @@ def known_recordings(recordings_uri: str) -> dict[str, KnownRecording]:
     fields = {f.name for f in dataclasses.fields(KnownRecording)} - made_here
     version = lance_io.version(recordings_uri)
     table = lance_io.read_table(
-        recordings_uri, [*sorted(fields), *_PERSON], schema=RECORDINGS, version=version
+        recordings_uri, [*sorted(fields), *_PERSON], schema=ANY_RECORDINGS, version=version
     )
     staged, marked = (
         _names_with(column, recordings_uri, version) for column in ("hypnogram", "events")
@@ -229,8 +233,9 @@ def plan(
     names: Names,
 ) -> list[IngestItem]:
     """One item per recording below a folder; a file that scores another recording is none."""
-    stamps = storage.list_stamps(edf_folder, RECORDING_SUFFIXES)
-    scorings = storage.list_stamps(annotations or edf_folder, ANNOTATION_SUFFIXES)
+    stamps = storage.list_stamps(edf_folder, RECORDING_SUFFIXES, any_name=True)
+    scorings = storage.list_stamps(annotations or edf_folder, ANNOTATION_SUFFIXES, any_name=True)
+    scorings = {file: stamp for file, stamp in scorings.items() if storage.is_nameable(file)}
     annotation_of = pair_annotations(list(stamps), list(scorings))
     second_of = second_annotations(list(stamps), list(scorings))
     scoring_files = set(annotation_of.values())
@@ -244,7 +249,8 @@ def plan(
         named = person.subject_id if person else None
         items.append(
             IngestItem(
-                file=file,
+                file=storage.shown(file),
+                nameable=storage.is_nameable(file),
                 recording_id=recording_id,
                 subject_id=names.subject(named) if named else recording_id,
                 annotation=annotation,
@@ -263,7 +269,19 @@ def recording_names(files: Sequence[str], folder: str) -> dict[str, str]:
     base = storage.absolute(folder)
     paths = {file: file.removeprefix(base).lstrip("/") for file in files}
     names = names_of(list(paths.values()))
+    taken = {name for name in names.values() if storage.is_nameable(name)}
+    for path, name in names.items():
+        if not storage.is_nameable(name):
+            names[path] = _fresh(storage.shown(name), taken)
     return {file: names[path] for file, path in paths.items()}
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    """The name with as many signs added as make it another than those taken, and taken itself."""
+    while name in taken:
+        name += "'"
+    taken.add(name)
+    return name
 
 
 def same_facts(items: Sequence[IngestItem]) -> Iterator[bool]:

@@ -29,7 +29,7 @@ from sleepmami.models.macro_encoder import MacroEncoder
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics, DemographicStatistics
 from sleepmami.tables.rows import read_micro_nights
-from sleepmami.tables.schemas import RECORDINGS, micro_nights_schema
+from sleepmami.tables.schemas import ANY_RECORDINGS, micro_nights_schema
 from sleepmami.training import collectives
 from sleepmami.training.batch_balance import pass_balance
 from sleepmami.training.batches import MacroBatch, macro_batch
@@ -195,7 +195,7 @@ def _subjects(
     """The nights of a split that DGCL can read."""
     recordings_uri = storage.join(corpus, "recordings.lance")
     split = lance_io.read_table(
-        recordings_uri, columns=["recording_id", "split"], schema=RECORDINGS
+        recordings_uri, columns=["recording_id", "split"], schema=ANY_RECORDINGS
     )
     split_of = dict(zip(*(column.to_pylist() for column in split.columns), strict=True))
     columns = ["recording_id", "subject_id", "num_epochs", "age_years", "sex", "bmi", "model_id"]

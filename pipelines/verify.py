@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from pipelines.ingest_file import table_uris
+from pipelines.ingest_file import NOTE, table_uris
 from pipelines.progress import console, print_outcomes, stage
 from sleepmami.errors import TableError
 from sleepmami.psg import segment_start_epochs
@@ -45,6 +45,7 @@ class VerifySummary:
         counts: recordings, nights, segments, files checked and unreferenced files.
         problems: (table, recording or file, what is wrong).
         notes: what could not be checked and why; no fault of the corpus.
+        unusual: (recording, "note", what was unusual about its file) of nights; no fault either.
         content_hash: SHA-256 of what the corpus holds, in whatever order and however often it was
             ingested; None when there are problems.
     """
@@ -52,6 +53,7 @@ class VerifySummary:
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unusual: list[Problem] = field(default_factory=list)
     content_hash: str | None = None
 
 
@@ -69,6 +71,9 @@ def verify(corpus: str) -> VerifySummary:
     check.segments()
     summary = check.summary()
     print_outcomes("verify", summary.counts, summary.problems)
+    if summary.unusual:
+        counts = Counter({"nights": len(summary.unusual)})
+        print_outcomes("used, though unusual", counts, summary.unusual)
     for note in summary.notes:
         console.print(f"verify: {note}")
     if summary.content_hash:
@@ -93,6 +98,7 @@ class _Check:
         self._counts: Counter[str] = Counter()
         self._problems: list[Problem] = []
         self._notes: list[str] = []
+        self._unusual: list[Problem] = []
         self._damaged: set[str] = set()  # files, by path below the corpus
         self._rows: list[bytes] = []
         self._nights: dict[str, _Night] = {}
@@ -103,6 +109,7 @@ class _Check:
             counts=self._counts,
             problems=sorted(self._problems),
             notes=self._notes,
+            unusual=sorted(self._unusual),
             content_hash=None if self._problems else content,
         )
 
@@ -230,6 +237,9 @@ class _Check:
         self._rows.append(hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).digest())
         if row["rejected_code"] is None and isinstance(num_epochs, int):
             self._counts["nights"] += 1
+            notes = row.get("notes")  # tables of version 2 have none
+            if isinstance(notes, list) and notes:
+                self._unusual.append((name, NOTE, "; ".join(notes)))
             digest = row["signals_digest"]
             self._nights[name] = _Night(num_epochs, None if digest is None else str(digest))
 

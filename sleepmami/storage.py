@@ -65,22 +65,46 @@ def exists(uri: str) -> bool:
     return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
 
 
-def list_files(folder: str, suffixes: tuple[str, ...], recursive: bool = True) -> list[str]:
+def is_nameable(path: str) -> bool:
+    """Whether the path is UTF-8, as tables and terminals need it; a local file's may be not."""
+    return shown(path) == path
+
+
+def shown(path: str) -> str:
+    """The path for people and tables: a byte that is not UTF-8 as its number behind a backslash."""
+    try:
+        raw = path.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half a pair of UTF-16, in no file's name here
+        raw = path.encode(errors="surrogatepass")
+    return raw.decode(errors="backslashreplace")
+
+
+def list_files(
+    folder: str, suffixes: tuple[str, ...], recursive: bool = True, *, any_name: bool = False
+) -> list[str]:
     """Sorted absolute paths of the files whose name ends in one of `suffixes`, in any case.
 
     Hidden files and folders (also the "._" twins macOS leaves on shared disks) are not recordings
     and are passed over. Links to folders are followed, each folder once. A link that leads nowhere
     is listed: it is for the caller to say that this file cannot be read.
 
+    Args:
+        folder: where.
+        suffixes: of the names.
+        recursive: also what lies in folders below.
+        any_name: list files whose name is not UTF-8 as well, which `is_nameable` tells from others.
+
     Raises:
         ConfigError: no such folder, or a file name that is not UTF-8 and so fits no table.
     """
     base = absolute(folder)
     found = _walk_local(base, recursive) if is_local(folder) else _walk_remote(base, recursive)
-    return _visible(base, found, suffixes)
+    return _visible(base, found, suffixes, any_name)
 
 
-def list_stamps(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
+def list_stamps(
+    folder: str, suffixes: tuple[str, ...], *, any_name: bool = False
+) -> dict[str, str]:
     """The files of `list_files`, each with a stamp that is another after the file has changed.
 
     The stamp is a hash of size and time of change, both read with the listing. It is empty for what
@@ -92,10 +116,11 @@ def list_stamps(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
     """
     base = absolute(folder)
     if is_local(folder):
-        return {file: _local_stamp(file) for file in list_files(folder, suffixes)}
+        files = list_files(folder, suffixes, any_name=any_name)
+        return {file: _local_stamp(file) for file in files}
     infos = _remote_files(base, recursive=True)
     stamps = {join(base, name): _stamp(i.size, i.mtime_ns) for name, i in infos.items()}
-    return {file: stamps[file] for file in _visible(base, infos, suffixes)}
+    return {file: stamps[file] for file in _visible(base, infos, suffixes, any_name)}
 
 
 def read_bytes(uri: str) -> bytes:
@@ -243,7 +268,9 @@ def _remote_files(base: str, recursive: bool) -> dict[str, fs.FileInfo]:
     return {i.path.removeprefix(root): i for i in infos if i.type == fs.FileType.File}
 
 
-def _visible(base: str, found: Iterable[str], suffixes: tuple[str, ...]) -> list[str]:
+def _visible(
+    base: str, found: Iterable[str], suffixes: tuple[str, ...], any_name: bool
+) -> list[str]:
     """Sorted paths of the relative ones that `list_files` is asked for."""
     endings = tuple(suffix.lower() for suffix in suffixes)
     kept = []
@@ -251,7 +278,8 @@ def _visible(base: str, found: Iterable[str], suffixes: tuple[str, ...]) -> list
         if any(part.startswith(".") for part in relative.split("/")):
             continue
         if relative.lower().endswith(endings):
-            _require_utf8(base, relative)
+            if not any_name and not is_nameable(relative):
+                raise ConfigError(f"{base}: found the file name {shown(relative)}; expected UTF-8")
             kept.append(join(base, relative))
     return sorted(kept)
 
@@ -296,11 +324,3 @@ def _remote_filesystem(scheme: str, authority: str) -> tuple[fs.FileSystem, str]
             f"{scheme}://{authority}: {error}; expected a folder or s3://, gs://, abfss://, hdfs://"
         ) from None
     return filesystem, cast("str", root)
-
-
-def _require_utf8(base: str, relative: str) -> None:
-    try:
-        relative.encode()
-    except UnicodeEncodeError:
-        shown = relative.encode(errors="surrogateescape")
-        raise ConfigError(f"{base}: found the file name {shown!r}; expected UTF-8") from None

@@ -114,12 +114,12 @@ def _edfs_in(path: Path) -> Iterator[Path]:
     from sleepmami.signals.pairing import ANNOTATION_SUFFIXES, pair_annotations
 
     folder = str(path)
-    files = storage.list_files(folder, RECORDING_SUFFIXES)
+    files = storage.list_files(folder, RECORDING_SUFFIXES, any_name=True)
     if not files:
         raise ConfigError(
             f"{path}: found no .edf, .bdf or .rec in this folder; expected recordings"
         )
-    scorings = storage.list_files(folder, ANNOTATION_SUFFIXES)
+    scorings = storage.list_files(folder, ANNOTATION_SUFFIXES, any_name=True)
     of_others = set(pair_annotations(files, scorings).values())
     base = storage.absolute(folder)
     for file in files:
@@ -159,7 +159,8 @@ def _print_inspection(report: dict[str, Any], *, first: bool) -> None:  # Any: J
 
 def _print_summary(summary: dict[str, Any]) -> None:  # Any: JSON
     head = f"{summary['num_files']} files, {summary['num_ok']} usable by their headers, "
-    out.print(f"\n{head}{summary['num_label_sets']} sets of labels")
+    unusual = f"{summary['num_unusual']} of them unusual, " if summary["num_unusual"] else ""
+    out.print(f"\n{head}{unusual}{summary['num_label_sets']} sets of labels")
     for title, key in (
         ("usable files with", "modalities"),
         ("refused", "codes"),

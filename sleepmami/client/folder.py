@@ -69,6 +69,7 @@ class _Job:
     weights_sha256: str
     todo: list[str]
     skipped: list[str]
+    misnamed: list[str]  # as shown: the service is told names in UTF-8
 
     def target(self, name: str) -> str:
         return storage.join(self.out, f"{name}.npz")
@@ -131,7 +132,10 @@ def embed_folder(
     summary = FolderSummary(
         done=[name for name in job.todo if outcomes.get(name) == ""],
         skipped=job.skipped,
-        failed={name: outcomes[name] for name in job.todo if outcomes.get(name)},
+        failed={
+            **dict.fromkeys(job.misnamed, RecordingCode.UNREADABLE.value),
+            **{name: outcomes[name] for name in job.todo if outcomes.get(name)},
+        },
         not_tried=[name for name in job.todo if name not in outcomes],
         stopped=stopped[0] if stopped else None,
         weights_sha256=job.weights_sha256,
@@ -160,7 +164,8 @@ def _embed_one(flows: Flows, job: _Job, name: str, model: str) -> Flow[str]:
 
 def _plan(folder: str, out: str, settings: Mapping[str, Any], weights_sha256: str) -> _Job:
     base = storage.absolute(folder)
-    names = [os.path.relpath(path, base) for path in storage.list_files(base, SUFFIXES)]
+    paths = storage.list_files(base, SUFFIXES, any_name=True)
+    names = [os.path.relpath(path, base) for path in paths]
     _require_one_model(out, weights_sha256)
     job = _Job(
         folder=base,
@@ -169,8 +174,9 @@ def _plan(folder: str, out: str, settings: Mapping[str, Any], weights_sha256: st
         weights_sha256=weights_sha256,
         todo=[],
         skipped=[],
+        misnamed=[storage.shown(name) for name in names if not storage.is_nameable(name)],
     )
-    for name in names:
+    for name in filter(storage.is_nameable, names):
         (job.skipped if _is_done(job, name) else job.todo).append(name)
     return job
 

@@ -22,7 +22,7 @@ from sleepmami.report.night_maps import NightPeople
 from sleepmami.report.training_curves import History
 from sleepmami.tables import lance_io
 from sleepmami.tables.arrays import list_values
-from sleepmami.tables.schemas import RECORDINGS
+from sleepmami.tables.schemas import ANY_RECORDINGS
 
 CORPUS_COLUMNS = ("recording_id", "subject_id", "cohort", "split", "num_epochs", "age_years", "sex",
                   "bmi", "ahi", "rejected_code")  # fmt: skip
@@ -161,7 +161,7 @@ def read_nights(uri: str) -> NightVectors:
 def read_recordings(uri: str) -> list[CorpusNight]:
     """Every recording of a corpus, ordered by its id; TableError without one."""
     table = lance_io.read_table(
-        storage.join(uri, "recordings.lance"), [*CORPUS_COLUMNS, "hypnogram"], schema=RECORDINGS
+        storage.join(uri, "recordings.lance"), [*CORPUS_COLUMNS, "hypnogram"], schema=ANY_RECORDINGS
     )
     rows = table.drop_columns(["hypnogram"]).to_pylist()
     hypnograms = list_values(table.column("hypnogram"))

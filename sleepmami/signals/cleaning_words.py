@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sleepmami.signals import deidentify_header, label_privacy, label_words, units
+from sleepmami.signals import (
+    deidentify_header,
+    label_privacy,
+    label_vocabulary,
+    label_words,
+    units,
+)
 
 
 def cleaning_words() -> dict[str, Any]:  # Any: JSON values
@@ -23,7 +29,7 @@ def cleaning_words() -> dict[str, Any]:  # Any: JSON values
         "before": sorted(label_words._BEFORE),
         "after": sorted(label_words._AFTER),
         "device_letters": sorted(map(list, label_words._DEVICE_LETTERS)),
-        "electrode": label_words.ELECTRODE.pattern,
+        "electrode": label_vocabulary.ELECTRODE.pattern,
         "glued_pair": label_words._GLUED_PAIR.pattern,
         "spaced_electrode": label_words.SPACED_ELECTRODE.pattern,
         "shortest_beginning": label_words._SHORTEST_BEGINNING,

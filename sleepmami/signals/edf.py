@@ -28,6 +28,7 @@ from sleepmami.signals.edf_header import (
     parse_header,
     printable,
 )
+from sleepmami.signals.edf_record_size import require_record_size
 from sleepmami.signals.edf_records import EdfRecords, EdfSource, FileDigest, count_records
 from sleepmami.signals.edf_timeline import (
     ONSET_BYTES,
@@ -215,6 +216,7 @@ def open_edf(
     name = name or ("<bytes>" if isinstance(source, bytes | memoryview) else os.fspath(source))
     content = EdfSource(source, name, digest)
     header = parse_header(content.head(MAX_HEADER_BYTES), name)
+    require_record_size(header, content, name)
     num_records, notes = count_records(header, content, truncated, name)
     records = EdfRecords(content, header.num_bytes, num_records, header.record_bytes)
     timeline = _timeline(header, records, name)

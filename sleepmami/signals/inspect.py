@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from sleepmami import storage
 from sleepmami.config import PreprocessConfig
 from sleepmami.errors import RecordingCode, RecordingError
 from sleepmami.psg import LAYOUTS, ChannelDecision, Decision, Modality
@@ -88,8 +89,17 @@ def inspect_file(
     """
     if name is None:
         name = "<bytes>" if isinstance(path, bytes | memoryview) else os.fspath(path)
-    found = FileInspection(file=name, ok=True, code=None, reason=None, duration_s=None, channels=())
+    found = FileInspection(
+        file=storage.shown(name), ok=True, code=None, reason=None, duration_s=None, channels=()
+    )
     try:
+        if not storage.is_nameable(name):
+            raise RecordingError(
+                RecordingCode.UNREADABLE,
+                file=found.file,
+                found="a file name that is not UTF-8",
+                expected="a name in UTF-8",
+            )
         edf = open_edf(path, name=name, truncated=config.truncated)
         plan = plan_channels(edf.channels, config)
         found = replace(
@@ -147,6 +157,7 @@ class InspectionSummary:
     Attributes:
         num_files: inspected so far.
         num_ok: of them, those whose header speaks against nothing.
+        num_unusual: of those, how many are unusual in a way that does no harm.
         codes: how many files each RecordingCode refuses.
         modalities: how many usable files have each modality.
         unknown_labels: in how many files each label that is not understood occurs.
@@ -155,6 +166,7 @@ class InspectionSummary:
 
     num_files: int = 0
     num_ok: int = 0
+    num_unusual: int = 0
     codes: Counter[str] = field(default_factory=Counter)
     modalities: Counter[Modality] = field(default_factory=Counter)
     unknown_labels: Counter[str] = field(default_factory=Counter)
@@ -169,6 +181,7 @@ class InspectionSummary:
         """Count one file in."""
         self.num_files += 1
         self.num_ok += inspection.ok
+        self.num_unusual += inspection.ok and inspection.reason is not None
         if inspection.code:
             self.codes[inspection.code] += 1
         if inspection.ok:
@@ -182,6 +195,7 @@ class InspectionSummary:
         return {
             "num_files": self.num_files,
             "num_ok": self.num_ok,
+            "num_unusual": self.num_unusual,
             "num_label_sets": self.num_label_sets,
             "codes": dict(self.codes.most_common()),
             "modalities": {modality.value: n for modality, n in self.modalities.most_common()},

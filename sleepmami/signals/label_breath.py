@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sleepmami.psg import Confidence, Modality
-from sleepmami.signals.label_words import Meaning
+from sleepmami.signals.label_vocabulary import Meaning
 from sleepmami.signals.parsed_label import ParsedLabel, Sensor, Words
 
 _NOT_SATURATION = (
@@ -34,19 +34,19 @@ def saturation(found: Words, kind: str) -> ParsedLabel | None:
         return None
     if _WAVES & set(found.words) and kind != "percent":
         return ParsedLabel(what="pulse waveform (plethysmogram)")
-    if found.has(Meaning.PULSE) and kind != "percent":
+    beat_to_beat = "bb" in found.words or max(map(found.words.count, ("b", "beat"))) > 1
+    if found.has(Meaning.PULSE) and kind != "percent" and not beat_to_beat:
         if not found.begins_with(Meaning.PULSE):  # `SpO2 pulse`, `Oxi pulse`
             return None
         named = False  # `Pulse Ox`: the oximeter, most likely its saturation
     if not named and (found.has(Meaning.FLOW) or kind in ("flow", "pressure")):
         return ParsedLabel(what="oxygen given to the patient, or its pressure")
     second = bool(_SECONDS & set(found.words))
-    beat_to_beat = found.words.count("b") > 1 or "bb" in found.words
     through_the_skin = any(word.startswith(("tc", "sentec")) for word in found.words)
     return ParsedLabel(
         what="oxygen saturation",
         modality=Modality.SPO2,
-        rank=2 if through_the_skin or second else int(beat_to_beat),
+        rank=2 if through_the_skin or second else int(beat_to_beat or not named),
         confidence=Confidence.CERTAIN if named else Confidence.LIKELY,
     )
 
@@ -55,7 +55,16 @@ def supplied_oxygen(found: Words, kind: str) -> ParsedLabel | None:
     """`O2 conc`, `O2 Pleth`: not the electrode O2, which stands alone or beside an electrode."""
     if "o2" not in found.words or found.has(Meaning.EEG) or found.count(Meaning.ELECTRODE) > 1:
         return None
-    plain = (Meaning.ELECTRODE, Meaning.FILLER, Meaning.LINKED, Meaning.NUMBER, Meaning.RIGHT)
+    if kind in ("flow", "pressure"):
+        return ParsedLabel(what="oxygen given to the patient, or a gas")
+    plain = (
+        Meaning.ELECTRODE,
+        Meaning.FILLER,
+        Meaning.LINKED,
+        Meaning.NUMBER,
+        Meaning.RIGHT,
+        Meaning.LETTER,
+    )
     said = [meaning for meaning in found.meanings if meaning not in plain]
     if any(meaning is not None for meaning in said) or (said and kind != "volt"):
         return ParsedLabel(what="oxygen given to the patient, or a gas")
@@ -87,7 +96,7 @@ def _resp(
 
 def _device(found: Words, kind: str) -> ParsedLabel | None:
     flow = found.has(Meaning.FLOW) or found.has(Meaning.AIR)
-    if found.has(Meaning.DEVICE) or {"c", "flow"} <= set(found.words):
+    if found.has(Meaning.DEVICE) or (flow and "c" in found.words):
         if flow:
             return _resp("CPAP flow", 2, Sensor.FLOW)
         return ParsedLabel(what="pressure set by the breathing device")
@@ -99,7 +108,7 @@ def _device(found: Words, kind: str) -> ParsedLabel | None:
 
 def _airflow(found: Words, kind: str) -> ParsedLabel | None:
     flow, nasal = found.has(Meaning.FLOW), found.has(Meaning.NASAL)
-    if found.has(Meaning.INDUCTANCE):
+    if found.has(Meaning.INDUCTANCE) or (flow and "x" in found.words):
         flow = flow or "xflow" in found.words
         return _resp("flow from the belts", 15, Sensor.BELT_FLOW) if flow else None
     if "".join(found.words) == "newa" or "".join(found.words).startswith(
@@ -117,7 +126,8 @@ def _airflow(found: Words, kind: str) -> ParsedLabel | None:
         return _resp("respiratory flow", 0, Sensor.FLOW)
     if nasal:
         return _resp("nasal pressure", 1, Sensor.FLOW)
-    if found.has(Meaning.PRESSURE) and not belts and not found.unknown:
+    plain = (Meaning.PRESSURE, Meaning.FILLER, Meaning.NUMBER)  # PressureE is of a device
+    if found.has(Meaning.PRESSURE) and all(meaning in plain for meaning in found.meanings):
         # no better than the thermistor: it may as well be a mask's
         return _resp("nasal pressure", 12, Sensor.FLOW, Confidence.GUESS)
     return None
@@ -128,9 +138,9 @@ def _effort(found: Words) -> ParsedLabel | None:
         return _resp("thorax effort", 20, Sensor.THORAX)
     if found.has(Meaning.ABDOMEN):
         return _resp("abdomen effort", 30, Sensor.ABDOMEN)
-    if found.has(Meaning.SUM):
+    if found.has(Meaning.SUM) and not found.has(Meaning.NASAL):
         return _resp("sum of the belts", 45, Sensor.EFFORT, Confidence.LIKELY)
-    if found.has(Meaning.EFFORT) or (found.has(Meaning.INDUCTANCE) and found.words != ("x",)):
+    if found.has(Meaning.EFFORT) or found.has(Meaning.INDUCTANCE):
         return _resp("breathing effort", 38, Sensor.EFFORT, Confidence.LIKELY)
     if found.has(Meaning.BREATHING):
         return _resp("breathing", 40, Sensor.UNSTATED, Confidence.LIKELY)

@@ -11,9 +11,13 @@ _SHORTEST_SAFE_BEGINNING = 6  # of a word cut short; shorter ones could as well 
 NO_LABEL = "channel"
 _MAX_SAFE_DIGITS = 2
 _NUMBERED = re.compile(r"[a-z]{1,2}\d{1,2}|\d{1,2}m?s")  # X1, DC8, 2s: too short for a name
-# understood, but never told: family names, more often than words of a label
-_NOT_TOLD = {"sato", "son", "herz", "linker", "rechter", "lewy", "broda", "kiefer", "wade", "noga"}
-_NOT_TOLD |= {"power", "toi", "tsi", "fc", "hf"}  # and initials
+# understood, but never told: names, more often than words of a label, and likely initials
+_NAMES = (
+    "sato son herz linker rechter lewy broda kiefer wade noga ben hake haka brada mage mave rinta"
+    " buk sol levy brost akis vatsa noha syke cene can power toi tsi"
+)
+_INITIALS = "fc hf fr va ho eg"
+_NOT_TOLD = frozenset((*_NAMES.split(), *_INITIALS.split()))
 _RUN = re.compile(r"\b[A-Za-z]\.[A-Za-z]\b\.?|[^\W_]+")  # H.R., or letters and digits
 _SEPARATORS = frozenset("-_ ./:+()#,&%")
 _OPENING, _CLOSING = frozenset("(#"), frozenset("()+-%.")

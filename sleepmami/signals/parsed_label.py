@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from sleepmami.psg import Confidence, Modality
-from sleepmami.signals.label_words import Meaning, meaning_of
+from sleepmami.signals.label_vocabulary import Meaning
+from sleepmami.signals.label_words import meaning_of
 
 # Ranks order the channels of one modality; lower is preferred. Within a body site, a recorded
 # derivation comes first, then one we derive (DERIVED_GAIN better than the lone electrode).
@@ -73,6 +74,11 @@ class Words:
     def count(self, meaning: Meaning) -> int:
         """How many words mean this."""
         return self.meanings.count(meaning)
+
+    @property
+    def numbers(self) -> list[str]:
+        """The words that are numbers."""
+        return [word for word in self.words if word.isdigit()]
 
     @property
     def unknown(self) -> bool:

@@ -39,6 +39,9 @@ _SPELLED = str.maketrans(
         "\u00d8": "O",
         "\u0153": "oe",
         "\u0152": "OE",
+        "\u00e6": "ae",
+        "\u00c6": "AE",
+        "\u0131": "i",
     }
 )
 

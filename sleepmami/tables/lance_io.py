@@ -115,7 +115,7 @@ def read_table(
     columns: Sequence[str] | None = None,
     filter: str | None = None,
     *,
-    schema: pa.Schema | None = None,
+    schema: pa.Schema | tuple[pa.Schema, ...] | None = None,
     version: int | None = None,
 ) -> pa.Table:
     """Rows in the order they were committed.
@@ -124,7 +124,7 @@ def read_table(
         uri: the table.
         columns: columns to read; the others are not touched on disk.
         filter: an SQL condition, see `is_one_of`.
-        schema: refuse a table that is not of this name and version.
+        schema: refuse a table that is not of this name and version, or of none of these.
         version: of the commit to read; None is the newest.
 
     Raises:
@@ -339,7 +339,12 @@ def _identity(schema: pa.Schema) -> str:
     return f"schema {name!r} version {number}"
 
 
-def _require_schema(uri: str, found: pa.Schema, expected: pa.Schema) -> None:
+def _require_schema(
+    uri: str, found: pa.Schema, expected: pa.Schema | tuple[pa.Schema, ...]
+) -> None:
+    if isinstance(expected, tuple):
+        same = (schema for schema in expected if _identity(schema) == _identity(found))
+        expected = next(same, expected[0])
     if _identity(found) != _identity(expected):
         raise TableError(
             f"{uri}: found {_identity(found)}; expected {_identity(expected)}: a table of another "

@@ -39,6 +39,7 @@ from sleepmami.tables.embedding_rows import (
     read_night_embeddings,
 )
 from sleepmami.tables.schemas import (
+    ANY_RECORDINGS,
     RECORDINGS,
     Row,
     rows_table,
@@ -171,10 +172,23 @@ def recording_row(
 
 
 def recordings_table(rows: Sequence[Row]) -> pa.Table:
-    """Rows of `recording_row` as a table, with the checksum of each."""
-    table = rows_table([{**row, "checksum": 0} for row in rows], RECORDINGS)
-    place = RECORDINGS.get_field_index("checksum")
-    return table.set_column(place, RECORDINGS.field(place), pa.array(row_checksums(table)))
+    """Rows of `recording_row`, or of any version of the table, with the checksum of each."""
+    return _with_checksums(
+        rows_table([{"notes": None, **row, "checksum": 0} for row in rows], RECORDINGS)
+    )
+
+
+def as_stored(recordings: pa.Table, version: str) -> pa.Table:
+    """Rows of `recordings_table` for a table of a version; one of version 2 has no notes."""
+    (schema,) = (s for s in ANY_RECORDINGS if s.metadata[b"schema_version"].decode() == version)
+    if schema is RECORDINGS:
+        return recordings
+    return _with_checksums(recordings.select(schema.names).cast(schema))
+
+
+def _with_checksums(table: pa.Table) -> pa.Table:
+    place = table.schema.get_field_index("checksum")
+    return table.set_column(place, table.schema.field(place), pa.array(row_checksums(table)))
 
 
 def _night_cells(night: Night) -> Row:
@@ -206,6 +220,7 @@ def _night_cells(night: Night) -> Row:
             for channel in night.channels
         ],
         "missing": [m.value for m in night.missing],
+        "notes": list(night.notes),
     }
 
 
@@ -259,6 +274,7 @@ def night_from_rows(recording: Mapping[str, Any], segments: pa.Table) -> Night:
         if recording["events"] is None
         else tuple(ScoredEvent(**{**e, "kind": EventKind(e["kind"])}) for e in recording["events"]),
         gaps=tuple((gap["start_s"], gap["stop_s"]) for gap in recording["gaps"]),
+        notes=tuple(recording.get("notes") or ()),
         layout=layout.name,
     )
 

@@ -17,6 +17,8 @@ Row = dict[str, Any]  # Any: one value per column of a schema
 
 # raised when a column is added, removed, renamed or changes its meaning
 SCHEMA_VERSION = "2"
+# 3: `notes` is new. A table of version 2 is read as before, and an ingest goes on with it as it is
+RECORDINGS_VERSION = "3"
 # 3: `night` is the mean of the valid epochs; it was that of the cycles' ends
 NIGHT_EMBEDDINGS_VERSION = "3"
 
@@ -111,11 +113,15 @@ RECORDINGS = _schema(
             ),
         ),
         pa.field("missing", pa.list_(pa.string())),
+        pa.field("notes", pa.list_(pa.string())),  # what was unusual about the file of a night
         pa.field("rejected_code", pa.string()),
         pa.field("rejected_reason", pa.string()),
         _required("checksum", pa.uint64()),  # of the row: tables/checksums.py
     ],
+    RECORDINGS_VERSION,
 )
+RECORDINGS_2 = _schema("recordings", [field for field in RECORDINGS if field.name != "notes"])
+ANY_RECORDINGS = (RECORDINGS, RECORDINGS_2)
 
 
 def segments_schema(layout: Layout) -> pa.Schema:

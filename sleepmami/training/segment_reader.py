@@ -15,7 +15,7 @@ import torch
 from sleepmami import storage
 from sleepmami.tables import lance_io
 from sleepmami.tables.lance_io import OpenTable
-from sleepmami.tables.schemas import RECORDINGS, SEGMENTS
+from sleepmami.tables.schemas import ANY_RECORDINGS, SEGMENTS
 from sleepmami.training.batches import (
     SEGMENT_BATCH_COLUMNS,
     SegmentBatch,
@@ -37,7 +37,7 @@ def split_runs(corpus: str, split: str, *, version: int) -> dict[str, Runs]:
         storage.join(corpus, "recordings.lance"),
         columns=["recording_id", "cohort"],
         filter=f"rejected_code IS NULL AND split = '{split}'",
-        schema=RECORDINGS,
+        schema=ANY_RECORDINGS,
     )
     segments = lance_io.read_table(
         storage.join(corpus, "segments.lance"),

@@ -168,6 +168,16 @@ def test_a_file_that_cannot_be_read_is_one_failure(nights: Path) -> None:
     assert embed(FakeService(), nights).failed["gone.edf"] == "unreadable"
 
 
+def test_a_file_whose_name_is_not_utf8_is_one_failure(nights: Path) -> None:
+    try:
+        Path(os.fsdecode(os.fsencode(nights) + b"/caf\xe9.edf")).write_bytes(b"one more")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    summary = embed(FakeService(), nights)
+    assert summary.failed["caf\\xe9.edf"] == "unreadable"
+    assert "a.edf" in summary.done
+
+
 def test_a_result_that_cannot_be_written_is_not_the_recordings_fault(nights: Path) -> None:
     out = nights.parent / "out"
     out.mkdir()

@@ -165,9 +165,11 @@ def test_the_summary_counts_files_modalities_and_labels_that_are_not_understood(
         folder.mkdir()
         paths.append(recording(folder, *labels))
     paths.append(tmp_path / "missing.edf")
+    paths[0].write_bytes(paths[0].read_bytes() + b"\0")
     assert summarise(inspect_files(paths, CONFIG)).to_dict() == {
         "num_files": 4,
         "num_ok": 2,
+        "num_unusual": 1,
         "num_label_sets": 3,
         "codes": {"channels_missing": 1, "unreadable": 1},
         "modalities": {"EEG": 2, "SPO2": 1},

@@ -15,7 +15,7 @@ NAMES = [
     "Mueller", "M\u00fcller", "Garc\u00eda", "O'Brien", "Nguyen", "Kowalski", "Lindqvist", "Yamamoto", "Fernandes",
     "Schmidt", "Anna", "Maria", "Peter", "Jonas", "Lena", "Marko", "Respighi", "Chinmay", "Thorvald", "Abdullah",
     "Legrand", "Armin", "Carmen", "Flora", "Flores", "Reyes", "Sato", "Herz", "Linker", "Nasir", "Oxley", "Satoshi", "Posner", "Beata", "Temple", "Presley",
-    "Oralia", "Ecgbert", "Emgelmann", "Kinney", "Luzia", "Rahel", "Tibor", "Marques", "Polsen", "Flor", "Carl", "Nasr", "Larsen", "Calmin", "Lewy", "Broda", "Kiefer", "Wade", "Power", "\u5f20\u4f1f", "Eva", "Tom",
+    "Oralia", "Ecgbert", "Emgelmann", "Kinney", "Luzia", "Rahel", "Tibor", "Marques", "Polsen", "Flor", "Carl", "Nasr", "Larsen", "Calmin", "Lewy", "Broda", "Kiefer", "Wade", "Power", "Ben", "Brada", "Hake", "Levy", "Karin", "Vatsa", "Akis", "Noha", "Bukowski", "Benson", "Spareman", "Ontiveros", "\u5f20\u4f1f", "Eva", "Tom",
 ]  # fmt: skip
 PLACES = ["{name}", "{name} {label}", "{label} {name}", "{label}_{name}", "{name}{label}", "{label}{name}",
           "{label}-{name}-", "({name}) {label}", "{label}.{name}.1956"]  # fmt: skip

@@ -7,6 +7,7 @@ from sleepmami.errors import TableError
 from sleepmami.psg import MODALITIES, Modality
 from sleepmami.tables.schemas import (
     RECORDINGS,
+    RECORDINGS_2,
     SEGMENTS,
     micro_nights_schema,
     night_embeddings_schema,
@@ -25,8 +26,14 @@ SCHEMAS = {
 
 @pytest.mark.parametrize(("name", "schema"), SCHEMAS.items())
 def test_a_schema_carries_its_name_and_version(name: str, schema: pa.Schema) -> None:
-    version = b"3" if name == "night_embeddings" else b"2"
+    version = b"3" if name in ("night_embeddings", "recordings") else b"2"
     assert schema.metadata == {b"schema_name": name.encode(), b"schema_version": version}
+
+
+def test_recordings_of_version_two_are_those_without_notes() -> None:
+    assert RECORDINGS_2.metadata == {b"schema_name": b"recordings", b"schema_version": b"2"}
+    assert set(RECORDINGS.names) - set(RECORDINGS_2.names) == {"notes"}
+    assert all(RECORDINGS.field(field.name).equals(field) for field in RECORDINGS_2)
 
 
 def test_a_segment_holds_sixty_seconds_at_each_modalitys_stored_rate() -> None:
