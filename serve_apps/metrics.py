@@ -61,7 +61,7 @@ class Metrics:
         )
         self._stages = Histogram(
             "sleepmami_stage_seconds",
-            "Where the time of an answer went: preprocessing, queued (for its first window), "
+            "Where the time of an answer went: preprocessing, queued (for calls and its first window), "
             "encoding (to its last window, other requests' windows between), night.",
             ["stage"],
             buckets=SECONDS,
