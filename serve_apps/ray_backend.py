@@ -41,7 +41,7 @@ from sleepmami.inference.embedder import EpochEmbedding, NightEmbedding
 from sleepmami.report.night_overview import Overview
 
 MODEL_TIMEOUT_S = 5.0  # /ready and /info: a replica that is there answers at once
-MAX_TRIES = 3  # of one recording while a bundle with other preprocessing is rolled out
+MAX_TRIES = 4  # of one recording while another bundle is rolled out; the first may be in shares
 Handle = DeploymentHandle[Any]  # Any: a handle's methods have no types
 
 
@@ -179,21 +179,21 @@ class RayBackend:
             yield await self._short(name, recording, settings, request_id, options.second)
             return
         shown, alone = False, options.second  # tokens of seconds are too much to send about
+        loaded: ray.ObjectRef[Preprocessed] | None = None
         for _ in range(MAX_TRIES):
-            loaded: ray.ObjectRef[Preprocessed] | None = None
-            seconds = {"preprocessing": 0.0}
-            wanted = options.overview and not shown
-            async with aclosing(self._load(recording, settings, request_id, wanted)) as steps:
-                async for ref, step in steps:
-                    if isinstance(step, Progress | Overview):
-                        shown = shown or isinstance(step, Overview)
-                        yield step
-                    elif isinstance(step, Refusal):
-                        yield step
-                        return
-                    else:
-                        loaded, seconds = ref, {"preprocessing": step.seconds}
-                        num_epochs = step.night.num_epochs
+            if loaded is None:
+                wanted = options.overview and not shown
+                async with aclosing(self._load(recording, settings, request_id, wanted)) as steps:
+                    async for ref, step in steps:
+                        if isinstance(step, Progress | Overview):
+                            shown = shown or isinstance(step, Overview)
+                            yield step
+                        elif isinstance(step, Refusal):
+                            yield step
+                            return
+                        else:
+                            loaded, seconds = ref, {"preprocessing": step.seconds}
+                            num_epochs = step.night.num_epochs
             if loaded is None:
                 break
             shares = 1 if alone else num_shares(num_epochs, self._num_encoders)
@@ -204,11 +204,11 @@ class RayBackend:
             )
             async with aclosing(hearing) as heard:
                 async for found in heard:
-                    if isinstance(found, OtherSettings):
-                        settings = self._settings[name] = found.preprocess
-                        break
-                    if isinstance(found, OtherWeights):
+                    if isinstance(found, OtherSettings | OtherWeights):
                         alone = True  # while the bundle changes, one Encoder has one model
+                        if isinstance(found, OtherSettings):
+                            settings, loaded = found.preprocess, None
+                            self._settings[name] = settings
                         break
                     if isinstance(found, Encoded):
                         yield self._observed(found, seconds, started_s)
