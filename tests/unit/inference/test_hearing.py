@@ -28,11 +28,9 @@ def share(embedder: Embedder, night: Night, index: int, num_shares: int) -> list
     return hearings
 
 
-def put_together(
-    embedder: Embedder, night: Night, num_shares: int, order: list[int]
-) -> EpochEmbedding:
+def put_together(embedder: Embedder, night: Night, num_shares: int) -> EpochEmbedding:
     whole = embedder.hearings(night)
-    for index in order:
+    for index in range(num_shares):
         for hearing, part in zip(whole, share(embedder, night, index, num_shares), strict=True):
             hearing.adopt(pickle.loads(pickle.dumps(part.heard_rows())))
     assert all(hearing.done and not hearing.waiting for hearing in whole)
@@ -47,7 +45,7 @@ def assert_same(found: EpochEmbedding, expected: EpochEmbedding) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_any_night_in_any_shares_is_the_night_heard_whole(bundle: Bundle, seed: int) -> None:
-    """Odd nights, more shares than windows, absent and unusable signals, in any order."""
+    """Odd nights, more shares than windows, absent and unusable signals."""
     rng = np.random.default_rng(seed)
     num_epochs, num_shares = int(rng.integers(2, 10)), int(rng.integers(1, 7))
     there = [m for m in MODALITIES if rng.random() < 0.5] or [Modality.SPO2]
@@ -58,8 +56,7 @@ def test_any_night_in_any_shares_is_the_night_heard_whole(bundle: Bundle, seed: 
     embedder = Embedder(
         bundle, windows_per_batch=int(rng.integers(1, 5)), both_halves=bool(seed % 2)
     )
-    order = [int(index) for index in rng.permutation(num_shares)]
-    found = put_together(embedder, night, num_shares, order)
+    found = put_together(embedder, night, num_shares)
     assert_same(found, embedder.epochs(night))
 
 
@@ -71,10 +68,29 @@ def test_a_share_of_silence_alone_has_no_vectors_and_disturbs_none(
     for usable in night.usable.values():
         usable[3:6] = False
     embedder = Embedder(bundle, windows_per_batch=2, both_halves=both_halves)
-    found = put_together(embedder, night, 3, [0, 1, 2])
+    found = put_together(embedder, night, 3)
     assert_same(found, embedder.epochs(night))
     assert not found.micro_LMD[3:6].any()
     assert not found.epoch_valid_L[3:6].any()
+
+
+def test_what_is_not_taken_over_is_heard_and_a_share_that_is_missing_is_an_error(
+    bundle: Bundle,
+) -> None:
+    embedder = Embedder(bundle, windows_per_batch=8)
+    night = noise_night(9, [Modality.EEG])
+    first, second = (share(embedder, night, index, 3)[0].heard_rows() for index in (0, 1))
+    [whole] = embedder.hearings(night)
+    with pytest.raises(ValueError, match="found a share from epoch 2; expected the next, from 0"):
+        whole.adopt(second)
+    whole.adopt(first)
+    with pytest.raises(ValueError, match="from epoch 0"):
+        whole.adopt(first)
+    whole.adopt(second)
+    for piece in pieces_of(whole, 8):
+        assert (piece.first, piece.stop) == (3, 5)
+        embedder.hear([piece])
+    assert_same(embedder.heard([whole]), embedder.epochs(night))
 
 
 @pytest.mark.parametrize("num_epochs", range(2, 12))

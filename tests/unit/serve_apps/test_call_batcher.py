@@ -17,12 +17,14 @@ client: ContextVar[str] = ContextVar("client", default="nobody")
 class Side:
     """Notes its calls and answers each item with ten times it, when it is let."""
 
-    def __init__(self, *, max_calls: int = 2, max_items: int = 4) -> None:
+    def __init__(self, *, max_calls: int = 2, max_items: int = 4, long_s: float = 60) -> None:
         self.calls: list[list[int]] = []
         self.clients: list[str] = []  # of whose context each call is
         self.go = asyncio.Event()
         self.error: Exception | None = None
-        self.batcher = CallBatcher(self.answer, max_calls=max_calls, max_items=max_items)
+        self.batcher = CallBatcher(
+            self.answer, max_calls=max_calls, max_items=max_items, long_s=long_s
+        )
 
     async def answer(self, items: Sequence[int]) -> Sequence[int]:
         self.calls.append(list(items))
@@ -85,8 +87,9 @@ def test_an_answer_too_few_is_an_error_of_all_and_no_wait_for_ever() -> None:
         async def forgetful(items: Sequence[int]) -> Sequence[int]:
             return []
 
+        batcher = CallBatcher(forgetful, max_calls=1, max_items=1, long_s=60)
         with pytest.raises(ValueError, match="zip"):
-            await asyncio.wait_for(CallBatcher(forgetful, max_calls=1, max_items=1).ask(1), 5)
+            await asyncio.wait_for(batcher.ask(1), 5)
 
     asyncio.run(scenario())
 
@@ -135,7 +138,7 @@ def test_nothing_holds_what_a_client_sent_who_went_away_while_it_waited() -> Non
             await go.wait()
             return items
 
-        batcher = CallBatcher(answer, max_calls=1, max_items=8)
+        batcher = CallBatcher(answer, max_calls=1, max_items=8, long_s=60)
         sent = asyncio.ensure_future(batcher.ask(Body()))
         waits = asyncio.ensure_future(batcher.ask(body := Body()))
         await asyncio.sleep(0.01)
@@ -181,3 +184,20 @@ def test_nobody_waits_for_ever_when_calls_are_cancelled_at_the_end_of_the_loop()
     asked = asyncio.run(scenario())
     assert all(future.cancelled() for future in asked)
     assert side[0].calls == [[1]]
+
+
+def test_a_call_that_takes_long_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        side = Side(max_calls=1, long_s=0.02)
+        slow = await side.ask(1)
+        later = await side.ask(2, 3)
+        async with asyncio.timeout(10):
+            while len(side.calls) < 2:
+                await asyncio.sleep(0.002)
+        assert side.calls == [[1], [2, 3]]
+        assert not slow[0].done()
+        side.go.set()
+        assert await asyncio.gather(*slow, *later) == [10, 20, 30]
+        assert await asyncio.gather(*await side.ask(4)) == [40]
+
+    asyncio.run(scenario())
