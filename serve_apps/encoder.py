@@ -152,9 +152,9 @@ class LocalEncoder:
 
     async def encode(self, windows: WindowBatch, request_id: str) -> Encoded | Refusal:
         """The micro vectors of windows that are preprocessed already."""
-        if not is_well_formed(windows):
-            return Refusal("request_invalid")
-        try:
+        try:  # all of it: what is raised here would be raised for others in the same call
+            if not is_well_formed(windows):
+                return Refusal("request_invalid")
             hearing = hearing_of_windows(windows.signals, windows.valid, self._embedder.dim)
             answer, times = await self._scheduler.run([hearing], lambda: self._windows([hearing]))
         except Exception as error:  # its text must not leave this process

@@ -19,12 +19,13 @@ from serve_apps.stages import (
     shared,
 )
 from sleepmami.errors import RecordingError
+from sleepmami.psg import SEGMENT_S
 from sleepmami.signals.edf_header import parse_header
 
 # Beyond these a request goes alone: it is work enough, and others would wait for it.
-MAX_RECORDING_BYTES = 2**20
-MAX_RECORDING_S = 900  # a night of an oximeter alone has few bytes and as many windows as any
 MAX_WINDOWS = 4
+MAX_RECORDING_S = MAX_WINDOWS * SEGMENT_S  # a night of an oximeter alone has few bytes
+MAX_RECORDING_BYTES = 2**20
 MAX_ITEMS = 8  # of one call: who goes with others waits for all of them
 # While one call is in hand others gather. A second one would keep the replica from waiting the few
 # milliseconds between two, and cost more than that: calls went out half empty (docs/log.md).

@@ -287,9 +287,11 @@ def test_several_windows_in_one_call_are_answered_each_for_itself(
 ) -> None:
     good = windows(1)
     bad = WindowBatch(good.signals, good.valid[:, :5])
-    asked = [ToEncode(good, "r-1"), ToEncode(bad, "r-2"), ToEncode(good, "r-3")]
+    worse = WindowBatch({Modality.EEG: [0.0]}, good.valid)  # type: ignore[dict-item]  # no array
+    asked = [ToEncode(item, "r-1") for item in (good, bad, good, worse)]
     found = asyncio.run(encoder.windows(asked))
     assert found[1] == Refusal("request_invalid")
+    assert found[3] == Refusal("internal_error")
     expected = embedder.epochs(noise_night(2)).micro_LMD
     for answer in (found[0], found[2]):
         assert isinstance(answer, Encoded)

@@ -1,7 +1,5 @@
 """Which requests are small: those that others may wait for."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,42 +12,38 @@ from serve_apps.small_requests import (
     is_small,
 )
 from sleepmami.psg import MODALITIES
-from sleepmami.signals.edf_writer import WriteChannel, write_edf
+from sleepmami.signals.edf_header import parse_header
 
 
-def edf(tmp_path: Path, *, minutes: int, rate_hz: int = 1) -> bytearray:
-    channel = WriteChannel(
-        label="SpO2",
-        unit="%",
-        sample_rate_hz=rate_hz,
-        samples=np.full(minutes * 60 * rate_hz, 95.0),
-        physical_min=0.0,
-        physical_max=100.0,
-    )
-    path = tmp_path / "night.edf"
-    write_edf(path, [channel])
-    return bytearray(path.read_bytes())
+def edf(*, minutes: int, rate_hz: int = 1, told: bytes | None = None) -> bytes:
+    """One SpO2 signal in records of a minute; its header tells that many records."""
+    cells = [(b"0", 8), (b"X", 80), (b"X", 80), (b"01.01.0101.01.01", 16), (b"512", 8), (b"", 44)]
+    cells += [(told or b"%d" % minutes, 8), (b"60", 8), (b"1", 4)]
+    cells += [(b"SpO2", 16), (b"", 80), (b"%", 8), (b"0", 8), (b"100", 8), (b"0", 8), (b"1000", 8)]
+    cells += [(b"", 80), (b"%d" % (60 * rate_hz), 8), (b"", 32)]
+    header = b"".join(value.ljust(width) for value, width in cells)
+    return header + bytes(minutes * 60 * rate_hz * 2)
 
 
-def test_minutes_are_small_and_a_whole_night_of_few_bytes_is_not(tmp_path: Path) -> None:
-    most = int(MAX_RECORDING_S // 60)
-    assert is_small(bytes(edf(tmp_path, minutes=most)))
-    night = bytes(edf(tmp_path, minutes=most + 1))
+def test_minutes_are_small_and_a_whole_night_of_few_bytes_is_not() -> None:
+    most = MAX_RECORDING_S // 60
+    assert parse_header(edf(minutes=most), "x").record_duration == 60
+    assert is_small(edf(minutes=most))
+    for minutes in (most + 1, 480):
+        night = edf(minutes=minutes)
+        assert len(night) < MAX_RECORDING_BYTES
+        assert not is_small(night)
+
+
+@pytest.mark.parametrize("told", [b"-1", b"0", b"1"])
+def test_a_header_that_does_not_know_its_records_makes_no_night_small(told: bytes) -> None:
+    night = edf(minutes=480, told=told)
     assert len(night) < MAX_RECORDING_BYTES
     assert not is_small(night)
 
 
-@pytest.mark.parametrize("told", [b"-1", b"0", b"1"])
-def test_a_header_that_does_not_know_its_records_makes_no_night_small(
-    tmp_path: Path, told: bytes
-) -> None:
-    night = edf(tmp_path, minutes=480)
-    night[236:244] = told.ljust(8)
-    assert not is_small(bytes(night))
-
-
-def test_many_bytes_are_not_small_however_short(tmp_path: Path) -> None:
-    short = bytes(edf(tmp_path, minutes=1, rate_hz=10_000))
+def test_many_bytes_are_not_small_however_short() -> None:
+    short = edf(minutes=1, rate_hz=10_000)
     assert len(short) > MAX_RECORDING_BYTES
     assert not is_small(short)
 
