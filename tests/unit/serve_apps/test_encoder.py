@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -246,8 +247,17 @@ def test_a_night_heard_in_shares_is_the_night_heard_whole(
     assert set(answer.seconds) == {"queued", "encoding", "night"}
 
 
-def test_shares_of_other_weights_are_no_night(encoder: LocalEncoder, edf: bytes) -> None:
-    other = LocalEncoder(Embedder(random_bundle(seed=12), windows_per_batch=2), threads=1)
+@pytest.mark.parametrize(
+    ("seed", "settings"),
+    [(12, {}), (11, {"precision": "bfloat16"}), (11, {"both_halves": True})],
+    ids=["weights", "precision", "halves"],
+)
+def test_shares_of_other_models_are_no_night(
+    encoder: LocalEncoder, edf: bytes, seed: int, settings: dict[str, Any]
+) -> None:
+    """As while the service is replaced by one with another bundle or other settings."""
+    embedder = Embedder(random_bundle(seed=seed), windows_per_batch=2, **settings)
+    other = LocalEncoder(embedder, threads=1)
     night = loaded(edf)
 
     async def run() -> object:

@@ -18,7 +18,7 @@ JOINED = Encoded(None, {"queued": 0.0, "encoding": 1.0, "night": 0.1})  # type: 
 
 
 def share(index: int) -> HeardShare:
-    return HeardShare((), f"weights-{index}", {"queued": 0.0, "encoding": 1.0}, 1, 1)
+    return HeardShare((), (f"weights-{index}",), {"queued": 0.0, "encoding": 1.0}, 1, 1)
 
 
 async def joined(loaded: Any, request_id: str, *shares: Ref) -> AsyncIterator[Any]:

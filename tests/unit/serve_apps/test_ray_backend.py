@@ -89,7 +89,7 @@ class Service:
         if self.outcomes[0] == OtherSettings(NEW):
             yield self.next_outcome()
         else:
-            yield HeardShare((), "weights", {"queued": 0.0, "encoding": 1.0}, 1, 1)
+            yield HeardShare((), ("weights",), {"queued": 0.0, "encoding": 1.0}, 1, 1)
 
     async def joined(self, loaded: Any, request_id: str, *shares: Any) -> AsyncIterator[Any]:
         yield self.next_outcome()
