@@ -30,7 +30,7 @@ MAX_ITEMS = 8  # of one call: who goes with others waits for all of them
 # While one call is in hand others gather. A second one would keep the replica from waiting the few
 # milliseconds between two, and cost more than that: calls went out half empty (docs/log.md).
 CALLS_PER_REPLICA = 1
-LONG_S = 0.1  # many times what a call costs; about a window of the paper's size
+LONG_S = 0.25  # above what eight items of a small model take two busy cores
 # Where replicas may grow in number Serve adds one more for as many calls in hand. It does not see
 # who waits here: fewer calls than that of each replica there may be, and the last would never come.
 ONGOING_PER_REPLICA = 2
