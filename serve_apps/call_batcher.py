@@ -5,8 +5,9 @@ small model takes for a window. Who meets an idle side is sent at once and alone
 `max_calls` are under way goes with the next. A call that takes long, because of its items or of
 nights beside it, is not waited for: beside what it costs, another one costs nothing.
 
-A call belongs to no one of its requests: Serve cancels what a request has called when its client
-hangs up, and would take the others along. So calls begin in a context of their own.
+A call belongs to no one of its requests. When a client hangs up, Serve cancels the calls of that
+request that no replica has taken yet, and with direct ingress or HAProxy all of them; others would
+end with it. So calls begin in a context of their own.
 """
 
 from __future__ import annotations

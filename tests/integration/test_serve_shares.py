@@ -92,7 +92,7 @@ def test_small_requests_together_have_the_vectors_they_have_alone(url: str, edf:
 
 
 def test_who_hangs_up_takes_nobody_along(url: str, edf: bytes) -> None:
-    """Serve cancels the calls of a request whose client has gone; others travel in them too."""
+    """Serve may cancel the calls of a request whose client has gone; others travel in them too."""
     address = (httpx.URL(url).host, httpx.URL(url).port)
     head = b"POST /v1/embeddings HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/edf\r\n"
 

@@ -111,7 +111,7 @@ def test_who_goes_away_while_waiting_is_not_sent_and_who_was_sent_disturbs_nobod
 
 
 def test_a_call_is_in_no_clients_context() -> None:
-    """Serve finds in it whose calls to cancel when a client hangs up."""
+    """By it Serve finds the calls that it cancels when a client hangs up."""
 
     async def scenario() -> None:
         side = Side(max_calls=1)
