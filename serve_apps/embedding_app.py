@@ -30,6 +30,7 @@ from serve_apps.app_args import EmbeddingAppArgs, require_models
 from serve_apps.job_runner import MAX_WATCHERS
 from serve_apps.keys import read_keys
 from serve_apps.replicas import EncoderReplica, IngressReplica, PreprocessorReplica
+from serve_apps.small_requests import ONGOING_PER_REPLICA
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError, ServiceError
@@ -41,8 +42,7 @@ REQUEST_TIMEOUT_S = 1800.0  # a client that never finishes its upload holds a pl
 DRAIN_S = 60.0  # time a replica that is told to stop has for the requests it holds
 SPARE_REQUESTS = 64  # places for /health and the like beside the admitted embeddings
 SPARE_PARTS = 512  # and, of the Ingress, for parts of uploads, which are admitted by nobody
-# Where replicas may grow in number: one more for as many requests in hand, after a while.
-ONGOING_PER_REPLICA = 2.0
+# Where replicas may grow in number: one more for ONGOING_PER_REPLICA in hand, after a while.
 UPSCALE_DELAY_S, DOWNSCALE_DELAY_S = 10.0, 300.0
 
 

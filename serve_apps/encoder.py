@@ -83,6 +83,8 @@ class LocalEncoder:
             second_dim=len(MODALITIES) * embedder.dim,
         )
         self._info = EncoderInfo(model, to_dict(bundle.preprocess))
+        how = (embedder.precision, embedder.both_halves, __version__)
+        self._heard_by = (bundle.weights_sha256, *how)
         self._scheduler = WindowScheduler(embedder, threads=threads, wait_s=wait_s)
 
     @property
@@ -120,8 +122,7 @@ class LocalEncoder:
         self, loaded: Preprocessed, request_id: str, *shares: HeardShare
     ) -> Encoded | OtherWeights | Refusal:
         """The night of all its shares."""
-        model = self._info.model
-        if any(share.weights_sha256 != model.weights_sha256 for share in shares):
+        if any(share.heard_by != self._heard_by for share in shares):
             return OtherWeights()
         try:
             hearings = self._embedder.hearings(loaded.night)
@@ -152,9 +153,9 @@ class LocalEncoder:
 
     async def encode(self, windows: WindowBatch, request_id: str) -> Encoded | Refusal:
         """The micro vectors of windows that are preprocessed already."""
-        if not is_well_formed(windows):
-            return Refusal("request_invalid")
-        try:
+        try:  # all of it: what is raised here would be raised for others in the same call
+            if not is_well_formed(windows):
+                return Refusal("request_invalid")
             hearing = hearing_of_windows(windows.signals, windows.valid, self._embedder.dim)
             answer, times = await self._scheduler.run([hearing], lambda: self._windows([hearing]))
         except Exception as error:  # its text must not leave this process
@@ -221,8 +222,7 @@ class LocalEncoder:
             log_failure(error, request_id)
             return Refusal(INTERNAL)
         seconds = {"queued": times.queued_s, "encoding": times.encoding_s}
-        weights = self._info.model.weights_sha256
-        return HeardShare(rows, weights, seconds, times.batches, times.windows)
+        return HeardShare(rows, self._heard_by, seconds, times.batches, times.windows)
 
     async def _finished(
         self,

@@ -61,8 +61,8 @@ class Metrics:
         )
         self._stages = Histogram(
             "sleepmami_stage_seconds",
-            "Where the time of an answer went: preprocessing, queued (for its first window), "
-            "encoding (to its last window, other requests' windows between), night.",
+            "Where the time of an answer went: preprocessing, queued (for a call and its "
+            "first window), encoding (to its last window, other requests' windows between), night.",
             ["stage"],
             buckets=SECONDS,
             registry=self.registry,

@@ -22,6 +22,13 @@ MIN_WINDOWS = 64  # of a share: a few seconds of a model of the paper's size
 Handle = DeploymentHandle[Any]  # Any: a handle's methods have no types
 
 
+class _NoShareError(Exception):
+    """A share ended, and not with what was heard."""
+
+    def __init__(self, outcome: OtherSettings | Refusal) -> None:
+        self.outcome = outcome
+
+
 def num_shares(num_epochs: int, num_encoders: int) -> int:
     """How many Encoders hear a night of so many epochs."""
     return max(1, min(num_encoders, num_epochs // (MIN_WINDOWS * SEGMENT_EPOCHS)))
@@ -57,7 +64,7 @@ async def hear_in_shares(
     done = [0] * shares
     steps: asyncio.Queue[Progress] = asyncio.Queue()
 
-    async def hear(index: int) -> Any:  # Any: an ObjectRef of a HeardShare, or another outcome
+    async def hear(index: int) -> Any:  # Any: an ObjectRef of a HeardShare
         stream: Any = encoder.options(stream=True)
         call = stream.share_steps.remote(loaded, request_id, index, shares)
         working = True
@@ -66,7 +73,9 @@ async def hear_in_shares(
                 step = await ref
                 if not isinstance(step, Progress):
                     working = False
-                    return ref if isinstance(step, HeardShare) else step
+                    if isinstance(step, HeardShare):
+                        return ref
+                    raise _NoShareError(step)
                 done[index] = step.done
                 steps.put_nowait(Progress(step.stage, sum(done), num_epochs))
         finally:
@@ -77,15 +86,14 @@ async def hear_in_shares(
     async def hear_all() -> Encoded | OtherSettings | OtherWeights | Refusal:
         work = [asyncio.ensure_future(hear(index)) for index in range(shares)]
         try:
-            outcomes = await asyncio.gather(*work)
-        finally:
+            heard = await asyncio.gather(*work)
+        except _NoShareError as error:
+            return error.outcome
+        finally:  # where one has failed, the others hear for nothing
             for share in work:
                 share.cancel()
-        for outcome in outcomes:
-            if isinstance(outcome, OtherSettings | Refusal):
-                return outcome
         joined: Encoded | OtherWeights | Refusal = await encoder.joined.remote(
-            loaded, request_id, *outcomes
+            loaded, request_id, *heard
         )
         return joined
 

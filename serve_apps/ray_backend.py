@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -25,7 +26,7 @@ from serve_apps.backend import (
 from serve_apps.http_errors import HttpError, log_failure
 from serve_apps.model_choice import chosen_model
 from serve_apps.night_calls import cancel_call, hear_alone, hear_in_shares, num_shares
-from serve_apps.small_requests import SmallRequests, is_small
+from serve_apps.small_requests import SmallRequests, calls_of, is_small
 from serve_apps.stages import (
     Encoded,
     EncoderInfo,
@@ -40,7 +41,7 @@ from sleepmami.inference.embedder import EpochEmbedding, NightEmbedding
 from sleepmami.report.night_overview import Overview
 
 MODEL_TIMEOUT_S = 5.0  # /ready and /info: a replica that is there answers at once
-MAX_TRIES = 3  # of one recording while a bundle with other preprocessing is rolled out
+MAX_TRIES = 4  # of one recording while another bundle is rolled out; the first may be in shares
 Handle = DeploymentHandle[Any]  # Any: a handle's methods have no types
 
 
@@ -76,8 +77,8 @@ class RayBackend:
         self._small = SmallRequests(
             preprocessor,
             encoders,
-            num_preprocessors=config.max_preprocessors or config.num_preprocessors,
-            num_encoders=config.max_replicas or config.num_replicas,
+            preprocessor_calls=calls_of(config.num_preprocessors, config.max_preprocessors),
+            encoder_calls=calls_of(config.num_replicas, config.max_replicas),
         )
         self.observe: Observe = _ignore
 
@@ -129,9 +130,10 @@ class RayBackend:
         name = chosen_model(model, request_id, self._default, self._canary)
         if name not in self._encoders:
             return Refusal("model_unknown")
+        waited_s = 0.0
         try:
             if is_small(windows):
-                found = await self._small.encode(name, windows, request_id)
+                found, waited_s = await self._small.encode(name, windows, request_id)
             else:
                 found = await self._encoders[name].encode.remote(windows, request_id)
         except (RayError, RayServeException) as error:
@@ -139,7 +141,7 @@ class RayBackend:
             return Refusal("model_not_ready")
         if isinstance(found, Refusal):
             return found
-        self.observe(found.seconds, found.batches, found.windows)
+        self.observe(with_wait(found.seconds, waited_s), found.batches, found.windows)
         assert isinstance(found.embedding, EpochEmbedding)
         return found.embedding
 
@@ -177,21 +179,21 @@ class RayBackend:
             yield await self._short(name, recording, settings, request_id, options.second)
             return
         shown, alone = False, options.second  # tokens of seconds are too much to send about
+        loaded: ray.ObjectRef[Preprocessed] | None = None
         for _ in range(MAX_TRIES):
-            loaded: ray.ObjectRef[Preprocessed] | None = None
-            seconds = {"preprocessing": 0.0}
-            wanted = options.overview and not shown
-            async with aclosing(self._load(recording, settings, request_id, wanted)) as steps:
-                async for ref, step in steps:
-                    if isinstance(step, Progress | Overview):
-                        shown = shown or isinstance(step, Overview)
-                        yield step
-                    elif isinstance(step, Refusal):
-                        yield step
-                        return
-                    else:
-                        loaded, seconds = ref, {"preprocessing": step.seconds}
-                        num_epochs = step.night.num_epochs
+            if loaded is None:
+                wanted = options.overview and not shown
+                async with aclosing(self._load(recording, settings, request_id, wanted)) as steps:
+                    async for ref, step in steps:
+                        if isinstance(step, Progress | Overview):
+                            shown = shown or isinstance(step, Overview)
+                            yield step
+                        elif isinstance(step, Refusal):
+                            yield step
+                            return
+                        else:
+                            loaded, seconds = ref, {"preprocessing": step.seconds}
+                            num_epochs = step.night.num_epochs
             if loaded is None:
                 break
             shares = 1 if alone else num_shares(num_epochs, self._num_encoders)
@@ -202,11 +204,11 @@ class RayBackend:
             )
             async with aclosing(hearing) as heard:
                 async for found in heard:
-                    if isinstance(found, OtherSettings):
-                        settings = self._settings[name] = found.preprocess
-                        break
-                    if isinstance(found, OtherWeights):
+                    if isinstance(found, OtherSettings | OtherWeights):
                         alone = True  # while the bundle changes, one Encoder has one model
+                        if isinstance(found, OtherSettings):
+                            settings, loaded = found.preprocess, None
+                            self._settings[name] = settings
                         break
                     if isinstance(found, Encoded):
                         yield self._observed(found, seconds, started_s)
@@ -225,15 +227,17 @@ class RayBackend:
         second: bool,
     ) -> NightEmbedding | Refusal:
         """A recording that is done before anybody asks how far it is."""
-        started_s = time.perf_counter()
+        started_s, waited_s = time.perf_counter(), 0.0
         for _ in range(MAX_TRIES):
-            loaded = await self._small.load(recording, settings, request_id)
+            loaded, to_load_s = await self._small.load(recording, settings, request_id)
             if isinstance(loaded, Refusal):
                 return loaded
-            found = await self._small.night(name, loaded, request_id, second)
+            found, to_hear_s = await self._small.night(name, loaded, request_id, second)
+            waited_s += to_load_s + to_hear_s
             if isinstance(found, Refusal):
                 return found
             if isinstance(found, Encoded):
+                found = replace(found, seconds=with_wait(found.seconds, waited_s))
                 return self._observed(found, {"preprocessing": loaded.seconds}, started_s)
             settings = self._settings[name] = found.preprocess
         return Refusal("model_not_ready")
@@ -275,6 +279,11 @@ class RayBackend:
         except (TimeoutError, RayError, RayServeException):
             raise HttpError("model_not_ready") from None
         return info
+
+
+def with_wait(seconds: Mapping[str, float], waited_s: float) -> dict[str, float]:
+    """Seconds by stage; who waits for a call waits for the model."""
+    return {**seconds, "queued": seconds["queued"] + waited_s}
 
 
 def _ignore(seconds: Mapping[str, float], batches: int, windows: int) -> None:

@@ -61,14 +61,14 @@ class HeardShare:
 
     Attributes:
         rows: of each hearing of the night.
-        weights_sha256: of the model that heard it: shares of two models are no night.
+        heard_by: weights and how they were run: shares that differ in it are no night.
         seconds: by stage: queued, encoding.
         batches: as of Encoded.
         windows: as of Encoded.
     """
 
     rows: tuple[HeardRows, ...]
-    weights_sha256: str
+    heard_by: tuple[object, ...]
     seconds: dict[str, float]
     batches: int
     windows: int
@@ -76,7 +76,7 @@ class HeardShare:
 
 @dataclass(frozen=True, slots=True)
 class OtherWeights:
-    """Shares of a night were heard by another model than this one: the bundle is changing."""
+    """Shares of a night were heard by another model than this one: the service is changing."""
 
 
 class ToLoad(NamedTuple):

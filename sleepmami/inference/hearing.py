@@ -160,7 +160,12 @@ class Hearing:
         return HeardRows(first, self.num_windows, self.found_LMRD[first:stop])
 
     def adopt(self, rows: HeardRows) -> None:
-        """Take over what another hearing of the same source has heard."""
+        """Take over the next windows from another hearing of the same source; shares in order."""
+        if rows.first_epoch != self._epochs_before(self._taken):
+            raise ValueError(
+                f"found a share from epoch {rows.first_epoch}; "
+                f"expected the next, from {self._epochs_before(self._taken)}"
+            )
         epochs = slice(rows.first_epoch, rows.first_epoch + len(rows.found_LMRD))
         self.found_LMRD[epochs] = rows.found_LMRD
         self.valid_LM[epochs] = self._usable_LM[epochs]

@@ -1,6 +1,8 @@
 """A long night heard by two Encoders at once, and small requests that travel together."""
 
 import io
+import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -87,3 +89,27 @@ def test_small_requests_together_have_the_vectors_they_have_alone(url: str, edf:
             with np.load(io.BytesIO(answer.content), allow_pickle=False) as arrays:
                 for name in ("micro", "macro", "night"):
                     np.testing.assert_allclose(arrays[name], alone[name], atol=1e-5, rtol=0)
+
+
+def test_who_hangs_up_takes_nobody_along(url: str, edf: bytes) -> None:
+    """Serve may cancel the calls of a request whose client has gone; others travel in them too."""
+    address = (httpx.URL(url).host, httpx.URL(url).port)
+    head = b"POST /v1/embeddings HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/edf\r\n"
+
+    def hang_up(index: int) -> None:
+        with socket.create_connection(address, timeout=60) as connection:
+            connection.sendall(head + b"content-length: %d\r\n\r\n" % len(edf) + edf)
+            time.sleep(0.01 * (index % 10))  # in every place that a request goes through
+
+    def stay(_: int) -> int:
+        return httpx.post(f"{url}/v1/embeddings", content=edf, headers=NPZ, timeout=60).status_code
+
+    with ThreadPoolExecutor(10) as those_who_stay, ThreadPoolExecutor(6) as those_who_go:
+        gone = those_who_go.map(hang_up, range(60))
+        assert list(those_who_stay.map(stay, range(60))) == [200] * 60
+        list(gone)
+    for _ in range(200):  # a proxy notices late who has gone
+        if "sleepmami_requests_admitted 0.0" in httpx.get(f"{url}/metrics").text:
+            return
+        time.sleep(0.1)
+    raise AssertionError("who has gone still holds a place")

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -246,8 +247,17 @@ def test_a_night_heard_in_shares_is_the_night_heard_whole(
     assert set(answer.seconds) == {"queued", "encoding", "night"}
 
 
-def test_shares_of_other_weights_are_no_night(encoder: LocalEncoder, edf: bytes) -> None:
-    other = LocalEncoder(Embedder(random_bundle(seed=12), windows_per_batch=2), threads=1)
+@pytest.mark.parametrize(
+    ("seed", "settings"),
+    [(12, {}), (11, {"precision": "bfloat16"}), (11, {"both_halves": True})],
+    ids=["weights", "precision", "halves"],
+)
+def test_shares_of_other_models_are_no_night(
+    encoder: LocalEncoder, edf: bytes, seed: int, settings: dict[str, Any]
+) -> None:
+    """As while the service is replaced by one with another bundle or other settings."""
+    embedder = Embedder(random_bundle(seed=seed), windows_per_batch=2, **settings)
+    other = LocalEncoder(embedder, threads=1)
     night = loaded(edf)
 
     async def run() -> object:
@@ -287,9 +297,11 @@ def test_several_windows_in_one_call_are_answered_each_for_itself(
 ) -> None:
     good = windows(1)
     bad = WindowBatch(good.signals, good.valid[:, :5])
-    asked = [ToEncode(good, "r-1"), ToEncode(bad, "r-2"), ToEncode(good, "r-3")]
+    worse = WindowBatch({Modality.EEG: [0.0]}, good.valid)  # type: ignore[dict-item]  # no array
+    asked = [ToEncode(item, "r-1") for item in (good, bad, good, worse)]
     found = asyncio.run(encoder.windows(asked))
     assert found[1] == Refusal("request_invalid")
+    assert found[3] == Refusal("internal_error")
     expected = embedder.epochs(noise_night(2)).micro_LMD
     for answer in (found[0], found[2]):
         assert isinstance(answer, Encoded)
