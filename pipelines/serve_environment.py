@@ -1,4 +1,4 @@
-"""Variables that the processes of a service begin with: Ray hands ours down to all that it starts."""
+"""What the processes of a service begin with: Ray hands our variables down to all that it starts."""
 
 from __future__ import annotations
 
