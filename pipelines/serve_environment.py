@@ -1,4 +1,4 @@
-"""What the processes of a service begin with: Ray hands our variables down to all that it starts."""
+"""What the processes of a service begin with: Ray hands our variables down to all it starts."""
 
 from __future__ import annotations
 
