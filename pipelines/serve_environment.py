@@ -9,6 +9,9 @@ VARIABLES = {
     # end. A process of Serve has forty threads: its heaps grew by 2 MB in each 1000 small requests
     # for thousands of them, while what they held did not (docs/serving.md). With two they stop.
     "MALLOC_ARENA_MAX": "2",
+    # Larger objects go through the shared memory of the raylet, which costs 7 ms of CPU for each
+    # one-window request; Ray's own limit is 100 kB, and a window has 110.
+    "RAY_max_direct_call_object_size": str(2**20),
 }
 
 
