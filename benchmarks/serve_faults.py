@@ -29,6 +29,7 @@ from typing import Any
 
 import httpx
 import psutil
+import serve_soak
 from provenance import git_state, machine
 from serve_clients import (
     Answer,
@@ -190,25 +191,8 @@ def sigterm(bundle: str, body: bytes, arguments: argparse.Namespace) -> dict[str
 
 
 def soak(bundle: str, body: bytes, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Slopes of memory and descriptors over the later three quarters of the requests."""
-    rounds, failures, rows = 20, 0, []
-    with service(bundle) as (process, url):
-        for _ in range(rounds):
-            answers, _ = load(url, [body] * (arguments.soak // rounds), clients=arguments.clients)
-            failures += failed(answers)
-            rows.append({replica_of(p) or p.name(): usage(p) for p in service_processes(process)})
-    later = rows[rounds // 4 :]
-    thousands = (len(later) - 1) * arguments.soak / rounds / 1000
-    names = [name for name in later[0] if name in later[-1]]
-    return {
-        "requests": arguments.soak,
-        "failed": failures,
-        "mb_per_1000_requests": {
-            name: round((later[-1][name][0] - later[0][name][0]) / thousands, 2) for name in names
-        },
-        "descriptors_more": {name: later[-1][name][1] - later[0][name][1] for name in names},
-        "rss_mb_last": {name: round(later[-1][name][0]) for name in names},
-    }
+    """Slopes of memory and descriptors: serve_soak.py."""
+    return serve_soak.soak(bundle, body, requests=arguments.soak, clients=arguments.clients)
 
 
 def uploads(bundle: str, body: bytes, arguments: argparse.Namespace) -> dict[str, Any]:

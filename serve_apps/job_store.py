@@ -18,6 +18,7 @@ from serve_apps.state_folder import (
     OWNER_ONLY,
     StateFolder,
     is_id,
+    names_in,
     new_id,
     read_json,
     remove_folder,
@@ -90,6 +91,7 @@ class JobStore:
         self._folder = state.jobs
         self.retention_s = retention_s
         self.clock = clock
+        self._made: dict[str, tuple[str, str | None]] = {}  # by id, see `_makers`
 
     def create(
         self,
@@ -106,7 +108,7 @@ class JobStore:
         Raises:
             HttpError: quota_exceeded when its owner keeps MAX_STORED already; storage_full.
         """
-        if sum(job.owner == owner for job in self.all()) >= MAX_STORED:
+        if sum(maker == owner for maker, _ in self._makers().values()) >= MAX_STORED:
             raise HttpError("quota_exceeded")
         job = Job(
             id=new_id(),
@@ -137,8 +139,11 @@ class JobStore:
 
     def made_with(self, owner: str, key_sha256: str) -> Job | None:
         """The owner's job of that Idempotency-Key."""
-        found = [j for j in self.all() if (j.owner, j.key_sha256) == (owner, key_sha256)]
-        return next((job for job in found if not self.has_expired(job)), None)
+        for job_id, maker in self._makers().items():
+            job = self._read(job_id) if maker == (owner, key_sha256) else None
+            if job is not None and not self.has_expired(job):
+                return job
+        return None
 
     def save(self, job: Job) -> None:
         """Write its state; HttpError as `write_result`."""
@@ -200,6 +205,23 @@ class JobStore:
         if not is_id(job_id):
             raise ValueError("found no id of ours")
         return self._folder / job_id
+
+    def _makers(self) -> dict[str, tuple[str, str | None]]:
+        """Owner and hashed key of each job that is there, by id.
+
+        They never change, so job.json is read for them once: a service keeps hundreds of jobs, and
+        each new one is counted against them. Which are there is asked of the disk, where another
+        process may make and delete them too.
+        """
+        found = {}
+        for job_id in names_in(self._folder):
+            maker = self._made.get(job_id)
+            if maker is None and (job := self._read(job_id)) is not None:
+                maker = job.owner, job.key_sha256
+            if maker is not None:
+                found[job_id] = maker
+        self._made = found
+        return found
 
     def _folders(self) -> Iterator[Path]:
         return (folder for folder in self._folder.iterdir() if is_id(folder.name))

@@ -42,6 +42,11 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def names_in(folder: Path) -> list[str]:
+    """Those of our ids that lie in a folder."""
+    return [name for name in os.listdir(folder) if is_id(name)]
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all, also when the process is killed meanwhile.
 

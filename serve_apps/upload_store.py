@@ -20,13 +20,14 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from serve_apps.http_errors import HttpError
 from serve_apps.state_folder import (
     OWNER_ONLY,
     StateFolder,
     is_id,
+    names_in,
     new_id,
     read_json,
     remove_folder,
@@ -91,6 +92,7 @@ class UploadStore:
         self._max_bytes = max_bytes
         self._max_upload_bytes = max_upload_bytes
         self._clock = clock
+        self._metas: dict[str, dict[str, Any]] = {}  # by id; Any: JSON values
 
     def create(self, owner: str, length: int, key_sha256: str | None = None) -> Upload:
         """A new upload without bytes.
@@ -100,9 +102,8 @@ class UploadStore:
         """
         if length > self._max_upload_bytes:
             raise HttpError("payload_too_large")
-        own = [upload for upload in self._all() if upload.owner == owner]
-        held = sum(upload.length for upload in own)
-        if len(own) >= MAX_UPLOADS or held + length > self._max_bytes:
+        own = [meta["length"] for meta in self._begun().values() if meta["owner"] == owner]
+        if len(own) >= MAX_UPLOADS or sum(own) + length > self._max_bytes:
             raise HttpError("quota_exceeded")
         if length + SPARE_BYTES > self._state.free_bytes():
             raise HttpError("storage_full")
@@ -121,8 +122,12 @@ class UploadStore:
 
     def made_with(self, owner: str, key_sha256: str) -> Upload | None:
         """The owner's upload of that Idempotency-Key."""
-        found = [u for u in self._all() if (u.owner, u.key_sha256) == (owner, key_sha256)]
-        return next((upload for upload in found if upload.expires_s > self._clock()), None)
+        for upload_id, meta in self._begun().items():
+            if (meta["owner"], meta.get(_KEY)) == (owner, key_sha256):
+                upload = self._read(upload_id)
+                if upload is not None and upload.expires_s > self._clock():
+                    return upload
+        return None
 
     def get(self, owner: str, upload_id: str, *, even_expired: bool = False) -> Upload:
         """HttpError("upload_not_found") when there is none, it is another's, or it has expired."""
@@ -170,7 +175,7 @@ class UploadStore:
 
     def held_bytes(self, owner: str) -> int:
         """Announced bytes of one owner."""
-        return sum(upload.length for upload in self._all() if upload.owner == owner)
+        return sum(meta["length"] for meta in self._begun().values() if meta["owner"] == owner)
 
     def sweep(self, in_use: Collection[str] = ()) -> int:
         """Delete what has expired and what is no upload; returns how many.
@@ -202,19 +207,29 @@ class UploadStore:
             if is_id(folder.name):
                 yield folder
 
-    def _all(self) -> Iterator[Upload]:
-        for folder in self._folders():
-            upload = self._read(folder.name)
-            if upload is not None:
-                yield upload
+    def _begun(self) -> dict[str, dict[str, Any]]:  # Any: JSON values
+        """What each upload that is there was begun with, by id.
+
+        That never changes, so it is read once: a service keeps hundreds of uploads, and each new
+        one is counted against them. Which are there is asked of the disk, where another process
+        may make and delete them too.
+        """
+        known = self._metas
+        found = {name: known.get(name) or self._meta(name) for name in names_in(self._folder)}
+        begun = {name: meta for name, meta in found.items() if meta is not None}
+        self._metas = begun  # by whichever thread came last; each has counted what it saw
+        return begun
+
+    def _meta(self, upload_id: str) -> dict[str, Any] | None:  # Any: JSON values
+        meta = read_json(self._folder / upload_id / "meta.json")
+        return meta if meta is not None and set(meta) - {_KEY} == _META_KEYS else None
 
     def _read(self, upload_id: str) -> Upload | None:
-        folder = self._folder / upload_id
-        meta = read_json(folder / "meta.json")
-        if meta is None or set(meta) - {_KEY} != _META_KEYS:
+        meta = self._meta(upload_id)
+        if meta is None:
             return None
         try:
-            offset = _verified_length(folder)
+            offset = _verified_length(self._folder / upload_id)
         except OSError:  # deleted meanwhile
             return None
         return Upload(

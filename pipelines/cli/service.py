@@ -42,8 +42,10 @@ def serve(
     if port is not None:
         assignments = [*assignments, f"port={port}"]
     config = configured(preset(preset_name).serve, assignments, print_config)
+    from pipelines.serve_environment import set_service_environment
     from serve_apps.embedding_app import run
 
+    set_service_environment()
     models, shares = named(model, "--model"), named(canary, "--canary")
     with on_ray(address):
         run(
