@@ -19,6 +19,7 @@ from ray.runtime_env import RuntimeEnv
 from ray.serve.schema import ServeDeploySchema
 
 from serve_apps.app_args import EmbeddingAppArgs
+from serve_apps.tls import require_pair
 from sleepmami.config.embedding import is_loopback
 from sleepmami.errors import ConfigError
 
@@ -53,6 +54,7 @@ def problems_of(content: Any) -> list[str]:  # Any: YAML values
     except ValidationError as error:
         found += [f"{_place(e['loc'])}: {e['msg']}" for e in error.errors(include_url=False)]
         return found  # what follows relies on types
+    found += _tls(content.get("http_options") or {})
     for index, application in enumerate(content["applications"]):
         place = f"applications.{index}"
         found += [f"{place}.{problem}" for problem in _application(application, content)]
@@ -124,6 +126,19 @@ def _application(application: dict[str, Any], content: dict[str, Any]) -> Iterat
     except ConfigError as error:
         yield f"args: {error}"
     yield from _names(application)
+
+
+def _tls(options: dict[str, Any]) -> Iterator[str]:
+    """Certificate and key go together, and fit where they lie on this machine; Any: YAML values."""
+    files = [options.get(name) for name in ("ssl_certfile", "ssl_keyfile")]
+    if any(files) and not all(files):
+        given = "ssl_certfile" if files[0] else "ssl_keyfile"
+        yield f"http_options.{given}: found it alone; expected ssl_certfile and ssl_keyfile"
+    elif all(files) and any(Path(str(file)).exists() for file in files):
+        try:
+            require_pair(*map(str, files))
+        except ConfigError as error:
+            yield f"http_options.{error}"
 
 
 def _runtime_envs(application: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

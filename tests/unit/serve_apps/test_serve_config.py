@@ -148,6 +148,8 @@ def test_at_least_95_percent_of_misspelt_keys_are_found() -> None:
         (lambda c: c["applications"][0].update(route_prefix="/sleep"), "route_prefix: found '/sleep'"),
         (lambda c: c["http_options"].update(prot=1), "http_options.prot: found an unknown key; expected port"),
         (lambda c: c["http_options"].update(port="x"), "http_options.port"),
+        (lambda c: c["http_options"].pop("ssl_keyfile"), "ssl_certfile"),
+        (lambda c: c["http_options"].update(ssl_keyfile=__file__), "http_options.ssl_certfile /etc/tls/tls.crt: No such file"),
         (lambda c: c.update(applications=[]), "applications: found none"),
         (lambda c: c["applications"][0]["deployments"][0]["autoscaling_config"].update(max_replica=1), "expected max_replicas"),
     ],
