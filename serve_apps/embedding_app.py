@@ -119,7 +119,7 @@ def start(
     Raises:
         CheckpointError: a bundle is missing, altered, or without a Macro-Encoder.
         ConfigError: a name that cannot be one, or shares of nothing or of more than all; the key
-            file is missing, open to others, or not one; or so it is with the certificate or its key.
+            file is missing, open to others, or not one; or the certificate or its key is.
         ServiceError: no Ray session, the port is taken, the cluster too small, or the service did
             not come up.
     """

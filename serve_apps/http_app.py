@@ -108,7 +108,7 @@ def create_app(
     describe_errors(app)
     install_request_log(app)
     if keys is not None:
-        install_keys(app, keys)
+        install_keys(app, keys, state.folder)
     if local_only:
         install_local_only(app)
     return app

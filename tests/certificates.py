@@ -18,7 +18,9 @@ class Certificate(NamedTuple):
     keyfile: str
 
 
-def certificate(folder: Path, *, names: str = "IP:127.0.0.1,DNS:localhost", days: int = 2) -> Certificate:
+def certificate(
+    folder: Path, *, names: str = "IP:127.0.0.1,DNS:localhost", days: int = 2
+) -> Certificate:
     """One by an authority that is made for it, in a folder that is made; skips without openssl.
 
     Args:

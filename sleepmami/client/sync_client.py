@@ -37,9 +37,9 @@ class Client:
 
     A request is sent again when the connection breaks and for 423, 429, 502, 503 and 504, after a
     pause that grows and that Retry-After lengthens. Every method raises ApiError when the service
-    refuses or goes on failing, ClientError tls_refused, at once, when its certificate is not one that
-    is trusted, ConfigError for an argument that cannot be, and OSError for a file
-    that cannot be read or written.
+    refuses or goes on failing, ClientError tls_refused, at once, when its certificate is not one
+    that is trusted, ConfigError for an argument that cannot be, and OSError for a file that cannot
+    be read or written.
 
     Args:
         url: of the service.
@@ -49,8 +49,8 @@ class Client:
         retries: how often, or when; Retries.
         part_bytes: of one part of an upload, at most the service's 8 MB; a recording no larger goes
             in one body.
-        verify: file or folder of the authorities whose certificates are trusted, alone, or a context
-            of ssl; None trusts what httpx does: certifi's authorities, or SSL_CERT_FILE.
+        verify: file or folder of the authorities whose certificates are trusted, alone, or a
+            context of ssl; None trusts what httpx does: certifi's authorities, or SSL_CERT_FILE.
         transport: of httpx, in place of the network.
     """
 

@@ -66,13 +66,13 @@ def test_an_authority_that_did_not_sign_is_told_at_once(url: str, other: str, fo
     for verify in (other, None):  # and those that everybody trusts
         with (
             Client(url, verify=verify, retries=ONCE) as client,
-            pytest.raises(ClientError, match="certificate is refused: .*issuer") as caught,
+            pytest.raises(ClientError, match=r"certificate is refused: .*issuer") as caught,
         ):
             client.info()
         assert caught.value.code == "tls_refused"
     with (
         Client(url, verify=other, retries=ONCE) as client,
-        pytest.raises(ClientError, match="tls_refused"),
+        pytest.raises(ClientError, match=r"tls_refused"),
     ):
         client.upload(b"0" * 100, progress=False)
 
@@ -83,7 +83,7 @@ def test_the_event_loop_is_told_the_same(url: str, ours: Certificate, other: str
             return await client.info()
 
     assert asyncio.run(ask(ours.ca))
-    with pytest.raises(ClientError, match="certificate is refused"):
+    with pytest.raises(ClientError, match=r"certificate is refused"):
         asyncio.run(ask(other))
 
 
@@ -101,23 +101,25 @@ def test_https_to_a_port_that_speaks_http_is_told_at_once() -> None:
     with (
         served(local_app(random_bundle())) as plain,
         Client(plain.replace("http:", "https:"), retries=ONCE) as client,
-        pytest.raises(ClientError, match="what answers at this port is not TLS"),
+        pytest.raises(ClientError, match=r"what answers at this port is not TLS"),
     ):
         client.info()
 
 
 def test_what_could_have_no_effect_or_is_no_authority_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="verify .*http://"):
+    with pytest.raises(ConfigError, match=r"verify .*http://"):
         Client("http://127.0.0.1:1", verify="ca.crt")
     with pytest.raises(ConfigError, match=r"verify .*absent\.crt"):
         Client("https://127.0.0.1:1", verify=folder / "absent.crt")
     (folder / "text.crt").write_text("no PEM")
-    with pytest.raises(ConfigError, match="found no certificate in"):
+    with pytest.raises(ConfigError, match=r"found no certificate in"):
         Client("https://127.0.0.1:1", verify=folder / "text.crt")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_curl_with_the_authority_is_answered_and_without_is_not(url: str, ours: Certificate) -> None:
+def test_curl_with_the_authority_is_answered_and_without_is_not(
+    url: str, ours: Certificate
+) -> None:
     command = ["curl", "-s", "--noproxy", "*", f"{url}/health"]
     assert subprocess.run([*command, "--cacert", ours.ca], check=False).returncode == 0
     assert subprocess.run(command, check=False).returncode == 60  # of curl: peer not trusted

@@ -33,44 +33,54 @@ def test_a_key_that_others_can_read_or_change_is_refused(pair: Certificate, mode
 
 def test_the_key_of_another_certificate_is_refused(pair: Certificate, tmp_path: Path) -> None:
     other = certificate(tmp_path / "b")
-    with pytest.raises(ConfigError, match="found the key of another certificate"):
+    with pytest.raises(ConfigError, match=r"found the key of another certificate"):
         require_pair(pair.certfile, other.keyfile)
 
 
 def test_a_file_that_is_absent_or_none_is_named(pair: Certificate, tmp_path: Path) -> None:
     absent = str(tmp_path / "absent.pem")
-    with pytest.raises(ConfigError, match="ssl_certfile .*absent.pem: No such file"):
+    with pytest.raises(ConfigError, match=r"ssl_certfile .*absent.pem: No such file"):
         require_pair(absent, pair.keyfile)
-    with pytest.raises(ConfigError, match="ssl_keyfile .*absent.pem: No such file"):
+    with pytest.raises(ConfigError, match=r"ssl_keyfile .*absent.pem: No such file"):
         require_pair(pair.certfile, absent)
-    with pytest.raises(ConfigError, match="ssl_certfile .*: (Is a directory|found no file)"):
+    with pytest.raises(ConfigError, match=r"ssl_certfile .*: (Is a directory|found no file)"):
         require_pair(str(tmp_path), pair.keyfile)
-    with pytest.raises(ConfigError, match="ssl_keyfile .*: found no private key"):
-        text = tmp_path / "text"
-        text.write_text("no PEM")
-        text.chmod(0o600)
+    text = tmp_path / "text"
+    text.write_text("no PEM")
+    text.chmod(0o600)
+    with pytest.raises(ConfigError, match=r"ssl_keyfile .*: found no private key"):
         require_pair(pair.certfile, str(text))
-    with pytest.raises(ConfigError, match="ssl_certfile .*: found no certificate"):
+    with pytest.raises(ConfigError, match=r"ssl_certfile .*: found no certificate"):
         require_pair(pair.keyfile, pair.keyfile)
 
 
 def test_a_passphrase_is_not_asked_for(pair: Certificate, tmp_path: Path) -> None:
     locked = tmp_path / "locked.key"
-    command = ["openssl", "ec", "-in", pair.keyfile, "-out", locked, "-aes256", "-passout", "pass:x"]
+    command = [
+        "openssl",
+        "ec",
+        "-in",
+        pair.keyfile,
+        "-out",
+        locked,
+        "-aes256",
+        "-passout",
+        "pass:x",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     locked.chmod(0o600)
-    with pytest.raises(ConfigError, match="found a passphrase"):
+    with pytest.raises(ConfigError, match=r"found a passphrase"):
         require_pair(pair.certfile, str(locked))
 
 
 def test_a_file_without_certificates_cannot_be_pinned(tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("nothing")
-    with pytest.raises(ServiceError, match="ssl_certfile"):
+    with pytest.raises(ServiceError, match=r"ssl_certfile"):
         pinned(str(tmp_path / "none.pem"))
 
 
 def test_one_without_the_other_is_refused() -> None:
-    with pytest.raises(ConfigError, match="ssl_certfile .*together with ssl_keyfile"):
+    with pytest.raises(ConfigError, match=r"ssl_certfile .*together with ssl_keyfile"):
         ServeConfig(ssl_certfile="tls.crt")
-    with pytest.raises(ConfigError, match="ssl_keyfile .*together with ssl_certfile"):
+    with pytest.raises(ConfigError, match=r"ssl_keyfile .*together with ssl_certfile"):
         ServeConfig(ssl_keyfile="tls.key")
