@@ -1,4 +1,4 @@
-"""Certificate and key of the HTTP port, tried before anything is started.
+"""Certificate and key of the HTTP port, tried before a model is loaded.
 
 Serve opens them in its proxy, long after the models are loaded, and a fault there is a proxy that
 never answers.

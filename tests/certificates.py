@@ -26,7 +26,7 @@ def certificate(
     Args:
         folder: of the files.
         names: whom it is for, as OpenSSL writes them.
-        days: until it expires; 0 has expired.
+        days: until it expires; one of -1 has expired.
     """
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not there")

@@ -7,10 +7,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from serve_apps.local_app import local_app
+from serve_apps.tls import pinned
 from sleepmami.client import AsyncClient, Client, Retries
+from sleepmami.client.tls import tls_failure
 from sleepmami.errors import ClientError, ConfigError
 from tests.bundles import random_bundle
 from tests.certificates import Certificate, certificate
@@ -95,6 +98,26 @@ def test_a_certificate_for_another_name_is_refused(url: str, folder: Path) -> No
         pytest.raises(ClientError, match=r"certificate is not valid for '127\.0\.0\.1'"),
     ):
         client.info()
+
+
+def test_one_that_has_expired_is_refused_also_by_the_service_itself(folder: Path) -> None:
+    """`sleepmami serve` asks its own port once before it says that it is ready."""
+    old, fine = certificate(folder / "old", days=-1), certificate(folder / "fine")
+    app = local_app(random_bundle())
+    with (
+        served(app, old) as url,
+        Client(url, verify=old.ca, retries=ONCE) as client,
+        pytest.raises(ClientError, match=r"certificate has expired"),
+    ):
+        client.info()
+    with served(app, old) as url, pytest.raises(httpx.ConnectError) as caught:
+        httpx.get(f"{url}/ready", verify=pinned(old.certfile), trust_env=False)
+    assert tls_failure(caught.value) == "the certificate is refused: certificate has expired"
+    with served(app, fine) as url:
+        answer = httpx.get(f"{url}/ready", verify=pinned(fine.certfile), trust_env=False)
+        assert answer.status_code == 200  # without its authority, and by whatever name
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/ready", verify=pinned(old.certfile), trust_env=False)
 
 
 def test_https_to_a_port_that_speaks_http_is_told_at_once() -> None:
