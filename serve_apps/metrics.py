@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serve_apps.http_errors import ERRORS
 from serve_apps.request_log import note_stages
 from sleepmami.errors import RecordingCode
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.psg import MODALITIES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STAGES = ("preprocessing", "queued", "encoding", "night")
+STAGES = ("preprocessing", "queued", "encoding", "night", "total")
 BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 BAD_STATUSES = ("401", "429", "500", "503")  # shown as 0 before the first: see `expect_routes`
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
@@ -65,7 +66,8 @@ class Metrics:
         self._stages = Histogram(
             "sleepmami_stage_seconds",
             "Where the time of an answer went: preprocessing, queued (for its first window), "
-            "encoding (to its last window, other requests' windows between), night.",
+            "encoding (to its last window, other requests' windows between), night; total is of a "
+            "recording, from the request's body to its embedding.",
             ["stage"],
             buckets=SECONDS,
             registry=self.registry,
@@ -80,8 +82,8 @@ class Metrics:
             self._missing.labels(modality.value)  # a series that is 0 is better than none
         for stage in STAGES:
             self._stages.labels(stage)
-        for code in RecordingCode:
-            self._refused.labels(code.value)
+        for code in ERRORS.keys() & {code.value for code in RecordingCode}:
+            self._refused.labels(code)
 
     def expect_routes(self, routes: Iterable[str]) -> None:
         """Show that nothing was answered on these yet, and that nothing went wrong.

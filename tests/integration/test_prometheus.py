@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from serve_apps.keys import add_key
+from serve_apps.metrics import STAGES
 from sleepmami.config import ServeConfig
 from tests.local_service import tiny_service, write_recording
 from tests.prometheus import (
@@ -105,7 +106,7 @@ def test_latencies_are_between_nothing_and_the_traffic(observed: Observed) -> No
     assert 0 < quantiles[0] <= quantiles[1] <= quantiles[2] < 60
     for title in ("Stages, p95", "Stages, mean"):
         stages = observed.panels[title, "{{stage}}"]
-        assert {labels[0] for labels in stages} == {"preprocessing", "queued", "encoding", "night"}
+        assert {labels[0] for labels in stages} == set(STAGES)
     for name in ("mean", "median"):
         assert 1 <= observed.panels["Windows in a forward pass", name][()] <= 32
 
