@@ -79,6 +79,20 @@ def test_use_outlives_a_restart_and_a_kill(tmp_path: Path) -> None:
     assert before.take_windows(key, 1) is not None  # 480 + 480 of another, and 100: used up
 
 
+def test_an_operator_who_removes_the_files_forgives_the_day_and_ends_the_sessions(
+    tmp_path: Path,
+) -> None:
+    """As docs/runbook.md says, while the service runs."""
+    quotas, key = Quotas(tmp_path / "quotas.json", lambda: NOON), key_of("a", 1)
+    sessions = Sessions(tmp_path / "sessions.json", lambda: NOON)
+    token = sessions.open("3f9a12cd")
+    assert [quotas.take_night(key) for _ in range(2)] == [None, DAY_S // 2]
+    (tmp_path / "quotas.json").unlink()
+    (tmp_path / "sessions.json").unlink()
+    assert quotas.take_night(key) is None
+    assert sessions.key_id(token) is None
+
+
 def test_windows_are_written_after_a_second_and_at_the_end(tmp_path: Path) -> None:
     now = NOON
     file, key = tmp_path / "q.json", key_of("a", 9)
