@@ -30,7 +30,7 @@ from serve_apps.app_args import ADDRESS, EmbeddingAppArgs, require_models
 from serve_apps.job_runner import MAX_WATCHERS
 from serve_apps.keys import read_keys
 from serve_apps.replicas import EncoderReplica, IngressReplica, PreprocessorReplica
-from serve_apps.tls import pinned, require_pair
+from serve_apps.tls import pinned, require_pair, require_proxy_with_tls
 from sleepmami.client.tls import tls_failure
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import to_dict
@@ -137,6 +137,7 @@ def start(
             ssl_certfile=absolute(config.ssl_certfile),
             ssl_keyfile=absolute(config.ssl_keyfile),
         )
+        require_proxy_with_tls()
         require_pair(str(config.ssl_certfile), str(config.ssl_keyfile))
     for uri in (bundle, *models.values()):
         if load_bundle(uri).macro is None:

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from sleepmami.errors import ConfigError, ServiceError
 
+HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"  # Ray 2.60 writes no certificate into its configuration
 _NOT_FOR_THE_KEY = stat.S_IRWXO | stat.S_IWGRP  # a group may read it, as Debian's ssl-cert does
+
+
+def require_proxy_with_tls() -> None:
+    """ConfigError where Serve is told to put HAProxy in front, which would speak plain HTTP."""
+    if os.environ.get(HAPROXY) == "1":
+        raise ConfigError(
+            f"ssl_certfile: found {HAPROXY}=1, a proxy without TLS; expected one of the two: a "
+            "gateway can hold the certificate"
+        )
 
 
 def require_pair(certfile: str, keyfile: str) -> None:

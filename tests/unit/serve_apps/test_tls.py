@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from serve_apps.serve_config import problems_of
 from serve_apps.tls import pinned, require_pair
 from sleepmami.config import ServeConfig
 from sleepmami.errors import ConfigError, ServiceError
@@ -84,3 +85,15 @@ def test_one_without_the_other_is_refused() -> None:
         ServeConfig(ssl_certfile="tls.crt")
     with pytest.raises(ConfigError, match=r"ssl_keyfile .*together with ssl_certfile"):
         ServeConfig(ssl_keyfile="tls.key")
+
+
+def test_haproxy_would_speak_plain_http_and_is_refused(
+    pair: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"host": "127.0.0.1", "ssl_certfile": pair.certfile, "ssl_keyfile": pair.keyfile}
+    application = {"import_path": "serve_apps.embedding_app:build", "args": {"bundle": "runs/a"}}
+    content = {"http_options": options, "applications": [application]}
+    assert problems_of(content) == []
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    (problem,) = problems_of(content)
+    assert problem.startswith("http_options.ssl_certfile: found RAY_SERVE_ENABLE_HA_PROXY=1")
