@@ -8,6 +8,7 @@ from sleepmami.config import Precision, ServeConfig
 from sleepmami.errors import ConfigError
 
 DEFAULTS = ServeConfig()
+ADDRESS = ("host", "port", "ssl_certfile", "ssl_keyfile")  # of ServeConfig: http_options to Serve
 DEFAULT_MODEL = "default"  # the name of `bundle`
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

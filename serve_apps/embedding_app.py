@@ -26,11 +26,13 @@ from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.exceptions import RayServeException
 
 from serve_apps.admission import limits_of
-from serve_apps.app_args import EmbeddingAppArgs, require_models
+from serve_apps.app_args import ADDRESS, EmbeddingAppArgs, require_models
 from serve_apps.job_runner import MAX_WATCHERS
 from serve_apps.keys import read_keys
 from serve_apps.replicas import EncoderReplica, IngressReplica, PreprocessorReplica
 from serve_apps.small_requests import ONGOING_PER_REPLICA
+from serve_apps.tls import pinned, require_pair, require_proxy_with_tls
+from sleepmami.client.tls import tls_failure
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import to_dict
 from sleepmami.errors import CheckpointError, ServiceError
@@ -116,8 +118,8 @@ def start(
 
     Raises:
         CheckpointError: a bundle is missing, altered, or without a Macro-Encoder.
-        ConfigError: a name that cannot be one, or shares of nothing or of more than all; or the key
-            file is missing, open to others, or not one.
+        ConfigError: a name that cannot be one, or shares of nothing or of more than all; the key
+            file is missing, open to others, or not one; or the certificate or its key is.
         ServiceError: no Ray session, the port is taken, the cluster too small, or the service did
             not come up.
     """
@@ -129,6 +131,14 @@ def start(
         keys_file = absolute(config.keys_file)
         read_keys(Path(keys_file))
         config = dataclasses.replace(config, keys_file=keys_file)
+    if config.ssl_certfile is not None and config.ssl_keyfile is not None:
+        config = dataclasses.replace(
+            config,  # the proxy starts elsewhere
+            ssl_certfile=absolute(config.ssl_certfile),
+            ssl_keyfile=absolute(config.ssl_keyfile),
+        )
+        require_proxy_with_tls()
+        require_pair(str(config.ssl_certfile), str(config.ssl_keyfile))
     for uri in (bundle, *models.values()):
         if load_bundle(uri).macro is None:
             raise CheckpointError(f"{uri}: found no Macro-Encoder; serving needs a full bundle")
@@ -138,19 +148,24 @@ def start(
     _require_resources(config, 1 + len(models))
     # Serve's progress lines; its warnings stay, and ours is the line that says ready
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    settings = dataclasses.asdict(config)
-    del settings["host"], settings["port"]
+    settings = {n: v for n, v in dataclasses.asdict(config).items() if n not in ADDRESS}
     for name in ("state_dir", "cohort"):  # replicas start elsewhere
         settings[name] = settings[name] and absolute(settings[name])
     serve.start(
         proxy_location="HeadOnly",
-        http_options=HTTPOptions(host=config.host, port=port, request_timeout_s=REQUEST_TIMEOUT_S),
+        http_options=HTTPOptions(
+            host=config.host,
+            port=port,
+            request_timeout_s=REQUEST_TIMEOUT_S,
+            ssl_certfile=config.ssl_certfile,
+            ssl_keyfile=config.ssl_keyfile,
+        ),
     )
-    url = f"http://{config.host}:{port}"
+    url = f"{'http' if config.ssl_certfile is None else 'https'}://{config.host}:{port}"
     try:
         args = EmbeddingAppArgs(bundle=bundle, models=models, canary=canary, **settings)
         _deploy(build(args))
-        _require_ready(url)
+        _require_ready(url, config.ssl_certfile)
     except BaseException:  # an interrupt too: the cluster may go on without us
         _take_down()
         raise
@@ -260,10 +275,13 @@ def _bindable_port(host: str, port: int) -> int:
         return free
 
 
-def _require_ready(url: str) -> None:
+def _require_ready(url: str, certfile: str | None) -> None:
+    trusted = True if certfile is None else pinned(certfile)
     try:
-        answer = httpx.get(f"{url}/ready", timeout=30, trust_env=False)
+        answer = httpx.get(f"{url}/ready", timeout=30, trust_env=False, verify=trusted)
     except httpx.HTTPError as error:
+        if certfile is not None and (reason := tls_failure(error)) is not None:
+            raise ServiceError(f"ssl_certfile {certfile}: {reason}") from error
         raise ServiceError(
             f"found nothing at {url} ({type(error).__name__}); is Serve running at another address?"
         ) from error

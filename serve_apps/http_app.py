@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 import sleepmami
 from serve_apps.admission import Admission
@@ -103,10 +104,11 @@ def create_app(
     add_encode_routes(app, service)
     add_v2_routes(app, service)
     add_page_routes(app)
+    service.metrics.expect_routes(sorted({r.path for r in app.routes if isinstance(r, APIRoute)}))
     describe_errors(app)
     install_request_log(app)
     if keys is not None:
-        install_keys(app, keys)
+        install_keys(app, keys, state.folder)
     if local_only:
         install_local_only(app)
     return app
@@ -138,7 +140,7 @@ def service_of(
         max_jobs=limits.max_jobs,
         workers=jobs_at_once(limits),
     )
-    metrics.watch_jobs(lambda: runner.num_waiting)
+    metrics.watch_jobs(lambda: runner.num_waiting, limits.max_jobs)
     metrics.watch_queue(lambda: max(0, admission.admitted - limits.max_running))
     return Service(
         backend=backend,

@@ -6,6 +6,7 @@ Plain ASGI, so no body is held: a request that is refused is answered before its
 import asyncio
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_apps.http_errors import error_response
 from serve_apps.keys import Key, KeyRing
-from serve_apps.quotas import Quotas
+from serve_apps.quotas import Account, Quotas
 from serve_apps.request_body import REPLAYED
 from serve_apps.sign_in import (
     FORM_HEADERS,
@@ -42,24 +43,30 @@ CHALLENGE = 'Bearer realm="sleepmami"'
 FORM_S = 10.0
 
 
-def install_keys(app: FastAPI, ring: KeyRing) -> None:
-    """Ask for a key of `ring`; inside the other middleware, so that a refusal has a request id."""
-    app.user_middleware.append(Middleware(KeyMiddleware, ring=ring))
+def install_keys(app: FastAPI, ring: KeyRing, folder: Path | None = None) -> None:
+    """Ask for a key of `ring`; inside the other middleware, so that a refusal has a request id.
+
+    Args:
+        app: the application.
+        ring: the keys.
+        folder: where sessions and quotas are kept; None keeps them in memory.
+    """
+    app.user_middleware.append(Middleware(KeyMiddleware, ring=ring, folder=folder))
 
 
 class KeyMiddleware:
-    """Finds the owner of a request: `state.owner`, and `state.bytes_stored`, the key's limit."""
+    """Finds the owner of a request: `state.owner`, and its limits, `bytes_stored` and `account`."""
 
-    def __init__(self, app: ASGIApp, ring: KeyRing) -> None:
+    def __init__(self, app: ASGIApp, ring: KeyRing, folder: Path | None = None) -> None:
         self.app = app
         self.ring = ring
-        self.quotas = Quotas()
-        self.sessions = Sessions()
+        self.quotas = Quotas(folder and folder / "quotas.json")
+        self.sessions = Sessions(folder and folder / "sessions.json")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; of the other ASGI scopes only lifespan passes."""
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
+            await self.app(scope, self._writing(receive), send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         elif scope["path"] in OPEN_PATHS:
@@ -71,10 +78,25 @@ class KeyMiddleware:
                 logger.error("%s", error)  # names the file, which is the operator's
                 await _refusal("keys_unreadable", scope)(scope, receive, send)
 
+    def _writing(self, receive: Receive) -> Receive:
+        """Write the quotas when the service ends, before the folder may go with it."""
+
+        async def received() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                self.quotas.write()
+            return message
+
+        return received
+
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         if scope["path"] == SESSION_PATH:
-            response = await self._session(scope, headers, receive)
+            try:
+                response = await self._session(scope, headers, receive)
+            except OSError as error:
+                logger.error("sessions cannot be written: %s", error.strerror)
+                response = _refusal("storage_full", scope)
             await response(scope, receive, send)
             return
         key, by_cookie = self._key_of(headers)
@@ -99,6 +121,7 @@ class KeyMiddleware:
         state = scope.setdefault("state", {})
         state["owner"] = key.owner
         state["bytes_stored"] = key.bytes_stored
+        state["account"] = Account(self.quotas, key)
         wait_s = self.quotas.take_request(key)
         costs_night = scope["method"] == "POST" and scope["path"] in NIGHT_PATHS
         if wait_s is None and costs_night:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 from serve_apps.backend import (
@@ -53,6 +54,7 @@ class LocalBackend:
         self, recording: Recording, request_id: str, options: EmbedOptions
     ) -> AsyncIterator[Progress | Overview | NightEmbedding | Refusal]:
         """See Backend."""
+        started_s = time.perf_counter()
         info = await self._encoder.info()
         if options.model not in (None, info.model.name):
             yield Refusal("model_unknown")
@@ -73,6 +75,7 @@ class LocalBackend:
             if isinstance(heard, Encoded):
                 assert isinstance(heard.embedding, NightEmbedding)
                 seconds = {"preprocessing": loaded.seconds} | heard.seconds
+                seconds["total"] = time.perf_counter() - started_s
                 self.observe(seconds, heard.batches, heard.windows)
                 yield heard.embedding
             else:

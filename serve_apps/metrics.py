@@ -1,16 +1,19 @@
 """What /metrics shows, in the registry of one app so that two apps in a process do not meet."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serve_apps.http_errors import ERRORS
 from serve_apps.request_log import note_stages
+from sleepmami.errors import RecordingCode
 from sleepmami.inference.embedder import NightEmbedding
 from sleepmami.psg import MODALITIES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STAGES = ("preprocessing", "queued", "encoding", "night")
+STAGES = ("preprocessing", "queued", "encoding", "night", "total")
 BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BAD_STATUSES = ("401", "429", "500", "503")  # shown as 0 before the first: see `expect_routes`
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
 
@@ -33,8 +36,9 @@ class Metrics:
         )
         self._seconds = Histogram(
             "sleepmami_request_seconds",
-            "Time from the request's header to its whole answer.",
-            ["route"],
+            "Time from the request's header to its whole answer, by class: a refusal is quick and "
+            "says nothing of how long a night takes.",
+            ["route", "class"],
             buckets=SECONDS,
             registry=self.registry,
         )
@@ -61,8 +65,9 @@ class Metrics:
         )
         self._stages = Histogram(
             "sleepmami_stage_seconds",
-            "Where the time of an answer went: preprocessing, queued (for a call and its "
-            "first window), encoding (to its last window, other requests' windows between), night.",
+            "Where the time of an answer went: preprocessing, queued (for a call and its first "
+            "window), encoding (to its last window, other requests' windows between), night; total "
+            "is of a recording, from the request's body to its embedding.",
             ["stage"],
             buckets=SECONDS,
             registry=self.registry,
@@ -77,6 +82,20 @@ class Metrics:
             self._missing.labels(modality.value)  # a series that is 0 is better than none
         for stage in STAGES:
             self._stages.labels(stage)
+        for code in ERRORS.keys() & {code.value for code in RecordingCode}:
+            self._refused.labels(code)
+
+    def expect_routes(self, routes: Iterable[str]) -> None:
+        """Show that nothing was answered on these yet, and that nothing went wrong.
+
+        A series that begins at 1 has not increased, as Prometheus sees it: without the 0 before it
+        the first failure of a route, and the time its first answers took, would be in no graph and
+        no alert.
+        """
+        for route in routes:
+            self._seconds.labels(route, "2xx")
+            for status in BAD_STATUSES:
+                self._requests.labels(route, status)
 
     def watch_queue(self, waiting: Callable[[], int]) -> None:
         """Show how many requests wait for their turn."""
@@ -86,11 +105,12 @@ class Metrics:
             registry=self.registry,
         ).set_function(waiting)
 
-    def watch_jobs(self, waiting: Callable[[], int]) -> None:
-        """Show how many jobs wait or run."""
+    def watch_jobs(self, waiting: Callable[[], int], most: int) -> None:
+        """Show how many jobs wait or run, and how many may."""
         Gauge("sleepmami_jobs", "Jobs that wait or run.", registry=self.registry).set_function(
             waiting
         )
+        Gauge("sleepmami_jobs_most", "Jobs that may wait or run.", registry=self.registry).set(most)
 
     def observe_upload(self, num_bytes: int) -> None:
         """Count the bytes of one part."""
@@ -99,7 +119,7 @@ class Metrics:
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
         self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._seconds.labels(route, f"{status // 100}xx").observe(seconds)
 
     def observe_embedding(self, embedding: NightEmbedding) -> None:
         """Count one embedded recording."""

@@ -1,33 +1,67 @@
 """How much each owner of keys may ask for: requests per minute, nights per day, bytes stored.
 
-Counted in the memory of the one Ingress: a restart begins anew. Bytes are counted by whoever stores
-them; the limit travels with the request.
+A night is one recording, however long, or NIGHT_WINDOWS windows that the client has preprocessed
+itself: what /v1/encode and /v2 compute is of the same quota. The day's use is kept in a file, so
+that a restart gives nobody a second day; the minute's is in memory, so a restart forgives at most a
+minute of requests. Bytes are counted by whoever stores them; the limit travels with the request.
 """
 
+import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 
 from serve_apps.http_errors import HttpError
 from serve_apps.keys import Key
+from serve_apps.state_file import StateFile
+
+logger = logging.getLogger(__name__)
 
 MINUTE_S = 60.0
 DAY_S = 86_400
+NIGHT_WINDOWS = 480  # windows of 60 s in eight hours
+WRITE_EVERY_S = 1.0  # of what is less than a night; a kill loses no more than that long counted
+
+
+class DayUse(BaseModel):
+    """Windows that owners have used on a day, in days since 1970 (UTC)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    day: int = 0
+    windows: dict[str, int] = {}
+
+    def on(self, day: int) -> dict[str, int]:
+        """By owner; nothing when it is of another day."""
+        return self.windows if day == self.day else {}
+
+    def plus(self, day: int, more: dict[str, int]) -> "DayUse":
+        """With more of that day; none has used less than nothing."""
+        windows = dict(self.on(day))
+        for owner, count in more.items():
+            windows[owner] = max(0, windows.get(owner, 0) + count)
+        return DayUse(day=day, windows=windows)
 
 
 class Quotas:
     """What each owner has used.
 
     Args:
+        file: of the day's use; None keeps it in memory.
         clock: seconds since 1970; tests set it.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, file: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._free_at_s: dict[str, float] = {}
-        self._nights: dict[str, tuple[int, int]] = {}  # owner: day, nights of it
+        self._file = StateFile(file, DayUse())
+        self._unwritten = DayUse()
+        self._written_at_s = -math.inf
 
     def take_request(self, key: Key) -> int | None:
         """Count a request; None, or the whole seconds to wait when it is one too many.
@@ -49,22 +83,109 @@ class Quotas:
 
     def take_night(self, key: Key) -> int | None:
         """Count a night; None, or the seconds to the next day (UTC) when it is one too many."""
+        return self.take_windows(key, NIGHT_WINDOWS)
+
+    def take_windows(self, key: Key, count: int) -> int | None:
+        """Count windows, as `take_night`; all of them or none."""
+        wait_s = self.wait_for_windows(key, count)
+        if wait_s is None and key.nights_per_day is not None:
+            self._count(key.owner, count)
+        return wait_s
+
+    def wait_for_windows(self, key: Key, count: int) -> int | None:
+        """What `take_windows` would return; counts nothing."""
         if key.nights_per_day is None:
             return None
         now = self._clock()
         day = int(now // DAY_S)
-        counted_on, count = self._nights.get(key.owner, (day, 0))
-        count = count if counted_on == day else 0
-        if count >= key.nights_per_day:
+        used = sum(use.on(day).get(key.owner, 0) for use in (self._file.read(), self._unwritten))
+        if used + count > key.nights_per_day * NIGHT_WINDOWS:
             return math.ceil((day + 1) * DAY_S - now)
-        self._nights[key.owner] = (day, count + 1)
         return None
 
     def give_night_back(self, key: Key) -> None:
         """A night that was refused costs nothing."""
-        counted_on, count = self._nights.get(key.owner, (0, 0))
-        if count:
-            self._nights[key.owner] = (counted_on, count - 1)
+        self.give_windows_back(key, NIGHT_WINDOWS)
+
+    def give_windows_back(self, key: Key, count: int) -> None:
+        """Windows that were refused cost nothing."""
+        if key.nights_per_day is not None:
+            self._count(key.owner, -count)
+
+    def _count(self, owner: str, count: int) -> None:
+        now = self._clock()
+        day = int(now // DAY_S)
+        # not yet clamped at 0: what is given back may be in the file already
+        waiting = dict(self._unwritten.on(day))
+        waiting[owner] = waiting.get(owner, 0) + count
+        self._unwritten = DayUse(day=day, windows=waiting)
+        if abs(count) >= NIGHT_WINDOWS or now - self._written_at_s >= WRITE_EVERY_S:
+            self.write()
+
+    def write(self) -> None:
+        """Put what was counted into the file; a failure is logged and it is tried again."""
+        waiting = self._unwritten
+        if not waiting.windows:
+            return
+        self._written_at_s = self._clock()
+        try:
+            self._file.change(lambda use: use.plus(waiting.day, waiting.windows))
+        except OSError as error:
+            logger.error("quotas cannot be written: %s", error.strerror)
+            return
+        self._unwritten = DayUse()
+
+
+class Account:
+    """The quota of the key that a request came with; KeyMiddleware leaves it in its state."""
+
+    def __init__(self, quotas: Quotas, key: Key) -> None:
+        self._quotas = quotas
+        self._key = key
+
+    def wait_s(self) -> int | None:
+        """Seconds until a window may be encoded; None: now."""
+        return self._quotas.wait_for_windows(self._key, 1)
+
+    def take(self, count: int) -> int | None:
+        """Count windows; None, or the seconds to wait."""
+        return self._quotas.take_windows(self._key, count)
+
+    def give_back(self, count: int) -> None:
+        """They were not encoded."""
+        self._quotas.give_windows_back(self._key, count)
+
+
+def require_windows(request: Request) -> None:
+    """HttpError("quota_exceeded") when none is left to the key, before a body is read."""
+    account: Account | None = getattr(request.state, "account", None)
+    if account is not None and (wait_s := account.wait_s()) is not None:
+        _refuse(request, wait_s)
+
+
+@contextmanager
+def counted_windows(request: Request, count: int) -> Iterator[None]:
+    """Windows that are encoded in the block; it costs nothing when it fails.
+
+    Raises:
+        HttpError: quota_exceeded, when fewer are left to the key.
+    """
+    account: Account | None = getattr(request.state, "account", None)
+    if account is None:
+        yield
+        return
+    if (wait_s := account.take(count)) is not None:
+        _refuse(request, wait_s)
+    try:
+        yield
+    except BaseException:  # also a client that went away
+        account.give_back(count)
+        raise
+
+
+def _refuse(request: Request, wait_s: int) -> None:
+    request.state.answer_headers = {"retry-after": str(wait_s)}
+    raise HttpError("quota_exceeded")
 
 
 def require_bytes(request: Request, held: int, more: int) -> None:

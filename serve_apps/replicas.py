@@ -1,6 +1,8 @@
 """What runs in the replicas of each deployment: the local parts, made from plain arguments."""
 
 # No `from __future__ import annotations`: Serve reads annotations of what it deploys.
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,9 +20,13 @@ from serve_apps.request_log import configure_logs
 from serve_apps.state_folder import StateFolder
 from sleepmami.config import ServeConfig
 from sleepmami.config_edit import from_dict
+from sleepmami.errors import CheckpointError
+from sleepmami.evaluation.fitted_probe import FittedProbe
 from sleepmami.inference.embedder import Embedder
 from sleepmami.training.bundle_probes import read_probe
 from sleepmami.training.checkpoint import manifest_of
+
+logger = logging.getLogger(__name__)
 
 
 class PreprocessorReplica(LocalPreprocessor):
@@ -68,10 +74,7 @@ class IngressReplica:
         self._config = from_dict(ServeConfig, config)
         self._backend = RayBackend(preprocessor, encoders, canary, self._config)
         self._admission = Admission(limits_of(self._config, len(bundles)))
-        self._probes = {}
-        for bundle in bundles.values():
-            if (probe := read_probe(bundle, "staging")) is not None:
-                self._probes[manifest_of(bundle)["weights_sha256"]] = probe
+        self._probes = staging_probes(bundles)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica: the app holds locks and counters and is not pickled."""
@@ -96,3 +99,20 @@ class IngressReplica:
     async def drain(self) -> None:
         """Take no more recordings and return when those in hand are embedded."""
         await self._admission.drain()
+
+
+def staging_probes(bundles: Mapping[str, str]) -> dict[str, FittedProbe]:
+    """The staging probe of each bundle by name that has one, by its weights_sha256.
+
+    A bundle that cannot be read is left out: its Encoders do not start and say why, and the other
+    models are answered for. Serve has stopped the old Ingress by then, so an Ingress that failed
+    with them would leave nobody.
+    """
+    probes = {}
+    for name, bundle in bundles.items():
+        try:
+            if (probe := read_probe(bundle, "staging")) is not None:
+                probes[manifest_of(bundle)["weights_sha256"]] = probe
+        except CheckpointError as error:
+            logger.error("model %s: %s", name, error)
+    return probes

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from serve_apps.backend import Refusal
 from serve_apps.http_errors import HttpError, request_id_of
 from serve_apps.openapi_parts import binary_answers, body_of, errors
+from serve_apps.quotas import counted_windows, require_windows
 from serve_apps.request_body import check_length, content_type_of, whole_body
 from serve_apps.service import MB, Service
 from serve_apps.window_payload import WINDOW_TYPES, SentWindows, windows_of
@@ -107,22 +108,24 @@ def add_encode_routes(app: FastAPI, service: Service) -> None:
         if content_type not in WINDOW_TYPES:
             raise HttpError("unsupported_media_type")
         check_length(request, max_bytes)
+        require_windows(request)
         async with service.admission.slot():
             body = await whole_body(request, max_bytes)
             sent = await asyncio.to_thread(windows_of, body, content_type, max_bytes)
             del body
-            encoded = await encode_windows(service, sent, request_id_of(request), query.model)
+            encoded = await encode_windows(service, sent, request, query.model)
         content = await asyncio.to_thread(encoded_body, encoded, answer_type, query.encoding)
         return Response(content, headers={"content-type": answer_type, "vary": "accept"})
 
 
 async def encode_windows(
-    service: Service, sent: SentWindows, request_id: str, model: str | None
+    service: Service, sent: SentWindows, request: Request, model: str | None
 ) -> EncodedWindows:
-    """The vectors of the windows; HttpError with the code of a refusal."""
-    found = await service.backend.encode(sent.batch, request_id, model)
-    if isinstance(found, Refusal):
-        raise HttpError(found.code)
+    """The vectors of the windows, which are of the key's quota; HttpError with a refusal's code."""
+    with counted_windows(request, len(sent.valid_BSE)):
+        found = await service.backend.encode(sent.batch, request_id_of(request), model)
+        if isinstance(found, Refusal):
+            raise HttpError(found.code)
     rows, _, num_modalities = sent.valid_BSE.transpose(0, 2, 1).shape
     micro_BEMD = found.micro_LMD.reshape(rows, SEGMENT_EPOCHS, num_modalities, -1)
     valid_BEM = sent.valid_BSE.transpose(0, 2, 1)

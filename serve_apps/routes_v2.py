@@ -7,8 +7,9 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 import sleepmami
-from serve_apps.http_errors import V2, request_id_of
+from serve_apps.http_errors import V2
 from serve_apps.openapi_parts import BINARY, Responses, errors
+from serve_apps.quotas import require_windows
 from serve_apps.request_body import check_length, whole_body
 from serve_apps.routes_encode import MAX_MB, encode_windows
 from serve_apps.service import MB, Service
@@ -98,13 +99,14 @@ def _add_infer(router: APIRouter, service: Service) -> None:
     )
     async def infer(request: Request, model: str) -> Response:
         check_length(request, max_bytes)
+        require_windows(request)
         named = await service.model_named(model)
         async with service.admission.slot():
             body = await whole_body(request, max_bytes)
             given = request.headers.get(LENGTH_HEADER)
             wanted, arrays = await asyncio.to_thread(parse_request, body, given)
             sent = await asyncio.to_thread(checked_windows, arrays)
-            encoded = await encode_windows(service, sent, request_id_of(request), named.name)
+            encoded = await encode_windows(service, sent, request, named.name)
         content, json_length = await asyncio.to_thread(answer_bytes, wanted, encoded, named.name)
         if json_length is None:
             return Response(content, media_type=JSON)

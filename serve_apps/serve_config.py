@@ -18,16 +18,24 @@ from pydantic import BaseModel, ValidationError
 from ray.runtime_env import RuntimeEnv
 from ray.serve.schema import ServeDeploySchema
 
-from serve_apps.app_args import EmbeddingAppArgs
+from serve_apps.app_args import DEFAULT_MODEL, EmbeddingAppArgs
+from serve_apps.keys import read_keys
+from serve_apps.tls import require_pair, require_proxy_with_tls
 from sleepmami.config.embedding import is_loopback
-from sleepmami.errors import ConfigError
+from sleepmami.errors import CheckpointError, ConfigError
+from sleepmami.training.checkpoint import load_bundle
 
 OURS = "serve_apps.embedding_app:build"
 _DEFAULT_HOST = "127.0.0.1"  # Serve's own, where http_options names none
 
 
-def check_serve_file(path: Path) -> list[str]:
+def check_serve_file(path: Path, *, read: bool = False) -> list[str]:
     """What is wrong with a file, each with its place; empty when it can be deployed.
+
+    Args:
+        path: of the YAML.
+        read: also what it names, where there is nothing wrong with the file itself: bundles and the
+            key file, as the service would.
 
     Raises:
         ConfigError: the file cannot be read, or is not YAML.
@@ -38,7 +46,31 @@ def check_serve_file(path: Path) -> list[str]:
         raise ConfigError(f"{path}: {error.strerror}; expected a Serve file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: found no YAML ({str(error).splitlines()[0]})") from None
-    return problems_of(content)
+    return problems_of(content) or (list(_unreadable(content)) if read else [])
+
+
+def _unreadable(content: dict[str, Any]) -> Iterator[str]:
+    """Of a file that can be deployed, what it names that cannot be read; Any: YAML values.
+
+    Serve finds that out one replica after the other, when the old ones are being replaced.
+    """
+    for index, application in enumerate(content["applications"]):
+        if application["import_path"] != OURS:
+            continue
+        place = f"applications.{index}.args"
+        args = EmbeddingAppArgs.model_validate(application.get("args", {}))
+        for name, uri in args.bundles.items():
+            where = f"{place}.bundle" if name == DEFAULT_MODEL else f"{place}.models.{name}"
+            try:
+                if load_bundle(uri).macro is None:
+                    yield f"{where}: found no Macro-Encoder in {uri}; serving needs a full bundle"
+            except CheckpointError as error:
+                yield f"{where}: {error}"
+        try:
+            if args.keys_file is not None:
+                read_keys(Path(args.keys_file))
+        except ConfigError as error:
+            yield f"{place}.keys_file: {error}"
 
 
 def problems_of(content: Any) -> list[str]:  # Any: YAML values
@@ -53,6 +85,7 @@ def problems_of(content: Any) -> list[str]:  # Any: YAML values
     except ValidationError as error:
         found += [f"{_place(e['loc'])}: {e['msg']}" for e in error.errors(include_url=False)]
         return found  # what follows relies on types
+    found += _tls(content.get("http_options") or {})
     for index, application in enumerate(content["applications"]):
         place = f"applications.{index}"
         found += [f"{place}.{problem}" for problem in _application(application, content)]
@@ -124,6 +157,21 @@ def _application(application: dict[str, Any], content: dict[str, Any]) -> Iterat
     except ConfigError as error:
         yield f"args: {error}"
     yield from _names(application)
+
+
+def _tls(options: dict[str, Any]) -> Iterator[str]:
+    """Certificate and key go together, and fit where they lie on this machine; Any: YAML values."""
+    files = [options.get(name) for name in ("ssl_certfile", "ssl_keyfile")]
+    if any(files) and not all(files):
+        given = "ssl_certfile" if files[0] else "ssl_keyfile"
+        yield f"http_options.{given}: found it alone; expected ssl_certfile and ssl_keyfile"
+    elif all(files):
+        try:
+            require_proxy_with_tls()
+            if any(Path(str(file)).exists() for file in files):
+                require_pair(*map(str, files))
+        except ConfigError as error:
+            yield f"http_options.{error}"
 
 
 def _runtime_envs(application: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,17 +1,21 @@
 """How a browser shows its key: a form, and a session cookie that stands for the key afterwards.
 
-The cookie is a random word that means something to this process alone; the key is not in it, not in
+The cookie is a random word that means something to this service alone; the key is not in it, not in
 an address and not in the page. HttpOnly keeps it from scripts, SameSite=Strict and the check of
 where a request comes from keep other sites from using it. A session ends after SESSION_S, with the
-process, and at once when its key is revoked or expires.
+state folder, and at once when its key is revoked or expires. What is kept of it is a hash.
 """
 
 import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from pydantic import BaseModel, ConfigDict
+
+from serve_apps.state_file import StateFile
 from sleepmami.config.embedding import is_loopback
 
 COOKIE = "sleepmami_session"
@@ -59,40 +63,57 @@ button {{ margin-top: .8rem; }}
 """
 
 
+class OpenSessions(BaseModel):
+    """By the SHA-256 of the cookie, in hex: the key's id, and when it ends, in s since 1970."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sessions: dict[str, tuple[str, float]] = {}
+
+
 class Sessions:
-    """The open sessions, each by the hash of its cookie.
+    """The open sessions.
 
     Args:
-        clock: seconds; tests set it.
+        file: that keeps them over a restart; None keeps them in memory.
+        clock: seconds since 1970; tests set it.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, file: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._open: dict[bytes, tuple[str, float]] = {}
+        self._file = StateFile(file, OpenSessions())
 
     def open(self, key_id: str) -> str:
-        """A new cookie for a key."""
-        while len(self._open) >= MAX_SESSIONS:
-            del self._open[next(iter(self._open))]
+        """A new cookie for a key; OSError when it cannot be kept."""
         token = secrets.token_urlsafe(32)
-        self._open[_hashed(token)] = (key_id, self._clock() + SESSION_S)
+        now = self._clock()
+
+        def with_it(before: OpenSessions) -> OpenSessions:
+            left = [(name, it) for name, it in before.sessions.items() if it[1] > now]
+            left = left[max(0, len(left) - MAX_SESSIONS + 1) :]
+            return OpenSessions(sessions=dict(left) | {_hashed(token): (key_id, now + SESSION_S)})
+
+        self._file.change(with_it)
         return token
 
     def key_id(self, token: str) -> str | None:
         """The key a cookie stands for; None when the session is over."""
-        key_id, ends_s = self._open.get(_hashed(token), (None, 0.0))
-        if key_id is not None and self._clock() >= ends_s:
-            self.close(token)
-            return None
-        return key_id
+        key_id, ends_s = self._file.read().sessions.get(_hashed(token), (None, 0.0))
+        return None if self._clock() >= ends_s else key_id
 
     def close(self, token: str) -> None:
-        """End a session, if there is one."""
-        self._open.pop(_hashed(token), None)
+        """End a session, if there is one; OSError when that cannot be kept."""
+        name = _hashed(token)
+        if name in self._file.read().sessions:
+            self._file.change(lambda before: OpenSessions(sessions=_without(before, name)))
 
 
-def _hashed(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+def _without(before: OpenSessions, name: str) -> dict[str, tuple[str, float]]:
+    return {other: session for other, session in before.sessions.items() if other != name}
+
+
+def _hashed(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def form_page(*, wrong: bool) -> str:

@@ -83,7 +83,7 @@ class ClientError(SleepMaMiError):
     """What a client was asked for cannot be done on its own side.
 
     Args:
-        code: file_changed, weights_mixed or folder_mismatch.
+        code: file_changed, weights_mixed, folder_mismatch or tls_refused.
         message: what was found and what was expected.
     """
 

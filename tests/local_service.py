@@ -17,15 +17,17 @@ from sleepmami.evaluation.linear_probe import LinearProbe
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from sleepmami.training.checkpoint import Bundle
 from tests.bundles import random_bundle
+from tests.certificates import Certificate
 
 CHANNELS = (("C4-M1", "uV", 100), ("EOG L", "uV", 100), ("Chin EMG", "uV", 200))
 STAGES = ("WAKE", "N1", "N2", "N3", "REM")
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
+def served(app: FastAPI, tls: Certificate | None = None) -> Iterator[str]:
     """The URL while the application runs; its lifespan begins and ends with the block."""
-    config = uvicorn.Config(app, "127.0.0.1", 0, access_log=False, log_level="warning")
+    files = {} if tls is None else {"ssl_certfile": tls.certfile, "ssl_keyfile": tls.keyfile}
+    config = uvicorn.Config(app, "127.0.0.1", 0, access_log=False, log_level="warning", **files)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -34,7 +36,7 @@ def served(app: FastAPI) -> Iterator[str]:
         time.sleep(0.01)
     try:
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join()

@@ -80,11 +80,14 @@ def as_share(name: str, text: str) -> float:
 
 def serve_check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="as for `serve deploy`")],
+    read: Annotated[
+        bool, typer.Option("--read", help="also read the bundles and the key file it names")
+    ] = False,
 ) -> None:
     """Check a Serve file: every key, every argument, what it imports, and who may reach it."""
     from serve_apps.serve_config import check_serve_file
 
-    problems = check_serve_file(file)
+    problems = check_serve_file(file, read=read)
     for problem in problems:
         out.print(problem, soft_wrap=True)
     if problems:

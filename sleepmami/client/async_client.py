@@ -23,6 +23,7 @@ from sleepmami.client.flows import Flows, Level, job_wanted, neighbors_wanted
 from sleepmami.client.folder import FolderSummary, embed_folder
 from sleepmami.client.progress import bar
 from sleepmami.client.steps import Flow
+from sleepmami.client.tls import Verify, context_of
 from sleepmami.client.uploading import PART_BYTES, Recording, Upload
 
 T = TypeVar("T")
@@ -46,13 +47,15 @@ class AsyncClient:
         night_timeout: float = 1860.0,
         retries: int | Retries = 8,
         part_bytes: int = PART_BYTES,
+        verify: Verify = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = checked_url(url)
         again = Retries(count=retries) if isinstance(retries, int) else retries
         caller = Caller(key=key, retries=again, timeout_s=timeout, night_timeout_s=night_timeout)
         self._flows = Flows(caller=caller, url=self.url, part_bytes=part_bytes)
-        self._http = httpx.AsyncClient(base_url=self.url, transport=transport)
+        trusted = context_of(verify, self.url)
+        self._http = httpx.AsyncClient(base_url=self.url, transport=transport, verify=trusted)
         self._driver = AsyncDriver(self._http)
 
     async def __aenter__(self) -> Self:

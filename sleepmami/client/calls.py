@@ -16,7 +16,8 @@ from typing import Any
 
 from sleepmami import __version__
 from sleepmami.client.steps import Answer, Ask, Flow, NoAnswer, Pause
-from sleepmami.errors import ApiError, require
+from sleepmami.client.tls import TLS_REFUSED
+from sleepmami.errors import ApiError, ClientError, require
 
 PASSING = (423, 429, 502, 503, 504)  # statuses that pass by themselves
 STALLED = "upload_stalled"  # 408 of ours; the 408 of Serve's proxy is half an hour of work
@@ -102,6 +103,7 @@ class Caller:
 
         Raises:
             ApiError: the service refused it, or there was no answer.
+            ClientError: tls_refused.
         """
         request = self.request(method, path, **parts)
         attempt = 0
@@ -129,15 +131,20 @@ class Caller:
 
 def may_pass(outcome: Answer | NoAnswer) -> bool:
     """Whether the same request may succeed later."""
-    if isinstance(outcome, NoAnswer) or outcome.status in PASSING:
+    if isinstance(outcome, NoAnswer):
+        return outcome.tls is None
+    if outcome.status in PASSING:
         return True
     return outcome.status == 408 and _error_of(outcome).get("code") == STALLED
 
 
-def api_error(outcome: Answer | NoAnswer, request: Ask) -> ApiError:
-    """The error of a request that failed."""
+def api_error(outcome: Answer | NoAnswer, request: Ask) -> ApiError | ClientError:
+    """The error of a request that failed; ClientError tls_refused before there was one."""
     request_id = request.headers["x-request-id"]
     if isinstance(outcome, NoAnswer):
+        if outcome.tls is not None:
+            wanted = "https, and a certificate for this name by an authority that is trusted"
+            return ClientError(TLS_REFUSED, f"{outcome.tls}; expected {wanted}: see verify")
         message = f"The service did not answer ({outcome.reason})."
         return ApiError(NO_ANSWER, None, message, request_id)
     told = _error_of(outcome)

@@ -26,6 +26,7 @@ from sleepmami.client.steps import (
     Together,
     Work,
 )
+from sleepmami.client.tls import tls_failure
 from sleepmami.errors import require
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ def _headers(headers: httpx.Headers) -> Mapping[str, str]:
 
 
 def _no_answer(error: httpx.RequestError) -> NoAnswer:
-    return NoAnswer(type(error).__name__)  # its text may hold the URL
+    return NoAnswer(type(error).__name__, tls_failure(error))  # its own text may hold the URL
 
 
 class Driver:

@@ -20,6 +20,7 @@ from sleepmami.client.answers import NOT_OURS
 from sleepmami.client.calls import ANSWER_INVALID, NO_ANSWER
 from sleepmami.client.flows import Flows, Level, levels_of
 from sleepmami.client.steps import Flow, together, work
+from sleepmami.client.tls import TLS_REFUSED
 from sleepmami.client.uploading import FileSource, Progress
 from sleepmami.errors import ApiError, ClientError, RecordingCode, require
 
@@ -28,7 +29,10 @@ SUMMARY = "summary.json"
 SOURCE = "source"  # array of a result: JSON of what it was made of
 MIXED = "weights_mixed"
 # what the next file would meet, too
-STOPS = (MIXED, NO_ANSWER, ANSWER_INVALID, "unauthorized", "model_unknown", "quota_exceeded")
+STOPS = (
+    *(MIXED, NO_ANSWER, ANSWER_INVALID, TLS_REFUSED),
+    *("unauthorized", "model_unknown", "quota_exceeded"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -95,9 +95,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """The connection was refused, broke or fell silent; whether the request arrived is unknown."""
+    """The connection was refused, broke or fell silent; whether the request arrived is unknown.
+
+    Attributes:
+        reason: what broke it.
+        tls: why there can be no connection; None where the next one may come about.
+    """
 
     reason: str
+    tls: str | None = None
 
 
 Step = Ask | Listen | NextLine | Pause | Work | Together | Tell

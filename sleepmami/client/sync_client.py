@@ -23,6 +23,7 @@ from sleepmami.client.flows import Flows, Level, job_wanted, neighbors_wanted
 from sleepmami.client.folder import FolderSummary, embed_folder
 from sleepmami.client.progress import bar
 from sleepmami.client.steps import Flow
+from sleepmami.client.tls import Verify, context_of
 from sleepmami.client.uploading import PART_BYTES, Recording, Upload
 
 T = TypeVar("T")
@@ -36,8 +37,9 @@ class Client:
 
     A request is sent again when the connection breaks and for 423, 429, 502, 503 and 504, after a
     pause that grows and that Retry-After lengthens. Every method raises ApiError when the service
-    refuses or goes on failing, ConfigError for an argument that cannot be, and OSError for a file
-    that cannot be read or written.
+    refuses or goes on failing, ClientError tls_refused, at once, when its certificate is not one
+    that is trusted, ConfigError for an argument that cannot be, and OSError for a file that cannot
+    be read or written.
 
     Args:
         url: of the service.
@@ -47,6 +49,8 @@ class Client:
         retries: how often, or when; Retries.
         part_bytes: of one part of an upload, at most the service's 8 MB; a recording no larger goes
             in one body.
+        verify: file or folder of the authorities whose certificates are trusted, alone, or a
+            context of ssl; None trusts what httpx does: certifi's authorities, or SSL_CERT_FILE.
         transport: of httpx, in place of the network.
     """
 
@@ -59,13 +63,15 @@ class Client:
         night_timeout: float = 1860.0,
         retries: int | Retries = 8,
         part_bytes: int = PART_BYTES,
+        verify: Verify = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = checked_url(url)
         again = Retries(count=retries) if isinstance(retries, int) else retries
         caller = Caller(key=key, retries=again, timeout_s=timeout, night_timeout_s=night_timeout)
         self._flows = Flows(caller=caller, url=self.url, part_bytes=part_bytes)
-        self._http = httpx.Client(base_url=self.url, transport=transport)
+        trusted = context_of(verify, self.url)
+        self._http = httpx.Client(base_url=self.url, transport=transport, verify=trusted)
         self._driver = Driver(self._http)
 
     def __enter__(self) -> Self:

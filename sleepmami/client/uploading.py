@@ -246,9 +246,9 @@ def _there(outcome: Answer | NoAnswer, length: int) -> int | None:
 
 
 def _mendable(outcome: Answer | NoAnswer) -> bool:
-    if may_pass(outcome) or isinstance(outcome, NoAnswer):
-        return True
-    return outcome.status < 300 or outcome.status in _MENDABLE
+    if isinstance(outcome, NoAnswer):
+        return may_pass(outcome)
+    return may_pass(outcome) or outcome.status < 300 or outcome.status in _MENDABLE
 
 
 def _part(source: Source, offset: int, size: int) -> tuple[dict[str, str], bytes]:

@@ -59,6 +59,8 @@ class ServeConfig:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    ssl_certfile: str | None = None  # PEM, with its chain: the port speaks https alone
+    ssl_keyfile: str | None = None  # of the certificate, without a passphrase, mode 0600
     num_replicas: int = 1  # Encoders of each model
     max_replicas: int | None = None  # up to how many when requests wait; None: always num_replicas
     cpus_per_replica: float = 1.0
@@ -96,6 +98,9 @@ class ServeConfig:
             self.behind_gateway,
             "false with keys_file: it would have no effect",
         )
+        for given, other in (("ssl_certfile", "ssl_keyfile"), ("ssl_keyfile", "ssl_certfile")):
+            alone = getattr(self, given) is not None and getattr(self, other) is None
+            require(not alone, given, getattr(self, given), f"together with {other}")
         require(0 <= self.port <= 65535, "port", self.port, "in 0..65535")
         for name in (
             "num_replicas",

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from serve_apps import request_body
-from serve_apps.app_args import EmbeddingAppArgs
+from serve_apps.app_args import ADDRESS, EmbeddingAppArgs
 from serve_apps.backend import Refusal
 from serve_apps.http_app import Admission, create_app
 from serve_apps.wire import Limits, redacted
@@ -353,9 +353,9 @@ def test_arguments_are_serve_config_without_the_address() -> None:
     config = ServeConfig()
     assert {name: getattr(config, name) for name in ServeConfig.__slots__} == {
         **ours.model_dump(exclude={"bundle", "models", "canary"}),
-        "host": config.host,
-        "port": config.port,
+        **{name: getattr(config, name) for name in ADDRESS},
     }
+    assert ADDRESS == ("host", "port", "ssl_certfile", "ssl_keyfile")
 
 
 def test_a_misspelt_argument_is_refused() -> None:

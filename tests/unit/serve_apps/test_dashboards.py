@@ -28,7 +28,7 @@ NAME = re.compile(r"sleepmami_[a-z_]+")
 def shown(embedding: NightEmbedding) -> dict[str, set[str]]:
     """Every series /metrics shows after one of everything, with its labels."""
     metrics = Metrics(lambda: 1)
-    metrics.watch_jobs(lambda: 0)
+    metrics.watch_jobs(lambda: 0, 64)
     metrics.watch_queue(lambda: 0)
     metrics.observe_request("/v1/embeddings", 200, 0.1)
     metrics.observe_stages({"queued": 0.1, "encoding": 0.2}, 2, 10)
@@ -47,7 +47,7 @@ def selected_labels(expression: str) -> Iterator[tuple[str, str]]:
     for metric, inside in re.findall(r"(sleepmami_[a-z_]+)\{([^}]*)\}", expression):
         for label in re.findall(r"([a-z_]+) *=", inside):
             yield metric, label
-    if "ignoring" in expression:
+    if re.search(r"\b(ignoring|on) *\(", expression):
         return  # two metrics of other labels
     for inside in re.findall(r"by \(([^)]*)\)", expression):
         for label in re.split(r", *", inside):
@@ -65,6 +65,7 @@ def test_every_query_names_series_and_labels_that_exist(
     for metric, label in selected_labels(expression):
         assert label in shown[metric]
     assert expression.count("(") == expression.count(")")
+    assert not re.search(r"group_(left|right) *\( *[^a-z) ]", expression)  # read as a label
 
 
 def test_every_series_of_ours_is_on_the_dashboard(shown: dict[str, set[str]]) -> None:
@@ -102,3 +103,18 @@ def test_stages_and_batches_by_hand() -> None:
     assert 'sleepmami_stage_seconds_count{stage="night"} 0.0' in lines
     assert 'sleepmami_stage_seconds_sum{stage="total"} 9.0' in lines
     assert "sleepmami_batch_windows_sum 10.0" in lines
+
+
+def test_before_the_first_request_what_may_go_wrong_is_shown_as_0() -> None:
+    """What begins at 1 has not increased, and the first failure would be in no graph."""
+    metrics = Metrics(lambda: 0)
+    metrics.expect_routes(["/v1/jobs"])
+    lines = metrics.text().decode().splitlines()
+    assert 'sleepmami_requests_total{route="/v1/jobs",status="503"} 0.0' in lines
+    assert 'sleepmami_request_seconds_count{class="2xx",route="/v1/jobs"} 0.0' in lines
+    assert 'sleepmami_recordings_refused_total{code="not_an_edf"} 0.0' in lines
+    metrics.observe_request("/v1/jobs", 503, 0.1)
+    lines = metrics.text().decode().splitlines()
+    assert 'sleepmami_requests_total{route="/v1/jobs",status="503"} 1.0' in lines
+    assert 'sleepmami_request_seconds_count{class="2xx",route="/v1/jobs"} 0.0' in lines
+    assert 'sleepmami_request_seconds_count{class="5xx",route="/v1/jobs"} 1.0' in lines

@@ -265,7 +265,7 @@ def test_a_form_that_is_none_opens_nothing(file: Path, body: bytes) -> None:
 
 def test_a_session_is_over_after_twelve_hours() -> None:
     now = 0.0
-    sessions = Sessions(lambda: now)
+    sessions = Sessions(clock=lambda: now)
     token = sessions.open("3f9a12cd")
     now = 12 * 3600 - 1
     assert sessions.key_id(token) == "3f9a12cd"
@@ -305,7 +305,7 @@ def key_with(**quotas: int) -> Key:
 
 def test_requests_per_minute_by_hand() -> None:
     now = 1000.0
-    quotas, key = Quotas(lambda: now), key_with(requests_per_minute=3)
+    quotas, key = Quotas(clock=lambda: now), key_with(requests_per_minute=3)
     assert [quotas.take_request(key) for _ in range(4)] == [None, None, None, 20]
     now = 1019.0
     assert quotas.take_request(key) == 1
@@ -315,7 +315,7 @@ def test_requests_per_minute_by_hand() -> None:
 
 def test_no_minute_takes_more_than_twice_the_quota_and_no_hour_more_than_sixty_times() -> None:
     now = 0.0
-    quotas, key = Quotas(lambda: now), key_with(requests_per_minute=7)
+    quotas, key = Quotas(clock=lambda: now), key_with(requests_per_minute=7)
     taken = []
     for second in range(3600):
         now = float(second)
@@ -326,7 +326,7 @@ def test_no_minute_takes_more_than_twice_the_quota_and_no_hour_more_than_sixty_t
 
 def test_nights_per_day_begin_anew_at_midnight_utc() -> None:
     now = 86_400.0 * 100 + 86_000
-    quotas, key = Quotas(lambda: now), key_with(nights_per_day=2)
+    quotas, key = Quotas(clock=lambda: now), key_with(nights_per_day=2)
     assert [quotas.take_night(key) for _ in range(3)] == [None, None, 400]
     quotas.give_night_back(key)
     assert quotas.take_night(key) is None

@@ -1,6 +1,7 @@
 """Serve files: a key that is misspelt is found, wherever it is."""
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import yaml
 from typer.testing import CliRunner
 
 from pipelines import cli
-from serve_apps.serve_config import check_serve_file, problems_of
+from serve_apps.keys import add_key
+from serve_apps.serve_config import OURS, check_serve_file, problems_of
 from sleepmami.errors import ConfigError
+from sleepmami.training.checkpoint import save_bundle
+from tests.bundles import random_bundle
 
 SHIPPED = sorted((Path(__file__).resolve().parents[3] / "cluster" / "serve").glob("*.yaml"))
 
@@ -148,6 +152,8 @@ def test_at_least_95_percent_of_misspelt_keys_are_found() -> None:
         (lambda c: c["applications"][0].update(route_prefix="/sleep"), "route_prefix: found '/sleep'"),
         (lambda c: c["http_options"].update(prot=1), "http_options.prot: found an unknown key; expected port"),
         (lambda c: c["http_options"].update(port="x"), "http_options.port"),
+        (lambda c: c["http_options"].pop("ssl_keyfile"), "ssl_certfile"),
+        (lambda c: c["http_options"].update(ssl_keyfile=__file__), "http_options.ssl_certfile /etc/tls/tls.crt: No such file"),
         (lambda c: c.update(applications=[]), "applications: found none"),
         (lambda c: c["applications"][0]["deployments"][0]["autoscaling_config"].update(max_replica=1), "expected max_replicas"),
     ],
@@ -191,3 +197,30 @@ def test_the_command_says_what_it_found(tmp_path: Path) -> None:
     bad = CliRunner().invoke(cli.app, ["serve-check", str(written(tmp_path, content))])
     assert bad.exit_code == 1
     assert "application: found an unknown key; expected applications" in bad.output
+
+
+def test_what_a_file_names_is_read_when_that_is_asked_for(tmp_path: Path) -> None:
+    """Serve finds a bundle that is not there when it replaces the replicas of one that is."""
+    save_bundle(str(tmp_path / "whole"), random_bundle())
+    micro = dataclasses.replace(random_bundle(), macro=None, macro_state=None)
+    save_bundle(str(tmp_path / "micro"), micro)
+    add_key(tmp_path / "keys.json", "clinic-a")
+    args = {"bundle": f"{tmp_path}/whole", "keys_file": f"{tmp_path}/keys.json"}
+    content = {"applications": [{"import_path": OURS, "args": args}]}
+
+    def problems(**changes: Any) -> list[str]:
+        changed = copy.deepcopy(content)
+        changed["applications"][0]["args"] |= changes
+        file = written(tmp_path, changed)
+        assert check_serve_file(file) == []
+        return check_serve_file(file, read=True)
+
+    assert problems() == []
+    (gone,) = problems(bundle=f"{tmp_path}/typo")
+    assert gone.startswith(f"applications.0.args.bundle: {tmp_path}/typo: found nothing; expected")
+    (half,) = problems(models={"next": f"{tmp_path}/micro"})
+    assert half.startswith("applications.0.args.models.next: found no Macro-Encoder")
+    (key,) = problems(keys_file=f"{tmp_path}/none.json")
+    assert "applications.0.args.keys_file: keys" in key
+    command = ["serve-check", "--read", str(written(tmp_path, content))]
+    assert CliRunner().invoke(cli.app, command).exit_code == 0
