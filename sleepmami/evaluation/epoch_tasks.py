@@ -277,6 +277,7 @@ def fit_model(
         penalties=config.penalties,
         inner_folds=config.inner_folds,
         seed=config.seed,
+        max_choice_rows=config.max_choice_epochs,
     )
     probe = replace(fitted.probe, bias_O=loss.without_absent(fitted.probe.bias_O))
     return EpochModel(
