@@ -1,6 +1,6 @@
 """Linear probes: a loss of scores plus a ridge penalty, brought to its minimum by L-BFGS.
 
-L-BFGS goes in coordinates of `curvature.py`, in which it takes 5 to 30 passes over the rows. A
+L-BFGS goes in coordinates of `curvature.py`, in which it takes 5 to 25 passes over the rows. A
 penalty is chosen on at most so many rows as the caller says; the probe is fitted on all.
 
 Shapes: N rows, F features, O outputs.
@@ -34,7 +34,7 @@ from sleepmami.evaluation.metrics import Array, Floats, Ints
 MAX_STEPS = 1000
 PAST_STEPS = 20
 PATH_TOLERANCE = 1e-6  # penalties differ by more than what is left then
-TOLERANCE = 1e-9  # scores in single precision tell no less
+TOLERANCE = {4: 1e-8, 8: 1e-11}  # by the bytes of a number: what its rounding leaves to be told
 
 
 class Loss(Protocol):
@@ -185,12 +185,14 @@ def minimise(
     loss: Loss,
     penalty: float,
     start: tuple[Floats, Floats] | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
 ) -> tuple[Floats, Floats]:
     """Weights [F, O] and biases [O] at the minimum of loss + penalty / 2 * |weights|^2.
 
-    It ends where about `tolerance` of the value is left to gain, by the slope and the curvature.
+    It ends where about `tolerance` of the value is left to gain, by the slope and the curvature;
+    None is as little as the width of float allows.
     """
+    tolerance = TOLERANCE[z_NF.itemsize] if tolerance is None else tolerance
     if len(z_NF) < z_NF.shape[1]:
         # weights across all rows only cost: look for them in the space that the rows span
         basis_FN, triangle_NN = np.linalg.qr(z_NF.T)
@@ -209,35 +211,39 @@ def minimise(
     even = even_coordinates(z_NF[sample], curvature_N, penalty, has_intercept=loss.has_intercept)
     left = np.inf
 
-    def objective(parameters: Floats) -> tuple[float, Floats]:
+    def objective(even_GO: Floats) -> tuple[float, Floats]:
         nonlocal left
-        weight_GO = even.weights(parameters.reshape(-1, num_outputs))
+        weight_GO = even.weights(even_GO)
         weight_FO, bias_O = weight_GO[:-1], weight_GO[-1]
         value, slope_NO = loss.of(_scores(z_NF, weight_FO, bias_O), rows)
         value += penalty / 2 * float(np.square(weight_FO).sum())
         slope_FO = product(z_NF, slope_NO) + penalty * weight_FO
         slope_GO = even.slope(np.concatenate([slope_FO, slope_NO.sum(0)[None]]))
         left = float(np.square(slope_GO).sum()) / 2
-        return value, slope_GO.ravel()
+        return value, slope_GO
+
+    begun = objective(even.of(first_GO))
+    # L-BFGS takes a first step of length 1: in this unit it is as long as the slope
+    unit = float(np.linalg.norm(begun[1])) or 1.0
+    start_P = even.of(first_GO).ravel() / unit
+
+    def in_units(parameters: Floats) -> tuple[float, Floats]:
+        even_GO = unit * parameters.reshape(-1, num_outputs)
+        value, slope_GO = begun if np.array_equal(parameters, start_P) else objective(even_GO)
+        return value, unit * slope_GO.ravel()
 
     def stop(intermediate_result: OptimizeResult) -> None:
         if left <= tolerance * abs(intermediate_result.fun):
             raise StopIteration
 
-    found = minimize(
-        objective,
-        even.of(first_GO).ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        callback=stop,
-        # the last two: where the value's own digits end before
-        options={"maxiter": MAX_STEPS, "maxcor": PAST_STEPS, "ftol": tolerance / 100, "gtol": 0},
-    )
+    # ftol: where the digits of the value end before
+    options = {"maxiter": MAX_STEPS, "maxcor": PAST_STEPS, "ftol": tolerance / 100, "gtol": 0}
+    found = minimize(in_units, start_P, jac=True, method="L-BFGS-B", callback=stop, options=options)
     if not np.isfinite(found.fun):
         raise TrainingError(
             f"found a probe loss of {found.fun} at penalty {penalty:g}; expected a finite one"
         )
-    weight_GO = even.weights(found.x.reshape(-1, num_outputs))
+    weight_GO = even.weights(unit * found.x.reshape(-1, num_outputs))
     return weight_GO[:-1], weight_GO[-1]
 
 
