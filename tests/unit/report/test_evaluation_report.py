@@ -15,6 +15,7 @@ from sleepmami.psg import MODALITIES
 from sleepmami.report import people_sections
 from sleepmami.report.evaluation_report import ReportOptions, write_report
 from sleepmami.report.people_sections import night_section
+from tests.unit.evaluation.csv_tables import as_predictions
 from tests.unit.evaluation.planted import MODEL, PlantedNight, write_corpus, write_embeddings
 
 STAGES = ("WAKE", "N1", "N2", "N3", "REM")
@@ -172,9 +173,9 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_an_unknown_night_is_refused() -> None:
-    columns = ("recording_id", "epoch", "truth", "guess", *(f"p_{s}" for s in STAGES))
-    row = ("r1", "0", "N1", "N1", *["0.2"] * 5)
-    table = {name: [value] for name, value in zip(columns, row, strict=True)}
+    columns = ("recording_id", "subject_id", "epoch", "truth", "guess", *(f"p_{s}" for s in STAGES))
+    row = ("r1", "s1", "0", "N1", "N1", *["0.2"] * 5)
+    table = as_predictions({name: [value] for name, value in zip(columns, row, strict=True)})
     with pytest.raises(ConfigError, match=r"night='r9'.*r1"):
         night_section(table, "Macro", "r9", ())
     with pytest.raises(ConfigError, match="no effect without predictions"):
