@@ -145,8 +145,8 @@ class _LanceEmbeddings:
             schema=night_embeddings_schema(),
         )
         rows = table.drop_columns(["hypnogram"]).to_pylist()
-        self.model_id = _only(uri, "model_id", [row["model_id"] for row in rows])
-        self.weights_sha256 = _only(uri, "weights_sha256", [r["weights_sha256"] for r in rows])
+        self.model_id = the_only(uri, "model_id", [row["model_id"] for row in rows])
+        self.weights_sha256 = the_only(uri, "weights_sha256", [r["weights_sha256"] for r in rows])
         self.nights = nights_of_rows(rows, list_values(table.column("hypnogram")))
         self._table = lance_io.OpenTable(uri)
         self._seconds: SecondTable | None = None
@@ -188,8 +188,8 @@ class _NpzEmbeddings:
         known = [json.loads(str(info)) for info in infos]
         pairs = zip(files, known, strict=True)
         self._of_cycles = [file for file, i in pairs if i.get("night_vector") != NIGHT_VECTOR]
-        self.model_id = _only(uri, "model_id", [info["model_id"] for info in known])
-        self.weights_sha256 = _only(uri, "weights_sha256", [i["weights_sha256"] for i in known])
+        self.model_id = the_only(uri, "model_id", [info["model_id"] for info in known])
+        self.weights_sha256 = the_only(uri, "weights_sha256", [i["weights_sha256"] for i in known])
         self.nights = tuple(
             ProbeNight(recording_id=info["recording_id"], num_epochs=info["num_epochs"])
             for info in known
@@ -233,7 +233,8 @@ def _opened(file: str) -> BinaryIO:
     return io.BytesIO(storage.read_bytes(file))
 
 
-def _only(uri: str, name: str, values: Sequence[str]) -> str:
+def the_only(uri: str, name: str, values: Sequence[str]) -> str:
+    """What all nights of a table say alike; TableError where they do not, or there is none."""
     found = sorted(set(values))
     if not found:
         raise TableError(f"{uri}: found no night; expected embeddings")
