@@ -24,7 +24,7 @@ from sleepmami.evaluation.metrics import Bools
 from sleepmami.psg import EPOCH_S, ScoredEvent
 from sleepmami.tables.arrays import list_values
 from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
-from sleepmami.tables.demographics import Outcome, Sex
+from sleepmami.tables.demographics import Outcome, Sex, known_number
 from sleepmami.tables.schemas import night_embeddings_schema
 
 if TYPE_CHECKING:
@@ -122,9 +122,14 @@ def open_embeddings(uri: str) -> Embeddings:
 def nights_of_rows(
     rows: Sequence[Mapping[str, Any]], hypnograms: Sequence[NDArray[Any] | None]
 ) -> tuple[ProbeNight, ...]:
-    """The nights of a table, from rows that have NIGHT_COLUMNS."""
+    """The nights of a table, from rows that have NIGHT_COLUMNS; NaN is unknown."""
+    numbers = ("age_years", "bmi")
     return tuple(
-        ProbeNight(**{name: row[name] for name in NIGHT_COLUMNS}, hypnogram=hypnogram)
+        ProbeNight(
+            **{name: row[name] for name in NIGHT_COLUMNS}
+            | {name: known_number(row[name]) for name in numbers},
+            hypnogram=hypnogram,
+        )
         for row, hypnogram in zip(rows, hypnograms, strict=True)
     )
 

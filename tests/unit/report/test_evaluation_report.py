@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -25,7 +26,8 @@ ODD = "<b>odd</b>"  # a recording's name that must stay text
 class Inputs:
     """A run, embeddings, a corpus and results, without a model."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, odd: float | None = None) -> None:
+        """`odd` stands for three numbers of one person."""
         self.folder = folder
         self.run = str(folder / "run")
         rng = np.random.default_rng(0)
@@ -44,6 +46,8 @@ class Inputs:
             )
             for number in range(8)
         ]
+        if odd is not None:
+            nights[2].age_years = nights[2].bmi = nights[2].ahi = odd
         self.embeddings = write_embeddings(folder / "cohort", nights)
         self.corpus = write_corpus(folder / "corpus", nights)
         self.results = folder / "results"
@@ -170,6 +174,14 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "first" / picture).read_bytes() == (
         tmp_path / "second" / picture
     ).read_bytes()
+
+
+def test_a_corpus_that_says_unknown_by_nan_ends_no_page(tmp_path: Path) -> None:
+    made = Inputs(tmp_path, odd=math.nan)
+    page = made.page()
+    # age, BMI and AHI of all, and of those in split train
+    assert (page.count("(of 7)"), page.count("(of 3)")) == (3, 3)
+    assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower()
 
 
 def test_an_unknown_night_is_refused() -> None:
