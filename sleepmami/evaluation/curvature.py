@@ -8,7 +8,7 @@ differs a thousandfold between directions, and L-BFGS spends hundreds of passes 
 learning it. Its Cholesky factor L says it beforehand: in u = L^T w it is about one everywhere.
 
 Only the way to the minimum depends on the factor, not the minimum. So it may be had of a sample of
-rows, of weights where the path of penalties just is, and may be the same for all outputs.
+rows, at the weights one begins with, and be the same for all outputs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
+from sleepmami.errors import TrainingError
 from sleepmami.evaluation.metrics import Array, Floats, Ints
 
 ROWS_PER_FEATURE = 10  # of the sample: curvatures are then right within a factor of two
@@ -70,6 +71,9 @@ def even_coordinates(
         penalty: of half the squared weights, the intercept's excepted.
         has_intercept: False for a loss that the same number added to all scores does not change;
             weights and intercept are then apart.
+
+    Raises:
+        TrainingError: features or curvatures that are not finite.
     """
     num_features = z_NF.shape[1]
     gram_GG = np.zeros((num_features + 1, num_features + 1))
@@ -78,6 +82,8 @@ def even_coordinates(
         root_R1 = root_N1[first : first + ROWS_AT_ONCE]
         row_RG = np.concatenate([z_NF[first : first + ROWS_AT_ONCE] * root_R1, root_R1], axis=1)
         gram_GG += row_RG.T @ row_RG
+    if not np.isfinite(gram_GG).all():
+        raise TrainingError("found features or scores of a probe that are not finite")
     if not has_intercept:
         sum_F = gram_GG[-1, :-1].copy()
         gram_GG[:-1, :-1] -= np.outer(sum_F, sum_F) / (gram_GG[-1, -1] + NEARLY_FLAT)

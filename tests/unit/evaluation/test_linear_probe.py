@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, QuantileRegressor
 
-from sleepmami.errors import TableError
+from sleepmami.errors import TableError, TrainingError
 from sleepmami.evaluation.linear_probe import fit_probe, minimise, thinned
 from sleepmami.evaluation.probe_losses import AbsoluteError, CrossEntropy, class_weights
 
@@ -77,6 +77,15 @@ def test_few_passes_find_the_minimum_of_vectors_much_alike() -> None:
     loss.of = lambda *values: passes.append(1) or of(*values)  # type: ignore[method-assign]
     minimise(x, np.arange(len(x)), loss, 1e-3)
     assert len(passes) < 20  # 197 where L-BFGS has to learn how directions differ
+
+
+@pytest.mark.parametrize("rows", [300, 3])
+def test_features_that_are_not_finite_are_refused(rows: int) -> None:
+    x, _ = three_classes(rows)
+    x[1, 2] = np.nan
+    loss = CrossEntropy(np.arange(rows)[:, None] % 2, np.ones(2))
+    with pytest.raises(TrainingError, match="finite"):
+        minimise(x, np.arange(rows), loss, 0.1)
 
 
 def test_fewer_rows_than_features_are_the_same_probe() -> None:

@@ -197,6 +197,7 @@ def test_what_cannot_be_asked_is_refused(
         ("staging", {"level": "night"}, "level='night'"),
         ("age", {"class_weights": "none"}, "class_weights has no effect on age"),
         ("age", {"wake_min": 10.0}, "wake_min has no effect"),
+        ("age", {"max_choice_epochs": 2000}, "max_choice_epochs has no effect on age"),
         ("staging", {"apnea": ApneaConfig(unit="second")}, r"apnea\.unit has no effect"),
         ("staging", {"outcomes": ("mi",)}, "outcomes has no effect"),
     ],
