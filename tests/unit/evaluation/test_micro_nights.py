@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sleepmami.config import ProbeConfig
 from sleepmami.errors import ConfigError, TableError
 from sleepmami.evaluation.embeddings import open_embeddings
+from sleepmami.evaluation.probe import run_probe
 from sleepmami.psg import MODALITIES
 from sleepmami.tables import lance_io
 from sleepmami.tables.demographics import Demographics
@@ -32,12 +34,12 @@ def write(folder: Path, model_ids: list[str]) -> str:
                 recording_id=f"r{number}",
                 subject_id=f"p{number}",
                 cohort="c",
-                split="train",
+                split="test" if number > 3 else "train",
                 source_hash=None,
                 micro=micro,
                 modality_valid=valid,
                 demographics=Demographics(subject_id=f"p{number}", age_years=50.0, sex="male"),
-                hypnogram=np.zeros(length, np.int8),
+                hypnogram=(np.arange(length) % 2 * 2).astype(np.int8),
                 model_id=model_id,
                 weights_sha256=WEIGHTS,
             )
@@ -81,6 +83,14 @@ def test_a_table_that_knows_the_weights_by_12_digits_is_refused_by_its_name(tmp_
         TableError, match=r"old/micro_nights\.lance: found .*version 2; .*version 3"
     ):
         open_embeddings(uri)
+
+
+def test_a_kept_probe_knows_its_encoder_by_the_whole_hash(tmp_path: Path) -> None:
+    uri, kept = write(tmp_path, ["sleepmami-0123456789ab"] * 6), []
+    config = ProbeConfig(level="micro", penalties=(0.1,), num_resamples=100)
+    run_probe("staging", uri, [], config, keep=kept.append)
+    (probe,) = kept
+    assert (probe.weights_sha256, probe.level) == (WEIGHTS, "micro")
 
 
 def test_nights_of_two_models_are_refused(tmp_path: Path) -> None:
