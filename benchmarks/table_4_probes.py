@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from table_4_corpus import CorpusNight, split_of
 
 from sleepmami.config import Level, ProbeConfig, Task
-from sleepmami.evaluation import epoch_tasks, metrics, person_tasks
-from sleepmami.evaluation.bootstrap import estimate, resampled_counts
+from sleepmami.evaluation import epoch_tasks, metrics, paired, person_tasks
+from sleepmami.evaluation.bootstrap import resampled_counts
 from sleepmami.evaluation.embeddings import NightVectors, ProbeNight
 from sleepmami.evaluation.folds import Fold
 
@@ -173,23 +173,19 @@ def difference(
     subjects = one[0]["tasks"][task]["subjects"]
     assert all(row["tasks"][task]["subjects"] == subjects for row in (*one, *other))
     drawn_BS = resampled_counts(len(subjects), RESAMPLES, 0)
-    means = [
-        np.mean([figure_of(row["tasks"][task], figure, drawn_BS) for row in rows], axis=0)
-        for rows in (one, other)
+    values = [
+        [figure_of(row["tasks"][task], figure, drawn_BS) for row in rows] for rows in (one, other)
     ]
-    better_B = (means[1] - means[0]) if figure == "mae" else (means[0] - means[1])
-    return {name: round(value, 5) for name, value in asdict(estimate(better_B, 0.95)).items()}
+    if figure == "mae":
+        values.reverse()
+    found = paired.less(*values, 0.95)
+    return {name: round(value, 5) for name, value in asdict(found).items()}
 
 
 def figure_of(found: dict[str, Any], figure: str, drawn_BS: Any) -> Any:
-    """A figure of each resample of the test subjects [B]."""
+    """A figure of each resample of the test subjects [B], who have one row each."""
     if figure == "macro_f1":
-        return metrics.macro_f1(np.einsum("bs,sij->bij", drawn_BS, np.array(found["counts"])))
-    guess_S = np.array(found["guess"], float)
-    if figure == "auroc":
-        male_S = np.array(found["truth"]) == "male"
-        pairs = metrics.positive_before_negative(male_S, np.zeros(len(male_S), np.int64))
-        return metrics.concordance(guess_S, pairs, drawn_BS)
-    truth_S = np.array(found["truth"], float)
-    sums_B = drawn_BS @ metrics.regression_sums(truth_S, guess_S, float(truth_S.mean()))
-    return metrics.mean_absolute_error(sums_B) if figure == "mae" else metrics.r_squared(sums_B)
+        return paired.counts_figure(np.array(found["counts"]), drawn_BS)
+    truth_S = np.array(found["truth"])
+    truth_S = truth_S == "male" if figure == "auroc" else truth_S.astype(float)
+    return paired.rows_figure(figure, truth_S, np.array(found["guess"], float), drawn_BS)

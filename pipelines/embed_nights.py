@@ -342,6 +342,7 @@ class NightWorker:
             micro=epochs.micro_LMD,
             modality_valid=epochs.modality_valid_LM,
             model_id=self._embedder.bundle.model_id,
+            weights_sha256=self._embedder.bundle.weights_sha256,
         )
 
     def _second_row(self, recording: Row, epochs: EpochEmbedding) -> Row:

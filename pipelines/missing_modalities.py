@@ -12,35 +12,31 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.embed_nights import may_go_on
-from pipelines.progress import print_outcomes, stage
-from pipelines.ray_data import as_ours, map_on_actors
-from pipelines.ray_session import require_cluster
+from pipelines.progress import print_outcomes
+from pipelines.refit_subsets import read_refit, refit_probes
 from pipelines.run_folder import remember_run, require_same_run
-from pipelines.stored_nights import (
-    CorpusVersions,
-    StoredNight,
-    corpus_versions,
-    find_nights,
-    read_night,
+from pipelines.stored_nights import CorpusVersions
+from pipelines.subset_actors import (
+    Corpus,
+    NumberedSubset,
+    SubsetWorker,
+    embed_subsets,
+    file_of_night,
 )
 from sleepmami import storage
-from sleepmami.config import EmbedConfig, MissingConfig
+from sleepmami.config import MissingConfig
 from sleepmami.config_edit import from_dict, to_dict
-from sleepmami.errors import CheckpointError, SleepMaMiError, TableError
+from sleepmami.errors import CheckpointError, TableError
 from sleepmami.evaluation import missing
 from sleepmami.evaluation.embeddings import TABLE, open_embeddings
 from sleepmami.evaluation.labels import with_labels
-from sleepmami.inference.embedder import Embedder
-from sleepmami.inference.modality_subsets import SubsetNight
-from sleepmami.models.cpu import prepare_cpu
 from sleepmami.tables import lance_io
 from sleepmami.tables.schemas import night_embeddings_schema
 from sleepmami.training.checkpoint import load_bundle
@@ -48,7 +44,6 @@ from sleepmami.training.checkpoint import load_bundle
 ANSWER = "missing_modalities.json"
 STEP = "missing modalities"
 FAILED = "could not be read or embedded"
-SUBSETS_FIRST_WHOLE = (missing.WHOLE, *range(missing.WHOLE))
 
 
 def missing_modalities(
@@ -87,6 +82,7 @@ def missing_modalities(
     hashes = _source_hashes(corpus, table, [night.recording_id for night in plan.labelled])
     settings = {
         "fill": config.fill,
+        **({"refit_epochs": config.refit_epochs} if config.refit else {}),
         "probe": to_dict(config.probe),
         "precision": config.embed.precision,
         "both_halves": config.embed.both_halves,
@@ -95,7 +91,16 @@ def missing_modalities(
     }
     require_same_run(output, "missing_modalities", settings)
     remember_run(output, "missing_modalities", settings)
-    failed = _tally(corpus, bundle, output, plan, config)
+    where = Corpus(corpus)
+    needed = plan.labelled if config.refit else plan.nights
+    absent = where.absent(night.recording_id for night in needed)
+    if absent:
+        raise TableError(
+            f"{corpus}: found no signals of {len(absent)} nights such as {absent[0]}; expected the "
+            "corpus that was embedded"
+        )
+    notes = refit_probes(where, bundle, output, plan, config) if config.refit else []
+    failed = _tally(where, bundle, output, plan, config)
     done = [
         (night, _read_counts(output, night.recording_id))
         for night in plan.nights
@@ -107,59 +112,27 @@ def missing_modalities(
     nights = [night for night, _ in done]
     entries = missing.matrix(nights, counts, cosine, config)
     tested = dataclasses.replace(plan, nights=tuple(nights))
-    answer = missing.result(embeddings, corpus, tested, entries, config)
+    answer = missing.result(embeddings, corpus, tested, entries, config, notes)
     text = json.dumps(answer, indent=1, allow_nan=False) + "\n"
     storage.write_bytes(storage.join(output, ANSWER), text.encode())
     return answer
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tallied:
-    """How a night ended."""
-
-    recording_id: str
-    failure: SleepMaMiError | None = None
-
-
 def _tally(
-    corpus: str, bundle: str, output: str, plan: missing.MissingPlan, config: MissingConfig
+    corpus: Corpus, bundle: str, output: str, plan: missing.MissingPlan, config: MissingConfig
 ) -> set[str]:
     """Counts of the nights that have none yet; returns those that could not be had."""
-    embed = config.embed
-    versions = corpus_versions(corpus)
-    stored = find_nights(corpus, versions)
     tests = {test.recording_id: test for test in plan.tests}
-    absent = sorted(set(tests) - set(stored))
-    if absent:
-        raise TableError(
-            f"{corpus}: found no signals of {len(absent)} tested nights such as {absent[0]}; "
-            "expected the corpus that was embedded"
-        )
     todo = sorted(name for name in tests if not storage.exists(_counts_file(output, name)))
-    num_actors, num_gpus = min(embed.num_actors, len(todo)), 1 if embed.use_gpu else 0
-    require_cluster(
-        embed.cpus_per_actor,
-        num_gpus,
+    failures = embed_subsets(
         STEP,
-        count=num_actors,
-        settings="embed.num_actors or embed.cpus_per_actor"
-        + (", or embed.use_gpu=false" if num_gpus else ""),
+        corpus,
+        [(name, tests[name]) for name in todo],
+        functools.partial(
+            CountWorker, corpus.uri, corpus.versions, bundle, output, to_dict(config)
+        ),
+        config.embed,
     )
-    failures: dict[str, SleepMaMiError] = {}
-    with stage(STEP, len(todo), unit="nights") as advance:
-        for tallied in map_on_actors(
-            [(stored[name], tests[name]) for name in todo],
-            functools.partial(
-                SubsetWorker, corpus, versions, bundle, output, config.fill, to_dict(embed)
-            ),
-            lost=_lost,
-            num_actors=num_actors,
-            num_cpus=embed.cpus_per_actor,
-            num_gpus=num_gpus,
-        ):
-            if tallied.failure:
-                failures[tallied.recording_id] = tallied.failure
-            advance(1, tallied.recording_id)
     outcomes = Counter(
         {
             "already there": len(tests) - len(todo),
@@ -174,18 +147,7 @@ def _tally(
     return set(failures)
 
 
-def _lost(item: tuple[StoredNight, missing.TestNight]) -> Tallied:
-    recording_id = item[0].recording_id
-    return Tallied(
-        recording_id=recording_id,
-        failure=SleepMaMiError(
-            f"{recording_id}: found that the process died each time it embedded this night; "
-            "expected it to fit into memory"
-        ),
-    )
-
-
-class SubsetWorker:
+class CountWorker(SubsetWorker[missing.TestNight]):
     """An actor that reads a night, fuses it by each subset and writes its counts."""
 
     def __init__(
@@ -194,52 +156,32 @@ class SubsetWorker:
         versions: CorpusVersions,
         bundle: str,
         output: str,
-        fill: missing.Fill,
-        config: dict[str, Any],  # Any: an EmbedConfig's plain dict
+        config: dict[str, Any],  # Any: a MissingConfig's plain dict
     ) -> None:
-        settings = from_dict(EmbedConfig, config)
-        prepare_cpu(settings.threads_per_actor)
-        self._corpus, self._versions, self._output = corpus, versions, output
-        self._fill = fill
-        self._embedder = Embedder.configured(bundle, settings)
+        settings = from_dict(MissingConfig, config)
+        super().__init__(corpus, versions, bundle, settings.embed)
+        self._output, self._fill, self._refit = output, settings.fill, settings.refit
+        self._probes: dict[int, list[missing.SubsetProbe]] = {}  # of folds
 
-    def __call__(self, item: tuple[StoredNight, missing.TestNight]) -> Tallied:
-        """Only counts that cannot be written are raised, because that ends the run."""
-        stored, test = item
-        try:
-            tally = self._tally(stored, test)
-        except Exception as error:  # one night costs itself at most
-            failure = as_ours(error, stored.recording_id)
-            return Tallied(recording_id=stored.recording_id, failure=failure)
+    def file_of(
+        self, asked: missing.TestNight, subsets: Iterator[NumberedSubset]
+    ) -> tuple[str, bytes]:
+        """Counts of all subsets."""
+        refit = None
+        if self._refit:
+            if asked.fold not in self._probes:
+                self._probes[asked.fold] = read_refit(self._output, asked.fold)
+            refit = self._probes[asked.fold]
+        tally = missing.NightTally(asked, self._fill, refit)
+        for number, vectors in subsets:
+            tally.add(number, vectors)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, counts=tally.counts, cosine=tally.cosine)
-        file = _counts_file(self._output, stored.recording_id)
-        storage.write_bytes(file, buffer.getvalue())
-        return Tallied(recording_id=stored.recording_id)
-
-    def _tally(self, stored: StoredNight, test: missing.TestNight) -> missing.NightTally:
-        _, night = read_night(self._corpus, self._versions, stored)
-        whole = SubsetNight(self._embedder, night)
-        tally = missing.NightTally(test, self._fill)
-        for number in SUBSETS_FIRST_WHOLE:
-            epochs = whole.epochs(missing.SUBSETS[number])
-            vectors = self._embedder.in_context(night, epochs)
-            tally.add(
-                number,
-                missing.SubsetVectors(
-                    micro_LMD=epochs.micro_LMD,
-                    valid_LM=epochs.modality_valid_LM,
-                    macro_LF=vectors.macro,
-                    night_F=vectors.night,
-                ),
-            )
-        return tally
+        return _counts_file(self._output, asked.recording_id), buffer.getvalue()
 
 
 def _counts_file(output: str, recording_id: str) -> str:
-    """A recording's id may hold what a file's name may not."""
-    name = hashlib.sha256(recording_id.encode()).hexdigest()[:24]
-    return storage.join(output, "nights", f"{name}.npz")
+    return storage.join(output, "nights", file_of_night(recording_id))
 
 
 def _read_counts(output: str, recording_id: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -11,6 +11,7 @@ recording. A path that cannot be one at all is a ConfigError.
 """
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -130,6 +131,18 @@ def read_bytes(uri: str) -> bytes:
     filesystem, path = _resolve(uri)
     with filesystem.open_input_stream(path, compression=None) as stream:
         return cast("bytes", stream.read())
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[BinaryIO]:
+    """A file to read in parts, from its first byte on. OSError when it cannot be opened."""
+    if is_local(uri):
+        with open(_local_path(uri), "rb") as file:
+            yield file
+        return
+    filesystem, path = _resolve(uri)
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        yield io.BufferedReader(stream)
 
 
 def write_bytes(uri: str, data: bytes) -> None:

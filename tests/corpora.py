@@ -123,6 +123,7 @@ def write_micro_nights(
                 ),
                 hypnogram=None,
                 model_id=model_id,
+                weights_sha256="ab" * 32,
             )
         )
     uri, schema = storage.join(str(run), "micro_nights.lance"), micro_nights_schema()

@@ -117,21 +117,34 @@ def missing_modalities(
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="folder; default COHORT/missing_modalities")
     ] = None,
+    refit: Annotated[
+        bool, typer.Option(help="also fit a probe on vectors of each subset's modalities")
+    ] = False,
     assignments: SetOption = [],  # noqa: B006
     print_config: PrintOption = False,
     address: AddressOption = None,
 ) -> None:
     """Test staging on all 63 subsets of the six modalities; run it again to go on."""
-    config = configured(MissingConfig(), assignments, print_config)
+    own = replace_at(MissingConfig(), {"refit": True}) if refit else MissingConfig()
+    config = configured(own, assignments, print_config)
     from pipelines.missing_modalities import missing_modalities as start
 
     folder = output or storage.join(cohort, "missing_modalities")
     with on_ray(address):
         answer = start(corpus, bundle, cohort, folder, config)
-    table = Table("modalities", "epochs", "F1 micro", "cosine", "F1 macro", "cosine", box=None,
-                  padding=(0, 2))  # fmt: skip
+    columns = [
+        (level + suffix, part, title)
+        for level in ("micro", "macro")
+        for suffix, part, title in (
+            ("", "macro_f1", f"F1 {level}"),
+            *([("_refit", "macro_f1", "refit")] if config.refit else []),
+            ("", "cosine", "cosine"),
+        )
+    ]
+    titles = [title for *_, title in columns]
+    table = Table("modalities", "epochs", *titles, box=None, padding=(0, 2))
     for entry in answer["subsets"]:
-        cells = [entry[level][n] for level in ("micro", "macro") for n in ("macro_f1", "cosine")]
+        cells = [entry[level][part] for level, part, _ in columns]
         shown = ["-" if cell["value"] is None else f"{cell['value']:.3f}" for cell in cells]
         table.add_row("+".join(entry["modalities"]), str(entry["num_epochs"]), *shown)
     out.print(table)

@@ -96,6 +96,8 @@ class ProbeConfig:
     inner_folds: int = 3  # of the fit subjects, to choose the penalty
     # of epochs, or of seconds; more are thinned out evenly over the nights, and all are tested
     max_fit_epochs: int = 200_000
+    # of those, to choose the penalty on: an even share of each subject's; it then fits all
+    max_choice_epochs: int = 50_000
     num_resamples: int = 1000
     confidence: float = 0.95
     seed: int = 0
@@ -110,6 +112,9 @@ class ProbeConfig:
         require(ok, "penalties", self.penalties, "a list of numbers > 0")
         require(self.inner_folds >= 2, "inner_folds", self.inner_folds, ">= 2")
         require(self.max_fit_epochs >= 1000, "max_fit_epochs", self.max_fit_epochs, ">= 1000")
+        require(
+            self.max_choice_epochs >= 1000, "max_choice_epochs", self.max_choice_epochs, ">= 1000"
+        )
         require(self.num_resamples >= 100, "num_resamples", self.num_resamples, ">= 100")
         require(0 < self.confidence < 1, "confidence", self.confidence, "within 0..1")
         require(self.seed >= 0, "seed", self.seed, ">= 0")

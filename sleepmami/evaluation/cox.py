@@ -51,6 +51,7 @@ class CoxLoss:
     """
 
     num_outputs = 1
+    has_intercept = False
 
     def __init__(self, time_N: Array, event_N: Bools) -> None:
         self._time_N, self._event_N = time_N, event_N
@@ -64,6 +65,12 @@ class CoxLoss:
             return 0.0, np.zeros_like(score_NO)
         value, slope_N = negative_log_likelihood(score_NO[:, 0], self._time_N[rows], event_N)
         return value, slope_N[:, None]
+
+    def curvature(self, score_NO: Floats, rows: Ints) -> Floats:
+        """The part of the second derivative that each risk has by itself, from above."""
+        event_N = self._event_N[rows]
+        slope_N = self.of(score_NO, rows)[1][:, 0]
+        return np.asarray(np.maximum(slope_N + event_N / max(int(event_N.sum()), 1), 0))
 
     def held_out(self, score_NO: Floats, fit_rows: Ints, held_rows: Ints) -> float:
         """What the held-out subjects add to the likelihood of all.

@@ -24,7 +24,7 @@ from sleepmami.evaluation.metrics import Bools
 from sleepmami.psg import EPOCH_S, ScoredEvent
 from sleepmami.tables.arrays import list_values
 from sleepmami.tables.cycle_vectors import NIGHT_VECTOR
-from sleepmami.tables.demographics import Outcome, Sex
+from sleepmami.tables.demographics import Outcome, Sex, known_number
 from sleepmami.tables.schemas import night_embeddings_schema
 
 if TYPE_CHECKING:
@@ -122,9 +122,14 @@ def open_embeddings(uri: str) -> Embeddings:
 def nights_of_rows(
     rows: Sequence[Mapping[str, Any]], hypnograms: Sequence[NDArray[Any] | None]
 ) -> tuple[ProbeNight, ...]:
-    """The nights of a table, from rows that have NIGHT_COLUMNS."""
+    """The nights of a table, from rows that have NIGHT_COLUMNS; NaN is unknown."""
+    numbers = ("age_years", "bmi")
     return tuple(
-        ProbeNight(**{name: row[name] for name in NIGHT_COLUMNS}, hypnogram=hypnogram)
+        ProbeNight(
+            **{name: row[name] for name in NIGHT_COLUMNS}
+            | {name: known_number(row[name]) for name in numbers},
+            hypnogram=hypnogram,
+        )
         for row, hypnogram in zip(rows, hypnograms, strict=True)
     )
 
@@ -145,8 +150,8 @@ class _LanceEmbeddings:
             schema=night_embeddings_schema(),
         )
         rows = table.drop_columns(["hypnogram"]).to_pylist()
-        self.model_id = _only(uri, "model_id", [row["model_id"] for row in rows])
-        self.weights_sha256 = _only(uri, "weights_sha256", [r["weights_sha256"] for r in rows])
+        self.model_id = the_only(uri, "model_id", [row["model_id"] for row in rows])
+        self.weights_sha256 = the_only(uri, "weights_sha256", [r["weights_sha256"] for r in rows])
         self.nights = nights_of_rows(rows, list_values(table.column("hypnogram")))
         self._table = lance_io.OpenTable(uri)
         self._seconds: SecondTable | None = None
@@ -188,8 +193,8 @@ class _NpzEmbeddings:
         known = [json.loads(str(info)) for info in infos]
         pairs = zip(files, known, strict=True)
         self._of_cycles = [file for file, i in pairs if i.get("night_vector") != NIGHT_VECTOR]
-        self.model_id = _only(uri, "model_id", [info["model_id"] for info in known])
-        self.weights_sha256 = _only(uri, "weights_sha256", [i["weights_sha256"] for i in known])
+        self.model_id = the_only(uri, "model_id", [info["model_id"] for info in known])
+        self.weights_sha256 = the_only(uri, "weights_sha256", [i["weights_sha256"] for i in known])
         self.nights = tuple(
             ProbeNight(recording_id=info["recording_id"], num_epochs=info["num_epochs"])
             for info in known
@@ -233,7 +238,8 @@ def _opened(file: str) -> BinaryIO:
     return io.BytesIO(storage.read_bytes(file))
 
 
-def _only(uri: str, name: str, values: Sequence[str]) -> str:
+def the_only(uri: str, name: str, values: Sequence[str]) -> str:
+    """What all nights of a table say alike; TableError where they do not, or there is none."""
     found = sorted(set(values))
     if not found:
         raise TableError(f"{uri}: found no night; expected embeddings")

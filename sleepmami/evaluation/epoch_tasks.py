@@ -271,12 +271,13 @@ def fit_model(
     weight_C = class_weights(target_NK, len(question.classes), weighting)
     loss = CrossEntropy(target_NK, weight_C)
     fitted = fit_probe(
-        rows.x_NF[chosen],
+        rows.x_NF if chosen.all() else rows.x_NF[chosen],  # a copy of gigabytes less
         subject_N[rows.place_N[chosen]],
         loss,
         penalties=config.penalties,
         inner_folds=config.inner_folds,
         seed=config.seed,
+        max_choice_rows=config.max_choice_epochs,
     )
     probe = replace(fitted.probe, bias_O=loss.without_absent(fitted.probe.bias_O))
     return EpochModel(

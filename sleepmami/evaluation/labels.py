@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from sleepmami.errors import TableError
 from sleepmami.evaluation.embeddings import ProbeNight
 from sleepmami.psg import EventKind, ScoredEvent
 from sleepmami.tables.arrays import list_values
-from sleepmami.tables.demographics import Outcome
+from sleepmami.tables.demographics import Outcome, known_number
 from sleepmami.tables.people.reader import read_people
 
-_PERSON = ("age_years", "sex", "bmi", "ahi")
+_NUMBERS = ("age_years", "bmi", "ahi")
+_PERSON = ("sex", *_NUMBERS)
 _CORPUS_COLUMNS = (
     "recording_id",
     "subject_id",
@@ -123,9 +124,16 @@ def _with_row(night: ProbeNight, row: dict[str, Any] | None) -> ProbeNight:  # A
         events=None
         if events is None
         else tuple(ScoredEvent(**{**cells, "kind": EventKind(cells["kind"])}) for cells in events),
-        outcomes=None if outcomes is None else tuple(Outcome(**cells) for cells in outcomes),
+        outcomes=None if outcomes is None else tuple(_known_outcomes(outcomes)),
         **{name: row[name] for name in _PERSON},
     )
+
+
+def _known_outcomes(cells: Sequence[Mapping[str, Any]]) -> Iterator[Outcome]:  # Any: cells
+    """Without those of which the time or the end is not known: they are no follow-up."""
+    for own in cells:
+        if own["event"] is not None and known_number(own["time_days"]) is not None:
+            yield Outcome(**own)
 
 
 def montage_name(channels: Sequence[Mapping[str, Any]]) -> str:  # Any: cells
@@ -140,4 +148,5 @@ def montage_name(channels: Sequence[Mapping[str, Any]]) -> str:  # Any: cells
 
 
 def _replaced(night: ProbeNight, **known: Any) -> ProbeNight:  # Any: values of several types
+    known |= {name: known_number(known[name]) for name in _NUMBERS}
     return replace(night, **{name: value for name, value in known.items() if value is not None})

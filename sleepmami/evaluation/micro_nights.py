@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sleepmami.config import Level
-from sleepmami.errors import ConfigError, TableError
+from sleepmami.errors import ConfigError
 from sleepmami.evaluation.embeddings import (
     NIGHT_COLUMNS,
     NIGHTS_AT_ONCE,
     NightVectors,
     nights_of_rows,
+    the_only,
 )
 from sleepmami.psg import MODALITIES
 from sleepmami.tables import lance_io
@@ -36,15 +37,13 @@ class MicroNights:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        columns = [*NIGHT_COLUMNS, "model_id", "dim", "hypnogram"]
+        columns = [*NIGHT_COLUMNS, "model_id", "weights_sha256", "dim", "hypnogram"]
         table = lance_io.read_table(uri, columns, schema=micro_nights_schema())
         rows = table.drop_columns(["hypnogram"]).to_pylist()
-        models = sorted({row["model_id"] for row in rows})
-        if len(models) != 1:
-            raise TableError(f"{uri}: found models {models}; expected nights of one")
-        self.model_id = models[0]
-        # the table keeps the model's name, which ends in the first digits of the hash
-        self.weights_sha256 = self.model_id.rpartition("-")[2]
+        self.model_id = the_only(uri, "model_id", [row["model_id"] for row in rows])
+        self.weights_sha256 = the_only(
+            uri, "weights_sha256", [row["weights_sha256"] for row in rows]
+        )
         self._dims = [row["dim"] for row in rows]
         self.nights = nights_of_rows(rows, list_values(table.column("hypnogram")))
         self._table = lance_io.OpenTable(uri)

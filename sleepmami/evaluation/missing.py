@@ -1,10 +1,12 @@
 """What is left of staging and of the vectors when modalities are missing: all 63 subsets of six.
 
 Probes are fitted on vectors of whole nights and tested on vectors of the same people with fewer
-modalities; nothing is fitted again. An epoch is asked where some modality of the subset is valid
-in it, so that a subset may be asked less than another: each says how much.
+modalities; with `refit` also probes that were fitted on vectors of those modalities. An epoch is
+asked where some modality of the subset is valid in it, so that a subset may be asked less than
+another: each says how much.
 
-Shapes: U subsets, V levels, S subjects, C classes, L epochs, M modalities, D and F features.
+Shapes: U subsets, V levels (of the fixed probes, then of the refitted), S subjects, C classes, L
+epochs, M modalities, D and F features.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from sleepmami.evaluation import metrics
 from sleepmami.evaluation.bootstrap import Estimate, estimate, resampled_counts
 from sleepmami.evaluation.embeddings import Embeddings, ProbeNight
 from sleepmami.evaluation.epoch_tasks import FIGURES, AskedNights, epoch_targets, staging_probes
+from sleepmami.evaluation.folds import Fold
 from sleepmami.evaluation.linear_probe import LinearProbe
 from sleepmami.evaluation.metrics import Array, Bools, Floats, Ints
 from sleepmami.evaluation.probe import among, folds_of
@@ -41,7 +44,9 @@ SUBSETS: tuple[tuple[Modality, ...], ...] = tuple(
 WHOLE = len(SUBSETS) - 1  # its place: all six
 LEVELS: tuple[Level, ...] = ("micro", "macro")
 COSINES = ("micro", "macro", "night")
+REFIT = tuple(f"{level}_refit" for level in LEVELS)
 Fill = Literal["mean", "zero"]
+SubsetProbe = tuple[LinearProbe | None, ...]  # as LEVELS; None where there was nothing to fit on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +56,7 @@ class TestNight:
     recording_id: str
     target_L: Ints
     probes: tuple[LinearProbe, ...]  # as LEVELS
+    fold: int = 0  # that tests it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,9 +78,12 @@ class NightTally:
             number; Micro's of blocks, those of the subset alone.
     """
 
-    def __init__(self, night: TestNight, fill: Fill) -> None:
-        self._night, self._fill = night, fill
-        self.counts = np.zeros((len(SUBSETS), len(LEVELS), len(STAGES), len(STAGES)), np.int64)
+    def __init__(
+        self, night: TestNight, fill: Fill, refit: Sequence[SubsetProbe] | None = None
+    ) -> None:
+        self._night, self._fill, self._refit = night, fill, refit
+        num_levels = len(LEVELS) * (1 if refit is None else 2)
+        self.counts = np.zeros((len(SUBSETS), num_levels, len(STAGES), len(STAGES)), np.int64)
         self.cosine = np.zeros((len(SUBSETS), len(COSINES), 2))
         self._whole: SubsetVectors | None = None
 
@@ -104,6 +113,14 @@ class NightTally:
         )
         for level, guess_N in enumerate(guesses):
             self.counts[subset, level] = metrics.confusion(truth_N, guess_N, len(STAGES))
+        if self._refit is not None:
+            vectors = subset_vectors(subset, found, asked_L)
+            for level, (x_NF, probe) in enumerate(
+                zip(vectors, self._refit[subset], strict=True), start=len(LEVELS)
+            ):
+                if probe is not None:
+                    guess_N = probe.scores(x_NF).argmax(1)
+                    self.counts[subset, level] = metrics.confusion(truth_N, guess_N, len(STAGES))
         any_valid = int(valid_L.any())
         both = (
             (found.micro_LMD[found.valid_LM], self._whole.micro_LMD[found.valid_LM]),
@@ -118,7 +135,22 @@ class NightTally:
         if self._fill == "mean":
             mean_MD = probe.mean_F.reshape(block_LMD.shape[1:])
             block_LMD = np.where(found.valid_LM[asked_L][..., None], block_LMD, mean_MD)
-        return block_LMD.reshape(len(block_LMD), -1)
+        return side_by_side(block_LMD)
+
+
+def subset_vectors(subset: int, found: SubsetVectors, chosen_L: Array) -> tuple[Array, Array]:
+    """Micro's blocks of a subset side by side, and Macro's vectors, of some epochs: a level each.
+
+    Where a modality of the subset is not valid its block is zero, as `embed cohort` exports it.
+    """
+    own_M = np.isin(MODALITIES, SUBSETS[subset])
+    block_NMD = found.micro_LMD[chosen_L][:, own_M]
+    return side_by_side(block_NMD), found.macro_LF[chosen_L]
+
+
+def side_by_side(block_NMD: Array) -> Array:
+    """[N, M, D] as [N, M D], also of no epoch, of which numpy cannot tell the width."""
+    return block_NMD.reshape(len(block_NMD), math.prod(block_NMD.shape[1:]))
 
 
 def cosines(one_NF: Array, other_NF: Array) -> Floats:
@@ -135,6 +167,8 @@ class MissingPlan:
 
     Attributes:
         labelled: nights that are fitted on or tested.
+        targets: of the same nights, the stage of each epoch.
+        folds: of the same nights.
         nights: that are tested.
         tests: of the same nights.
         left_out: nights without labels or splits, by the reason.
@@ -144,6 +178,8 @@ class MissingPlan:
     nights: tuple[ProbeNight, ...]
     tests: tuple[TestNight, ...]
     left_out: Counter[str]
+    targets: tuple[Ints, ...] = ()
+    folds: tuple[Fold, ...] = ()
 
 
 def plan(
@@ -181,22 +217,25 @@ def plan(
         for level in LEVELS
     ]
     chosen = [
-        (number, tuple(probes[fold] for probes in by_level))
+        (number, fold, tuple(probes[fold] for probes in by_level))
         for fold, parts in enumerate(folds)
         for number in np.flatnonzero(parts.test_N).tolist()
     ]
     return MissingPlan(
         labelled=tuple(asked_nights),
-        nights=tuple(asked_nights[number] for number, _ in chosen),
+        nights=tuple(asked_nights[number] for number, *_ in chosen),
         tests=tuple(
             TestNight(
                 recording_id=asked_nights[number].recording_id,
                 target_L=usable[number][1][:, 0],
                 probes=probes,
+                fold=fold,
             )
-            for number, probes in chosen
+            for number, fold, probes in chosen
         ),
         left_out=left_out,
+        targets=tuple(target[:, 0] for _, target in usable),
+        folds=tuple(folds),
     )
 
 
@@ -235,10 +274,12 @@ def matrix(
                 found = _figures(drawn_BS, by_subject[:, number, level])
                 change_B = found["macro_f1"] - whole[level]["macro_f1"]
                 figures |= {**found, "macro_f1_change": change_B}
-            entry[name] = {
-                label: _plain(estimate(values_B, own.confidence))
-                for label, values_B in figures.items()
-            }
+            entry[name] = _estimates(figures, own.confidence)
+        for level in range(len(LEVELS), counts.shape[2]):
+            found = _figures(drawn_BS, by_subject[:, number, level])
+            fixed = _figures(drawn_BS, by_subject[:, number, level - len(LEVELS)])
+            figures = {**found, "macro_f1_gain": found["macro_f1"] - fixed["macro_f1"]}
+            entry[REFIT[level - len(LEVELS)]] = _estimates(figures, own.confidence)
         entries.append(entry)
     return entries
 
@@ -249,13 +290,14 @@ def result(
     plan: MissingPlan,
     entries: list[dict[str, Any]],
     config: MissingConfig,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:  # Any: JSON
     """The whole answer as plain JSON types; docs/evaluation.md documents it."""
     trained = not embeddings.model_id.startswith(UNTRAINED)
-    notes = [] if trained else ["the encoder was never trained: its weights are random"]
+    said = [] if trained else ["the encoder was never trained: its weights are random"]
     seen = sum(night.split == "train" for night in plan.nights)
     if seen and trained:
-        notes.append(
+        said.append(
             f"{seen} of {len(plan.nights)} tested nights are in split train: the encoder may have "
             "been trained on them"
         )
@@ -271,10 +313,16 @@ def result(
         "num_nights": len(plan.nights),
         "subsets": entries,
         "left_out": dict(plan.left_out),
-        "notes": notes,
+        "notes": [*said, *notes],
         "config": to_dict(config),
         "code_version": __version__,
     }
+
+
+def _estimates(
+    figures: dict[str, Floats], confidence: float
+) -> dict[str, dict[str, float | int | None]]:
+    return {label: _plain(estimate(values_B, confidence)) for label, values_B in figures.items()}
 
 
 def _figures(drawn_BS: Ints, counts_SCC: Ints) -> dict[str, Floats]:

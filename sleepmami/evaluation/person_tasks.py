@@ -30,6 +30,7 @@ from sleepmami.evaluation.probe_losses import AbsoluteError, CrossEntropy, class
 from sleepmami.evaluation.results import Figure, FoldResult, PredictionSink
 
 QUANTITIES = {"age": "age_years", "bmi": "bmi", "ahi": "ahi"}
+SEXES = ("female", "male")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,8 +68,10 @@ def labelled_nights(
     for number, night in enumerate(nights):
         reason = None
         if task != "survival":
-            name = QUANTITIES.get(task, "sex")
-            reason = None if getattr(night, name) is not None else f"no {task}"
+            known = night.sex in SEXES
+            if task in QUANTITIES:
+                known = getattr(night, QUANTITIES[task]) is not None
+            reason = None if known else f"no {task}"
         elif followed[str(night.subject_id)] != night.recording_id:
             reason = f"later night of a person followed for {outcome}"
         else:

@@ -50,6 +50,8 @@ class CrossEntropy:
         weight_C: of `class_weights`.
     """
 
+    has_intercept = True
+
     def __init__(self, target_NK: Ints, weight_C: Floats) -> None:
         self._target_NK, self._weight_C = target_NK, weight_C
         self._absent_C: Bools = np.asarray(weight_C == 0)
@@ -76,6 +78,15 @@ class CrossEntropy:
         )
         slope_NKC *= weight_NK[..., None] / total
         return float(-(weight_NK * picked_NK).sum() / total), slope_NKC.reshape(score_NO.shape)
+
+    def curvature(self, score_NO: Floats, rows: Ints) -> Floats:
+        """w_y p (1 - p), the mean over the scores of a row."""
+        target_NK = self._target_NK[rows]
+        score_NKC = score_NO.reshape(*target_NK.shape, -1)
+        p_NKC = np.exp(log_softmax(np.where(self._absent_C, ABSENT, score_NKC), axis=-1))
+        weight_NK = self._weight_C[target_NK]
+        bent_NK = weight_NK * (p_NKC * (1 - p_NKC)).mean(-1)
+        return np.asarray(bent_NK.mean(-1) / weight_NK.sum())
 
     def held_out(self, score_NO: Floats, fit_rows: Ints, held_rows: Ints) -> float:
         """The same loss of the held-out rows."""
@@ -115,12 +126,18 @@ class AbsoluteError:
         self._z_N = (target_N - self.centre) / self.scale
 
     num_outputs = 1
+    has_intercept = True
 
     def of(self, score_NO: Floats, rows: Ints) -> tuple[float, Floats]:
         """Loss and gradient."""
         error_N = score_NO[:, 0] - self._z_N[rows]
         rounded_N = np.sqrt(error_N**2 + CORNER**2)
         return float(rounded_N.mean()), (error_N / rounded_N / len(rows))[:, None]
+
+    def curvature(self, score_NO: Floats, rows: Ints) -> Floats:
+        """That of the parabola which touches the loss from above."""
+        error_N = score_NO[:, 0] - self._z_N[rows]
+        return np.asarray(1 / np.sqrt(error_N**2 + CORNER**2) / len(rows))
 
     def held_out(self, score_NO: Floats, fit_rows: Ints, held_rows: Ints) -> float:
         """The same loss of the held-out rows."""

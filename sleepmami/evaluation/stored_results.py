@@ -6,8 +6,6 @@ A result's predictions are the file of the same name that ends in .csv. `missing
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -17,9 +15,11 @@ from typing import Any
 from sleepmami import storage
 from sleepmami.errors import TableError
 from sleepmami.evaluation.bootstrap import Estimate
+from sleepmami.evaluation.predictions import Predictions, read_predictions_csv
 from sleepmami.evaluation.results import Confusion, Figure
 
 ARROW = "->"
+QUANTITIES = ("age", "bmi", "ahi")  # tasks whose truth is a number
 UNITS = ("", "night", "epoch", "second", "query")
 _TEXTS = ("level", "name", "unit", "model_id")
 _COUNTS = ("num_subjects", "num_nights", "num_rows")
@@ -105,21 +105,22 @@ def read_results(folder: str) -> tuple[list[StoredResult], list[str]]:
     return found, others
 
 
-def read_predictions(result: StoredResult) -> dict[str, list[str]]:
-    """Columns of a result's table of predictions; TableError where it is not one."""
+def read_predictions(result: StoredResult, *, likelihoods: bool = False) -> Predictions:
+    """A result's table of predictions; TableError where there is none, or it is not one.
+
+    Args:
+        result: of any task that has some.
+        likelihoods: also read the probability of each class.
+    """
     if result.predictions is None:
         raise TableError(f"{result.file}: found no predictions beside it; expected a .csv")
-    try:
-        text = storage.read_bytes(result.predictions).decode()
-        header, *rows = [*csv.reader(io.StringIO(text, newline=""))] or [[]]
-    except (ValueError, csv.Error) as error:
-        raise TableError(f"{result.predictions}: found {error}; expected predictions") from error
-    known = {"truth"} if "truth" in header else {"outcome", "event", "time_days"}
-    if not {"recording_id", "subject_id", *known} <= set(header):
-        raise TableError(f"{result.predictions}: found columns {header}; expected predictions")
-    if any(len(row) != len(header) for row in rows):
-        raise TableError(f"{result.predictions}: found rows of unlike length; expected a table")
-    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
+    with storage.reading(result.predictions) as stream:
+        return read_predictions_csv(
+            stream,
+            result.predictions,
+            quantities=result.task in QUANTITIES,
+            likelihoods=likelihoods,
+        )
 
 
 def _read(file: str, predictions: str | None) -> StoredResult | None:

@@ -13,6 +13,7 @@ NOT_RETRIEVAL = tuple(task for task in TASKS if task != "retrieval")
 ONLY_FOR: dict[str, tuple[Task, ...]] = {
     "class_weights": EPOCH_TASKS,
     "max_fit_epochs": (*EPOCH_TASKS, "retrieval"),
+    "max_choice_epochs": EPOCH_TASKS,
     "penalties": NOT_RETRIEVAL,
     "inner_folds": NOT_RETRIEVAL,
     "retrieval.": ("retrieval",),

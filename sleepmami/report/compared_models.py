@@ -14,6 +14,7 @@ from sleepmami.errors import TableError
 from sleepmami.evaluation.bootstrap import Estimate
 from sleepmami.evaluation.embeddings import BASELINE
 from sleepmami.evaluation.paired import difference
+from sleepmami.evaluation.predictions import Predictions
 from sleepmami.evaluation.stored_results import StoredResult, read_predictions
 from sleepmami.psg import UNTRAINED
 from sleepmami.report.result_figures import Series
@@ -188,8 +189,12 @@ def comparisons(asked: Asked) -> list[Comparison]:
     name, group = asked.headline
     (_, lead), *others = asked.results.items()
     found = []
+    own: Predictions | None = None  # read once, and only where another has some too
     for other, result in others:
-        estimate, num_subjects = _paired(asked.task, lead, result, group)
+        estimate, num_subjects = None, 0
+        if lead.predictions is not None and result.predictions is not None:
+            own = own or read_predictions(lead)
+            estimate, num_subjects = _paired(lead, own, result, group)
         other_people = estimate is None and _of_other_people(lead, result)
         better = None
         if estimate is not None:
@@ -221,15 +226,13 @@ def _of_other_people(one: StoredResult, other: StoredResult) -> bool:
 
 
 def _paired(
-    task: str, one: StoredResult, other: StoredResult, outcome: str
+    lead: StoredResult, own: Predictions, other: StoredResult, outcome: str
 ) -> tuple[Estimate | None, int]:
-    if one.predictions is None or other.predictions is None:
-        return None, 0
+    theirs = read_predictions(other)
     try:
-        tables = read_predictions(one), read_predictions(other)
-        found = difference(task, *tables, one.confidence, outcome)
-    except (TableError, ValueError, KeyError) as error:  # cells that are no number, no such column
-        raise TableError(f"{one.predictions} and {other.predictions}: {error}") from error
+        found = difference(lead.task, own, theirs, lead.confidence, outcome)
+    except (TableError, KeyError) as error:  # of two tables, or no such column
+        raise TableError(f"{lead.predictions} and {other.predictions}: {error}") from error
     return (found.estimate, found.num_subjects) if found else (None, 0)
 
 

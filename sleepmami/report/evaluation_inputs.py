@@ -22,6 +22,7 @@ from sleepmami.report.night_maps import NightPeople
 from sleepmami.report.training_curves import History
 from sleepmami.tables import lance_io
 from sleepmami.tables.arrays import list_values
+from sleepmami.tables.demographics import known_number
 from sleepmami.tables.schemas import ANY_RECORDINGS
 
 CORPUS_COLUMNS = ("recording_id", "subject_id", "cohort", "split", "num_epochs", "age_years", "sex",
@@ -168,7 +169,10 @@ def read_recordings(uri: str) -> list[CorpusNight]:
     if not rows:
         raise TableError(f"{uri}: found no recording; expected some")
     nights = [
-        CorpusNight(**row, hypnogram=hypnogram)
+        CorpusNight(
+            **row | {name: known_number(row[name]) for name in ("age_years", "bmi", "ahi")},
+            hypnogram=hypnogram,
+        )
         for row, hypnogram in zip(rows, hypnograms, strict=True)
     ]
     return sorted(nights, key=lambda night: night.recording_id)

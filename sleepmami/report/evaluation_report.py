@@ -182,7 +182,8 @@ def _night_section(compared: Compared, options: ReportOptions, commands: _Comman
     if not found:
         return night_section(None, "", options.night, [commands.probe("staging")])
     model, result = found[0]
-    return night_section(read_predictions(result), model, options.night, ())
+    predictions = read_predictions(result, likelihoods=True)
+    return night_section(predictions, model, options.night, ())
 
 
 def _training_section(run: RunLog) -> Section:

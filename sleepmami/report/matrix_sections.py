@@ -23,7 +23,9 @@ MISSING_LABELS = ("EEG, EOG, EMG that are there", "ECG, RESP, SPO2 that are ther
 # level and figure of each panel: what a probe still says, and how far the night vector has moved
 MISSING_PANELS = {
     ("micro", "macro_f1"): "staging from Micro vectors, macro F1",
+    ("micro_refit", "macro_f1"): "staging from Micro vectors, probes fitted on each set, macro F1",
     ("macro", "macro_f1"): "staging from Macro vectors, macro F1",
+    ("macro_refit", "macro_f1"): "staging from Macro vectors, probes fitted on each set, macro F1",
     ("night", "cosine"): "cosine of the night vector with that of all six",
 }
 RETRIEVAL_FIGURES = ("recall_at_1", "recall_at_10")

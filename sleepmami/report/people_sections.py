@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleepmami.errors import ConfigError
+from sleepmami.evaluation.predictions import Predictions
 from sleepmami.psg import Stage
 from sleepmami.report import dataset_statistics as dataset
 from sleepmami.report.macro_structure import (
@@ -148,7 +149,7 @@ def _early_finding(groups: Sequence[Sequence[GroupedNights]]) -> str:
 
 
 def night_section(
-    predictions: Mapping[str, Sequence[str]] | None,
+    predictions: Predictions | None,
     model: str,
     wanted: str | None,
     missing: Sequence[Missing],
@@ -156,7 +157,7 @@ def night_section(
     """A hypnogram as scored and as a probe says, with its confidence.
 
     Args:
-        predictions: of staging.
+        predictions: of staging, with the probability of each stage.
         model: whose.
         wanted: recording id of the night; None takes one of median accuracy.
         missing: the command, where there are no predictions.

@@ -6,7 +6,7 @@ which those that were not asked (wake long before and after sleep, no valid sign
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sleepmami.errors import TableError
+from sleepmami.evaluation.predictions import LIKELIHOOD, Names, Predictions
 from sleepmami.psg import EPOCH_S, Stage
 from sleepmami.report.figures import STAGE_NAMES, STAGE_ROWS
 from sleepmami.report.pictures import BROAD_IN, Theme
@@ -68,38 +69,41 @@ class StagedNight:
         return said + "."
 
 
-def staged_nights(predictions: Mapping[str, Sequence[str]]) -> list[StagedNight]:
+def staged_nights(predictions: Predictions) -> list[StagedNight]:
     """All nights of a table of predictions, by recording id.
 
     Raises:
         TableError: columns or stages that predictions of stages do not have.
     """
-    columns = [f"p_{stage.name}" for stage in STAGE_ROWS]
-    lacking = {"recording_id", "epoch", "truth", "guess", *columns} - set(predictions)
+    columns = [f"{LIKELIHOOD}{stage.name}" for stage in STAGE_ROWS]
+    lacking = {"recording_id", "epoch", "truth", "guess", *columns} - predictions.columns
     if lacking:
         raise TableError(f"predictions of stages: found no {sorted(lacking)}; expected them")
-    rows: dict[str, list[int]] = {}
-    for row, recording in enumerate(predictions["recording_id"]):
-        rows.setdefault(recording, []).append(row)
-    return [_night(name, own, columns, predictions) for name, own in sorted(rows.items())]
-
-
-def _night(
-    name: str, rows: Sequence[int], columns: Sequence[str], predictions: Mapping[str, Sequence[str]]
-) -> StagedNight:
-    try:
-        epochs = np.array([int(predictions["epoch"][row]) for row in rows])
-        truth, guess = (
-            np.full(epochs.max() + 1, Stage.UNKNOWN, np.int8) for _ in ("truth", "guess")
+    if not len(predictions):
+        raise TableError("predictions of stages: found no epoch; expected some")
+    truth_R, guess_R = (_stages(predictions.texts[name]) for name in ("truth", "guess"))
+    likely_R = np.max([predictions.numbers[column] for column in columns], axis=0)
+    recordings, epoch_R = predictions.texts["recording_id"], predictions.numbers["epoch"]
+    order = np.argsort(recordings.code_R, kind="stable")
+    stops = np.cumsum(np.bincount(recordings.code_R, minlength=len(recordings.names)))
+    nights = []
+    for name, rows in zip(recordings.names, np.split(order, stops[:-1]), strict=True):
+        length = int(epoch_R[rows].max()) + 1
+        truth, guess = (np.full(length, Stage.UNKNOWN, np.int8) for _ in ("truth", "guess"))
+        confidence = np.full(length, np.nan)
+        truth[epoch_R[rows]], guess[epoch_R[rows]] = truth_R[rows], guess_R[rows]
+        confidence[epoch_R[rows]] = likely_R[rows]
+        nights.append(
+            StagedNight(recording_id=name, truth=truth, guess=guess, confidence=confidence)
         )
-        truth[epochs] = [Stage[predictions["truth"][row]] for row in rows]
-        guess[epochs] = [Stage[predictions["guess"][row]] for row in rows]
-        likely = [[float(predictions[column][row]) for column in columns] for row in rows]
-    except (KeyError, ValueError) as error:
-        raise TableError(f"{name}: found no stage or number: {error}; expected some") from error
-    confidence = np.full(len(truth), np.nan)
-    confidence[epochs] = np.max(likely, axis=1)
-    return StagedNight(recording_id=name, truth=truth, guess=guess, confidence=confidence)
+    return sorted(nights, key=lambda night: night.recording_id)
+
+
+def _stages(column: Names) -> NDArray[np.int8]:
+    unknown = sorted(set(column.names) - set(Stage.__members__))
+    if unknown:
+        raise TableError(f"predictions of stages: found {unknown}; expected stages")
+    return np.array([Stage[name] for name in column.names], np.int8)[column.code_R]
 
 
 def typical(nights: Sequence[StagedNight]) -> StagedNight:

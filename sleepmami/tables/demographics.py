@@ -48,6 +48,11 @@ class Demographics:
     outcomes: tuple[Outcome, ...] | None = None
 
 
+def known_number(value: float | None) -> float | None:
+    """None where it is not finite: tables from elsewhere may say "unknown" by NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def demographic_cells(demographics: Demographics | None) -> dict[str, float | str | None]:
     """The columns age_years, sex and bmi of a table; all null when nothing is known."""
     known = demographics or Demographics()
@@ -118,7 +123,7 @@ def _z_scores(
 def _mean_and_std(
     name: str, values: list[float | None], needed: bool
 ) -> tuple[float, float] | tuple[None, None]:
-    known = [value for value in values if value is not None]
+    known = [value for value in map(known_number, values) if value is not None]
     if not known and not needed:
         return None, None
     if not known:

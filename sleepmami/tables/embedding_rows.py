@@ -72,6 +72,7 @@ def micro_night_row(
     demographics: Demographics | None,
     hypnogram: NDArray[np.int8] | None,
     model_id: str,
+    weights_sha256: str,
 ) -> Row:
     """A night of micro embeddings [L, M, D] and modality_valid [L, M] as a row.
 
@@ -93,6 +94,7 @@ def micro_night_row(
         **demographic_cells(demographics),
         "hypnogram": _hypnogram(recording_id, hypnogram, length),
         "model_id": model_id,
+        "weights_sha256": weights_sha256,
     }
 
 

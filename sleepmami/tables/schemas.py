@@ -21,6 +21,7 @@ SCHEMA_VERSION = "2"
 RECORDINGS_VERSION = "3"
 # 3: `night` is the mean of the valid epochs; it was that of the cycles' ends
 NIGHT_EMBEDDINGS_VERSION = "3"
+MICRO_NIGHTS_VERSION = "3"  # 3: `weights_sha256`; the model's name ends in 12 digits of it
 
 
 def _schema(name: str, fields: list[pa.Field], version: str = SCHEMA_VERSION) -> pa.Schema:
@@ -164,7 +165,9 @@ def micro_nights_schema() -> pa.Schema:
             *_DEMOGRAPHICS,
             pa.field("hypnogram", pa.list_(pa.int8())),
             _required("model_id", pa.string()),
+            _required("weights_sha256", pa.string()),
         ],
+        MICRO_NIGHTS_VERSION,
     )
 
 

@@ -87,6 +87,29 @@ def test_a_run_that_was_interrupted_goes_on_with_what_is_missing(folder: Path) -
         start(folder, "again", replace_at(CONFIG, {"fill": "mean"}))
 
 
+def test_probes_of_each_subsets_own_vectors_stand_beside_the_fixed(folder: Path) -> None:
+    config = replace_at(CONFIG, {"refit": True, "refit_epochs": 1000})
+    answer = start(folder, "refit", config)
+    out = folder / "refit"
+    assert sorted(file.name for file in (out / "refit").iterdir()) == ["fold_0.npz", "fold_1.npz"]
+    assert not (out / "refit_nights").exists()
+    fixed = start(folder)
+    for entry, plain in zip(answer["subsets"], fixed["subsets"], strict=True):
+        for level in ("micro", "macro"):
+            assert entry[level] == plain[level]
+            gain = entry[f"{level}_refit"]["macro_f1_gain"]["value"]
+            found = entry[f"{level}_refit"]["macro_f1"]["value"] - entry[level]["macro_f1"]["value"]
+            assert gain == pytest.approx(found)
+    whole = answer["subsets"][WHOLE]
+    for level in ("micro", "macro"):
+        # all epochs are fitted on, so that it is the fixed probe but for half precision
+        assert abs(whole[f"{level}_refit"]["macro_f1_gain"]["value"]) < 0.02
+    (out / "nights" / sorted(file.name for file in (out / "nights").iterdir())[0]).unlink()
+    assert start(folder, "refit", config) == answer
+    with pytest.raises(ConfigError, match="refit_epochs=1000"):
+        start(folder, "refit")
+
+
 def test_vectors_of_other_settings_or_no_vectors_are_refused(folder: Path) -> None:
     with pytest.raises(TableError, match="found vectors of both_halves=False"):
         start(folder, "other", replace_at(CONFIG, {"embed.both_halves": True}))

@@ -87,6 +87,16 @@ def test_write_replaces_exists_sees_and_delete_removes(tmp_path: Path, remote: b
 
 
 @pytest.mark.parametrize("remote", [False, True])
+def test_a_file_is_read_in_parts(tmp_path: Path, remote: bool) -> None:
+    file = storage.join(f"{REMOTE}/in_parts" if remote else str(tmp_path), "table.csv")
+    storage.write_bytes(file, b"a,b\n1,2\n3,4\n")
+    with storage.reading(file) as stream:
+        assert (stream.readline(), stream.read(3), stream.read()) == (b"a,b\n", b"1,2", b"\n3,4\n")
+    with pytest.raises(FileNotFoundError), storage.reading(file + ".gone"):
+        pass
+
+
+@pytest.mark.parametrize("remote", [False, True])
 def test_reading_what_is_not_there_is_a_file_not_found_error(tmp_path: Path, remote: bool) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(REMOTE if remote else str(tmp_path), "none.bin"))

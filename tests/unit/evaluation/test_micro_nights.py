@@ -16,6 +16,7 @@ from sleepmami.tables.rows import micro_night_row, rows_table
 from sleepmami.tables.schemas import micro_nights_schema, provenance
 
 WIDTH = 3
+WEIGHTS = "0123456789ab" + 52 * "c"
 
 
 def write(folder: Path, model_ids: list[str]) -> str:
@@ -33,13 +34,14 @@ def write(folder: Path, model_ids: list[str]) -> str:
                 recording_id=f"r{number}",
                 subject_id=f"p{number}",
                 cohort="c",
-                split="train",
+                split="test" if number > 3 else "train",
                 source_hash=None,
                 micro=micro,
                 modality_valid=valid,
                 demographics=Demographics(subject_id=f"p{number}", age_years=50.0, sex="male"),
-                hypnogram=np.zeros(length, np.int8),
+                hypnogram=(np.arange(length) % 2 * 2).astype(np.int8),
                 model_id=model_id,
+                weights_sha256=WEIGHTS,
             )
         )
     uri, schema = str(folder / "micro_nights.lance"), micro_nights_schema()
@@ -59,7 +61,7 @@ def test_an_epoch_is_its_six_vectors_side_by_side(tmp_path: Path) -> None:
         expected = wanted[night.place].reshape(-1, len(MODALITIES) * WIDTH)
         np.testing.assert_array_equal(night.x_LF, expected)
         assert night.valid_L.tolist() == [True] * (len(expected) - 1) + [False]
-    assert embeddings.weights_sha256 == "0123456789ab"
+    assert embeddings.weights_sha256 == WEIGHTS
     first = embeddings.nights[0]
     assert (first.recording_id, first.cohort, first.split) == ("r0", "c", "train")
 
@@ -71,14 +73,27 @@ def test_another_level_is_refused(tmp_path: Path, level: str) -> None:
         next(embeddings.read([0], level))  # type: ignore[arg-type]  # any text, as a setting may be
 
 
-def test_a_probe_of_vectors_known_by_a_short_hash_is_not_kept(tmp_path: Path) -> None:
-    uri = write(tmp_path, ["sleepmami-0123456789ab"] * 3)
-    config = ProbeConfig(level="micro")
-    with pytest.raises(ConfigError, match="known by sleepmami-0123456789ab alone"):
-        run_probe("staging", uri, [], config, keep=lambda probe: None)
+def test_a_table_that_knows_the_weights_by_12_digits_is_refused_by_its_name(tmp_path: Path) -> None:
+    stored = lance_io.read_table(write(tmp_path, ["sleepmami-0123456789ab"]))
+    old = stored.drop_columns(["weights_sha256"])
+    identity = {b"schema_name": b"micro_nights", b"schema_version": b"2"}
+    uri, schema = str(tmp_path / "old" / "micro_nights.lance"), old.schema.with_metadata(identity)
+    lance_io.commit(uri, lance_io.write_fragments(old, uri, schema), schema, metadata={})
+    with pytest.raises(
+        TableError, match=r"old/micro_nights\.lance: found .*version 2; .*version 3"
+    ):
+        open_embeddings(uri)
+
+
+def test_a_kept_probe_knows_its_encoder_by_the_whole_hash(tmp_path: Path) -> None:
+    uri, kept = write(tmp_path, ["sleepmami-0123456789ab"] * 6), []
+    config = ProbeConfig(level="micro", penalties=(0.1,), num_resamples=100)
+    run_probe("staging", uri, [], config, keep=kept.append)
+    (probe,) = kept
+    assert (probe.weights_sha256, probe.level) == (WEIGHTS, "micro")
 
 
 def test_nights_of_two_models_are_refused(tmp_path: Path) -> None:
     uri = write(tmp_path, ["sleepmami-a", "sleepmami-b"])
-    with pytest.raises(TableError, match=r"found models \['sleepmami-a', 'sleepmami-b'\]"):
+    with pytest.raises(TableError, match="found model_id sleepmami-a, sleepmami-b; expected one"):
         open_embeddings(uri)

@@ -140,6 +140,27 @@ def test_epochs_without_a_signal_or_a_stage_are_not_asked() -> None:
     assert tally.cosine[WHOLE, :, 1].tolist() == [3, 3, 1]
 
 
+def test_a_night_without_a_modality_is_asked_nothing_by_it_alone() -> None:
+    night = AskedNight(
+        recording_id="r",
+        target_L=np.array([0, 1]),
+        probes=(probe(np.zeros((6 * D, 5)), np.zeros(6 * D)), probe(np.eye(5), np.zeros(5))),
+    )
+    tally = NightTally(night, "mean")
+    for subset, valid_LM in ((WHOLE, np.ones((2, 6), np.bool_)), (0, np.zeros((2, 6), np.bool_))):
+        tally.add(
+            subset,
+            SubsetVectors(
+                micro_LMD=np.zeros((2, 6, D), np.float32),
+                valid_LM=valid_LM,
+                macro_LF=np.zeros((2, 5), np.float32),
+                night_F=np.zeros(2),
+            ),
+        )
+    assert tally.counts[:, 0].sum((1, 2))[[0, WHOLE]].tolist() == [0, 2]
+    assert not tally.cosine[0].any()
+
+
 def test_a_subset_that_no_night_has_is_null_and_the_rest_is_not() -> None:
     tallies = [eeg_knows(number) for number in range(4)]
     spo2 = SUBSETS.index((Modality.SPO2,))

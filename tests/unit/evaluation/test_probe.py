@@ -1,6 +1,7 @@
 """What a task asks, says and refuses, beside its figures."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,35 @@ def test_a_person_of_an_unknown_name_counts_as_one_and_that_is_said(tmp_path: Pa
     assert "is not known" in result.notes[1]
 
 
+@pytest.mark.parametrize(
+    ("task", "name", "odd"),
+    [("age", "age_years", math.nan), ("bmi", "bmi", math.inf), ("ahi", "ahi", math.nan), ("sex", "sex", "other")],
+)  # fmt: skip
+def test_what_is_no_number_in_a_corpus_is_not_known(
+    tmp_path: Path, task: Any, name: str, odd: object
+) -> None:
+    made = nights(bmi=None)
+    for number, night in enumerate(made):
+        night.bmi, night.ahi = 20.0 + number, 2.0 * number
+    setattr(made[3], name, odd)
+    out, corpus = write_embeddings(tmp_path / "o", made), write_corpus(tmp_path / "c", made)
+    result = run_probe(task, out, [corpus], FOLDS)
+    assert (result.num_subjects, result.left_out) == (11, {f"no {task}": 1})
+    assert all(np.isfinite(figure.estimate.value) for figure in result.figures)
+
+
+@pytest.mark.parametrize("odd", [{"time_days": math.nan}, {"event": None}])
+def test_a_follow_up_without_a_time_or_an_end_is_none(tmp_path: Path, odd: dict[str, Any]) -> None:
+    made = nights()
+    for number, night in enumerate(made):
+        stroke = {"name": "stroke", "event": bool(number % 2), "time_days": 100.0 + number}
+        night.outcomes = [stroke | {"prevalent": False} | (odd if number == 5 else {})]
+    out, corpus = write_embeddings(tmp_path / "o", made), write_corpus(tmp_path / "c", made)
+    result = run_probe("survival", out, [corpus], replace(FOLDS, outcomes=("stroke",)))
+    assert (result.num_subjects, result.num_events) == (11, {"stroke": 5})
+    assert result.left_out == {"no follow-up of stroke": 1}
+
+
 def test_follow_up_is_of_a_persons_first_night_and_of_nobody_who_had_it_before(
     tmp_path: Path,
 ) -> None:
@@ -167,6 +197,7 @@ def test_what_cannot_be_asked_is_refused(
         ("staging", {"level": "night"}, "level='night'"),
         ("age", {"class_weights": "none"}, "class_weights has no effect on age"),
         ("age", {"wake_min": 10.0}, "wake_min has no effect"),
+        ("age", {"max_choice_epochs": 2000}, "max_choice_epochs has no effect on age"),
         ("staging", {"apnea": ApneaConfig(unit="second")}, r"apnea\.unit has no effect"),
         ("staging", {"outcomes": ("mi",)}, "outcomes has no effect"),
     ],

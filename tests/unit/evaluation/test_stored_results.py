@@ -57,7 +57,7 @@ def test_predictions_are_the_table_of_the_same_name(tmp_path: Path) -> None:
     write(tmp_path / "b", "sex.json", {"task": "sex"})
     (tmp_path / "b" / "sex.csv").write_text("recording_id,subject_id,truth\nr,s,male\n")
     (without, with_table), _ = read_results(str(tmp_path))
-    assert read_predictions(with_table)["truth"] == ["male"]
+    assert read_predictions(with_table).texts["truth"].names == ("male",)
     with pytest.raises(TableError, match="no predictions beside it"):
         read_predictions(without)
 

@@ -76,6 +76,7 @@ def write_micro(run: Path, nights: list[PlantedNight]) -> str:
                 ),
                 hypnogram=night.hypnogram,
                 model_id="sleepmami-0123456789ab",
+                weights_sha256="0123456789ab" + 52 * "0",
             )
         )
     uri, schema = str(run / "micro_nights.lance"), micro_nights_schema()

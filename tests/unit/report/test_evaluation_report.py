@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from sleepmami.psg import MODALITIES
 from sleepmami.report import people_sections
 from sleepmami.report.evaluation_report import ReportOptions, write_report
 from sleepmami.report.people_sections import night_section
+from tests.unit.evaluation.csv_tables import as_predictions
 from tests.unit.evaluation.planted import MODEL, PlantedNight, write_corpus, write_embeddings
 
 STAGES = ("WAKE", "N1", "N2", "N3", "REM")
@@ -24,7 +26,8 @@ ODD = "<b>odd</b>"  # a recording's name that must stay text
 class Inputs:
     """A run, embeddings, a corpus and results, without a model."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, odd: float | None = None) -> None:
+        """`odd` stands for three numbers of one person."""
         self.folder = folder
         self.run = str(folder / "run")
         rng = np.random.default_rng(0)
@@ -43,6 +46,8 @@ class Inputs:
             )
             for number in range(8)
         ]
+        if odd is not None:
+            nights[2].age_years = nights[2].bmi = nights[2].ahi = odd
         self.embeddings = write_embeddings(folder / "cohort", nights)
         self.corpus = write_corpus(folder / "corpus", nights)
         self.results = folder / "results"
@@ -171,10 +176,18 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_a_corpus_that_says_unknown_by_nan_ends_no_page(tmp_path: Path) -> None:
+    made = Inputs(tmp_path, odd=math.nan)
+    page = made.page()
+    # age, BMI and AHI of all, and of those in split train
+    assert (page.count("(of 7)"), page.count("(of 3)")) == (3, 3)
+    assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower()
+
+
 def test_an_unknown_night_is_refused() -> None:
-    columns = ("recording_id", "epoch", "truth", "guess", *(f"p_{s}" for s in STAGES))
-    row = ("r1", "0", "N1", "N1", *["0.2"] * 5)
-    table = {name: [value] for name, value in zip(columns, row, strict=True)}
+    columns = ("recording_id", "subject_id", "epoch", "truth", "guess", *(f"p_{s}" for s in STAGES))
+    row = ("r1", "s1", "0", "N1", "N1", *["0.2"] * 5)
+    table = as_predictions({name: [value] for name, value in zip(columns, row, strict=True)})
     with pytest.raises(ConfigError, match=r"night='r9'.*r1"):
         night_section(table, "Macro", "r9", ())
     with pytest.raises(ConfigError, match="no effect without predictions"):

@@ -24,6 +24,11 @@ def test_statistics_are_of_the_known_values() -> None:
     )
 
 
+def test_nan_is_unknown() -> None:
+    ages = [Demographics(age_years=age, bmi=20.0) for age in (40.0, float("nan"), 60.0)]
+    assert DemographicStatistics.fit(ages) == DemographicStatistics.fit([ages[0], ages[2]])
+
+
 def test_a_value_that_never_varies_is_not_divided_by_zero() -> None:
     statistics = DemographicStatistics.fit([Demographics(age_years=0.1, bmi=22.0)] * 3)
     assert (statistics.age_std, statistics.bmi_std) == (1.0, 1.0)

@@ -261,6 +261,7 @@ def micro_row(**changes: Any) -> dict[str, Any]:
         "demographics": Demographics(subject_id="s1", age_years=40.5, sex="male", bmi=27.0),
         "hypnogram": np.array([0, 1, 2, 3, 4], np.int8),
         "model_id": "m",
+        "weights_sha256": "ab" * 32,
     }
     return micro_night_row(**{**arguments, **changes})
 
