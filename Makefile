@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 EDF ?=
-# each file by one of two processes: what its tests share is made once
-UNIT := $(BIN)/pytest -n 2 --dist loadfile tests/unit
+# each file by one of two processes: what its tests share is made once; schemathesis is for attacks
+UNIT := $(BIN)/pytest -p no:schemathesis -n 2 --dist loadfile tests/unit
 
 export OMP_NUM_THREADS ?= 1
 # in the environment, so that isolated builds obey the pins too
