@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 EDF ?=
+# each file by one of two processes: what its tests share is made once; schemathesis is for attacks
+UNIT := $(BIN)/pytest -p no:schemathesis -n 2 --dist loadfile tests/unit
 
 export OMP_NUM_THREADS ?= 1
 # in the environment, so that isolated builds obey the pins too
@@ -26,17 +28,17 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## the whole walk on simulated nights; EDF=file.edf embeds your own recording
 	$(BIN)/sleepmami demo demo-out $(if $(EDF),--edf "$(EDF)")
 
-test: check integration  ## everything that CI runs
+test: check integration  ## everything that CI runs, under 20 minutes on two cores
 	$(BIN)/pytest tests/attacks -m 'not slow'
 
 check: $(STAMP)  ## format, lint, types, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests/unit
+	$(UNIT)
 
 unit: $(STAMP)  ## unit tests only: no Ray, network or GPU
-	$(BIN)/pytest tests/unit
+	$(UNIT)
 
 integration: $(STAMP)  ## Ray, Train, Serve, jobs, and the walk end to end
 	$(BIN)/pytest tests/integration tests/e2e

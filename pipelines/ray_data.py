@@ -108,36 +108,41 @@ def map_on_actors(
     running: dict[Any, tuple[Any, int | None]] = {}  # call -> (actor, item; None while it starts)
     deaths: Counter[int | None] = Counter()
     left = len(items)
-    while left:
-        while waiting and idle:
-            actor, number = idle.pop(), waiting.popleft()
-            running[actor.run.remote(items[number])] = actor, number
-        starting = sum(number is None for _, number in running.values())
-        for _ in range(min(len(waiting) - starting, num_actors - len(running))):
-            actor = _start(_Actor, make_function, **options)
-            running[actor.ready.remote()] = actor, None
-        (done,), _ = ray.wait(list(running), num_returns=1)
-        actor, at = running.pop(done)
-        try:
-            answer = _value(ray.get(done))
-        except RayTaskError as error:  # the call's argument or answer did not travel
-            raise as_ours(error.cause, "a worker process") from error
-        except RayError as error:
-            ray.kill(actor)  # one that is only out of reach would keep its place
-            deaths[at] += 1
-            if deaths[at] <= MAX_RETRIES:
-                waiting.extendleft([] if at is None else [at])
-                continue
+    try:
+        while left:
+            while waiting and idle:
+                actor, number = idle.pop(), waiting.popleft()
+                running[actor.run.remote(items[number])] = actor, number
+            starting = sum(number is None for _, number in running.values())
+            for _ in range(min(len(waiting) - starting, num_actors - len(running))):
+                actor = _start(_Actor, make_function, **options)
+                running[actor.ready.remote()] = actor, None
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            actor, at = running.pop(done)
+            try:
+                answer = _value(ray.get(done))
+            except RayTaskError as error:  # the call's argument or answer did not travel
+                raise as_ours(error.cause, "a worker process") from error
+            except RayError as error:
+                ray.kill(actor)  # one that is only out of reach would keep its place
+                deaths[at] += 1
+                if deaths[at] <= MAX_RETRIES:
+                    waiting.extendleft([] if at is None else [at])
+                    continue
+                if at is None:
+                    raise _no_start(error) from error
+                answer = lost(items[at])
+            else:
+                idle.append(actor)
             if at is None:
-                raise _no_start(error) from error
-            answer = lost(items[at])
-        else:
-            idle.append(actor)
-        if at is None:
-            deaths.pop(None, None)
-            continue
-        left -= 1
-        yield answer
+                deaths.pop(None, None)
+                continue
+            left -= 1
+            yield answer
+    finally:
+        if ray.is_initialized():  # out of scope alone, they would keep their CPUs for a while
+            for actor in (*idle, *(actor for actor, _ in running.values())):
+                ray.kill(actor)
 
 
 class _Actor:

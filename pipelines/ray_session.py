@@ -51,7 +51,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             ray.shutdown()
         return
     folder = Path(tempfile.mkdtemp(prefix=SESSION_ROOT))
-    # torch makes this folder wherever it first runs an operator of ours; the session's goes with it
+    # torch makes this folder wherever an optimizer imports its compiler; the session's goes with it
     torch_folder = "TORCHINDUCTOR_CACHE_DIR"
     is_ours = torch_folder not in os.environ
     if is_ours:

@@ -10,12 +10,13 @@ The document is the same whether the service has keys or not: a client made from
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
 
 from serve_apps.http_errors import V2
 from serve_apps.key_middleware import OPEN_PATHS
 from serve_apps.openapi_parts import errors
 from serve_apps.sign_in import COOKIE
-from serve_apps.wire import JSON
+from serve_apps.wire import JSON, ErrorAnswer, V2Error
 
 FRAMEWORKS = "HTTPValidationError"  # the schema of its shape
 Document = dict[str, Any]  # Any: an OpenAPI object
@@ -61,15 +62,21 @@ def completed(document: Document) -> Document:
                 if int(status) >= 400 and "content" in answer:
                     answer["content"] = _content(path)
             operation["responses"] = dict(sorted(responses.items()))
+    schemas = document["components"]["schemas"]
     for name in (FRAMEWORKS, "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
+        schemas.pop(name, None)
+    _, shapes = models_json_schema(
+        [(ErrorAnswer, "serialization"), (V2Error, "serialization")],
+        ref_template="#/components/schemas/{model}",
+    )
+    document["components"]["schemas"] = dict(sorted((schemas | shapes["$defs"]).items()))
     return document
 
 
 def _key_answers(path: str, method: str) -> Document:
     found = {}
     for status, described in errors(401, 403, 429, 503).items():
-        answer = {name: part for name, part in described.items() if name != "model"}
+        answer = {name: part for name, part in described.items() if name != "content"}
         has_body = method != "head"
         found[str(status)] = answer | ({"content": _content(path)} if has_body else {})
     return found

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from serve_apps.http_errors import RETRY_STATUSES
-from serve_apps.wire import EDF_TYPES, JSON, ErrorAnswer
+from serve_apps.wire import EDF_TYPES, JSON
 
 IDEMPOTENCY_KEY = {
     "parameters": [
@@ -42,14 +42,19 @@ _MEANINGS = {
 
 
 def errors(*statuses: int) -> Responses:
-    """Error answers of a route."""
-    answers: Responses = {s: {"model": ErrorAnswer, "description": _MEANINGS[s]} for s in statuses}
+    """Error answers of a route; `openapi_errors.py` completes them with their shape.
+
+    A `model` here would cost: the framework makes a validator for each status of each route.
+    """
+    answers: Responses = {status: {"description": _MEANINGS[status]} for status in statuses}
     if 401 in answers:
         how = {"description": "Bearer.", "schema": {"type": "string"}}
         answers[401]["headers"] = {"WWW-Authenticate": how}
     for status in answers.keys() & set(RETRY_STATUSES):
         seconds = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
         answers[status]["headers"] = {"Retry-After": seconds}
+    for answer in answers.values():
+        answer["content"] = {JSON: {}}
     return answers
 
 

@@ -28,7 +28,7 @@ from serve_apps.tensors_v2 import (
     parse_request,
 )
 from serve_apps.window_payload import DTYPES, SAMPLES, VALID, checked_windows
-from serve_apps.wire import JSON, ModelInfo, V2Error
+from serve_apps.wire import JSON, ModelInfo
 from sleepmami.psg import MODALITIES, SEGMENT_EPOCHS
 
 OCTETS = "application/octet-stream"
@@ -53,18 +53,18 @@ def _add_metadata(router: APIRouter, service: Service) -> None:
     async def v2_live() -> Live:
         return Live(live=True)
 
-    @router.get("/health/ready", summary="Its models are loaded.", responses=_errors(503))
+    @router.get("/health/ready", summary="Its models are loaded.", responses=errors(503))
     async def v2_ready() -> Ready:
         service.admission.require_open()
         await service.backend.models()
         return Ready(ready=True)
 
-    @router.get("/models/{model}", summary="A model's tensors.", responses=_errors(404, 422, 503))
+    @router.get("/models/{model}", summary="A model's tensors.", responses=errors(404, 422, 503))
     async def v2_model(model: str) -> ModelMetadata:
         return _metadata(await service.model_named(model))
 
     @router.get(
-        "/models/{model}/ready", summary="A model is loaded.", responses=_errors(404, 422, 503)
+        "/models/{model}/ready", summary="A model is loaded.", responses=errors(404, 422, 503)
     )
     async def v2_model_ready(model: str) -> ModelReady:
         return ModelReady(name=(await service.model_named(model)).name, ready=True)
@@ -77,7 +77,7 @@ def _add_infer(router: APIRouter, service: Service) -> None:
         "/models/{model}/infer",
         summary="Encode windows that are preprocessed already.",
         response_class=Response,
-        responses=_infer_answers() | _errors(400, 404, 408, 413, 415, 422, 429, 500, 503),
+        responses=_infer_answers() | errors(400, 404, 408, 413, 415, 422, 429, 500, 503),
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -141,10 +141,6 @@ def _infer_answers() -> Responses:
         "JSON; with Inference-Header-Content-Length, that many bytes of it and then the tensors."
     )
     return {200: {"model": InferAnswer, "description": meaning, "content": {OCTETS: BINARY}}}
-
-
-def _errors(*statuses: int) -> Responses:
-    return {s: answer | {"model": V2Error} for s, answer in errors(*statuses).items()}
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:  # Any: JSON schemas

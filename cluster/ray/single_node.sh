@@ -23,19 +23,28 @@ start)
     (umask 077 && python3 -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH")
   fi
   # --block in the background: `ray stop` would end every Ray of this user, a pid ends only ours
-  # agent port 0: any; with its default a second Ray on the machine could not run jobs, without a word
+  # The agents' ports are named. With their defaults a second Ray on the machine could not run jobs,
+  # without a word; and for an agent that chooses its own the raylet waits 15 s and then ends, which is
+  # too short for a busy machine (ray-project/ray#65983).
+  agents=($(python3 -c 'import socket
+taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+print(*(server.getsockname()[1] for server in taken))'))
   nohup ray start --head --block --port="$port" --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" \
-    --dashboard-agent-listen-port=0 --num-cpus="${NUM_CPUS:-$((cpus > 4 ? cpus : 4))}" >"$home/head.log" 2>&1 &
+    --dashboard-agent-listen-port="${agents[0]}" --dashboard-agent-grpc-port="${agents[1]}" \
+    --runtime-env-agent-port="${agents[2]}" --metrics-export-port="${agents[3]}" --num-cpus="${NUM_CPUS:-$((cpus > 4 ? cpus : 4))}" >"$home/head.log" 2>&1 &
   echo $! >"$home/head.pid"
-  for _ in $(seq 60); do
-    if ray job list --address "http://127.0.0.1:$dashboard" >/dev/null 2>&1; then
+  # the job server answers before there is a node that could run a job, which has 30 s to come up;
+  # a client that asks again and again would take its share of them
+  for _ in $(seq 120); do
+    if grep -q 'Ray runtime started' "$home/head.log" &&
+      ray job list --address "http://127.0.0.1:$dashboard" >/dev/null 2>&1; then
       echo "head ready: http://127.0.0.1:$dashboard  token file: $RAY_AUTH_TOKEN_PATH"
       exit 0
     fi
     running || { tail -5 "$home/head.log" >&2; exit 1; }
     sleep 1
   done
-  echo "the head did not answer within a minute; see $home/head.log" >&2
+  echo "the head did not answer within two minutes; see $home/head.log" >&2
   exit 1
   ;;
 stop)

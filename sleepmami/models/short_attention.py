@@ -62,9 +62,6 @@ def attend_turned(
     return out_NTD
 
 
-@torch.library.custom_op(
-    "sleepmami::short_attention", mutates_args=(), schema=f"({_INPUTS}) -> Tensor"
-)
 def _attention(
     query: Tensor, key_value: Tensor, cos: Tensor, sin: Tensor, seen: Tensor | None, num_heads: int
 ) -> Tensor:
@@ -73,11 +70,6 @@ def _attention(
     return out
 
 
-@torch.library.custom_op(
-    "sleepmami::short_attention_backward",
-    mutates_args=(),
-    schema=f"(Tensor gradient, {_INPUTS}) -> (Tensor, Tensor)",
-)
 def _attention_backward(
     gradient: Tensor,
     query: Tensor,
@@ -92,6 +84,17 @@ def _attention_backward(
     return gradients
 
 
+# torch.library.custom_op would import torch._dynamo at the first call: a second in every process
+_LIBRARY = torch.library.Library("sleepmami", "FRAGMENT")  # type: ignore[no-untyped-call]  # torch's
+for _signature, _kernel in (
+    (f"short_attention({_INPUTS}) -> Tensor", _attention),
+    (
+        f"short_attention_backward(Tensor gradient, {_INPUTS}) -> (Tensor, Tensor)",
+        _attention_backward,
+    ),
+):
+    _name = _LIBRARY.define(_signature)  # type: ignore[no-untyped-call]  # as above
+    _LIBRARY.impl(_name, _kernel, "CPU")  # type: ignore[no-untyped-call]  # as above
 # by which those who count products know it; torch has the names once this module is imported
 OPERATOR = torch.ops.sleepmami.short_attention
 OPERATOR_BACKWARD = torch.ops.sleepmami.short_attention_backward
@@ -126,13 +129,11 @@ class _AttendTurned(torch.autograd.Function):
         inputs = [x.contiguous() for x in (query_NTD, key_value_NTE, cos_AC, sin_AC)]
         ctx.save_for_backward(*inputs, key_mask_NT)
         ctx.num_heads = num_heads
-        out_NTD: Tensor = _attention(*inputs, key_mask_NT, num_heads)
+        out_NTD: Tensor = OPERATOR(*inputs, key_mask_NT, num_heads)
         return out_NTD
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_NTD: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        gradients = _attention_backward(
-            gradient_NTD.contiguous(), *ctx.saved_tensors, ctx.num_heads
-        )
+        gradients = OPERATOR_BACKWARD(gradient_NTD.contiguous(), *ctx.saved_tensors, ctx.num_heads)
         return *gradients, None, None, None, None

@@ -1,11 +1,12 @@
-"""The walk a user takes, command by command, each with a Ray of its own: simulated EDFs to a report.
+"""The walk a user takes, command by command: simulated EDFs to a report.
 
-Every test looks at what one command left; the commands run once, in the order of the README.
+Commands start a Ray of their own, but those that embed, which join one that runs. Every test looks at what one command left; the commands run once, in the order of the README.
 """
 
 import hashlib
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from sleepmami.presets import preset
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
@@ -41,7 +43,7 @@ class Walk:
         self.bundle = str(folder / "bundle")
         self.cohort = str(folder / "cohort")
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, **environment: str) -> str:
         """A `sleepmami` command; it succeeds and leaves no process and no folder behind."""
         with (
             tempfile.TemporaryDirectory(prefix="smm-", dir="/tmp") as scratch,
@@ -49,7 +51,7 @@ class Walk:
                 [*SLEEPMAMI, *command],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=clean_environment(TMPDIR=scratch),
+                env=clean_environment(TMPDIR=scratch, **environment),
             ) as process,
         ):
             output, errors = process.communicate(timeout=200)
@@ -68,8 +70,14 @@ def settings(**values: object) -> list[str]:
     ]
 
 
+def running_ray() -> dict[str, str]:
+    """The environment that a command joins this session's cluster with."""
+    token = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH_")}
+    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, **token}
+
+
 @pytest.fixture(scope="module")
-def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
+def walk(ray_cluster: object, tmp_path_factory: pytest.TempPathFactory) -> Walk:
     walk = Walk(tmp_path_factory.mktemp("walk"))
     tiny = ["--preset", "tiny"]
     small = settings(num_subjects=NUM_NIGHTS, duration_h=0.3)
@@ -82,13 +90,13 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
         loop__max_steps=MICRO_STEPS, loop__log_every=1, loop__checkpoint_every=2,
     )  # fmt: skip
     walk.run("pretrain", "micro", walk.corpus, walk.bundle, *tiny, *few)
-    walk.run("embed", "micro", walk.corpus, walk.bundle, *tiny)
+    walk.run("embed", "micro", walk.corpus, walk.bundle, *tiny, **running_ray())
     few = settings(
         batch_subjects=4, engine__micro_batch=2, dgcl__cycle_epochs=12,
         loop__max_steps=MACRO_STEPS, loop__log_every=1,
     )  # fmt: skip
     walk.run("pretrain", "macro", walk.corpus, walk.bundle, *tiny, *few)
-    walk.run("embed", "cohort", walk.corpus, walk.bundle, walk.cohort, *tiny)
+    walk.run("embed", "cohort", walk.corpus, walk.bundle, walk.cohort, *tiny, **running_ray())
     return walk
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import embed_nights, ray_data
+from pipelines import embed_nights, ray_data, write_report
 from pipelines.embed_band_powers import embed_band_powers
 from pipelines.embed_nights import NightResult, NightWorker, embed_cohort, embed_micro_nights
 from pipelines.ingest_edf import ingest
 from pipelines.stored_nights import StoredNight, corpus_versions, find_nights, read_night
 from sleepmami import storage
 from sleepmami.config import BandPowersConfig, EmbedConfig, IngestConfig
-from sleepmami.errors import CheckpointError, ConfigError, SleepMaMiError, TableError
+from sleepmami.errors import CheckpointError, ConfigError, TableError
 from sleepmami.evaluation.band_powers import band_power_vectors
 from sleepmami.evaluation.embeddings import open_embeddings
 from sleepmami.inference.embedder import Embedder, EpochEmbedding
@@ -37,8 +37,9 @@ pytestmark = pytest.mark.ray
 
 SEED = 6
 NUM_NIGHTS = 5
-CONFIG = EmbedConfig(num_actors=2, nights_per_commit=2)
-Embed = Callable[[Path, Path], dict[str, int]]
+CONFIG = EmbedConfig(num_actors=1, nights_per_commit=2)  # to start an actor takes longest
+TWO = dataclasses.replace(CONFIG, num_actors=2)
+Embed = Callable[..., dict[str, int]]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def embedded(complete: str, bundle_folder: str, tmp_path_factory: pytest.TempPat
     """A run whose micro nights are complete."""
     run = str(tmp_path_factory.mktemp("run"))
     storage.upload_folder(bundle_folder, run)
-    embed_micro_nights(complete, run, CONFIG)
+    embed_micro_nights(complete, run, TWO)
     return run
 
 
@@ -98,9 +99,9 @@ def embed(monkeypatch: pytest.MonkeyPatch) -> Embed:
         embed_nights, "print_outcomes", lambda title, counts, details: account.update(counts)
     )
 
-    def start(corpus: Path, run: Path) -> dict[str, int]:
+    def start(corpus: Path, run: Path, config: EmbedConfig = CONFIG) -> dict[str, int]:
         account.clear()
-        embed_micro_nights(str(corpus), str(run), CONFIG)
+        embed_micro_nights(str(corpus), str(run), config)
         return {outcome: count for outcome, count in account.items() if count}
 
     return start
@@ -181,17 +182,21 @@ def test_vectors_made_with_other_settings_are_refused(
     assert lance_io.read_table(micro_nights(run)) == before
 
 
-def test_a_cohort_is_embedded_once_and_ray_warns_of_nothing(
-    complete: str, bundle_folder: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    table = embed_cohort(complete, bundle_folder, str(tmp_path), CONFIG)
-    page = (tmp_path / "cohort_report.html").read_text()
+@pytest.fixture(scope="module")
+def cohort(complete: str, bundle_folder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An output of `embed cohort`."""
+    out = str(tmp_path_factory.mktemp("cohort"))
+    embed_cohort(complete, bundle_folder, out, TWO)
+    return out
+
+
+def test_a_cohort_is_embedded_once(complete: str, bundle_folder: str, cohort: str) -> None:
+    table = storage.join(cohort, "night_embeddings.lance")
+    page = Path(cohort, "cohort_report.html").read_text()
     assert f"<h1>{len(lance_io.read_table(table))} nights of " in page
     assert page.count("data:image/png;base64,") == 6  # three maps, each light and dark
-    said = capfd.readouterr()
-    assert "constructor arguments" not in said.err + said.out  # ray-project/ray#57733
     version = lance_io.version(table)
-    assert embed_cohort(complete, bundle_folder, str(tmp_path), CONFIG) == table
+    assert embed_cohort(complete, bundle_folder, cohort, CONFIG) == table
     assert lance_io.version(table) == version
     assert names(table) == ALL
     embedder = Embedder(load_bundle(bundle_folder), windows_per_batch=CONFIG.windows_per_batch)
@@ -201,13 +206,22 @@ def test_a_cohort_is_embedded_once_and_ray_warns_of_nothing(
 
 
 def test_seconds_of_a_cohort_are_the_librarys_and_come_later_or_with_the_nights(
-    complete: str, bundle_folder: str, tmp_path: Path
+    complete: str,
+    bundle_folder: str,
+    cohort: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(write_report, "write_cohort_report", lambda table, page: page)
     out = str(tmp_path)
-    nights = embed_cohort(complete, bundle_folder, out, CONFIG)
+    storage.upload_folder(cohort, out)
+    nights = storage.join(out, "night_embeddings.lance")
     second = storage.join(out, SECOND_TABLE)
     assert not lance_io.exists(second)
     embed_cohort(complete, bundle_folder, out, CONFIG, seconds=True)
+    said = capfd.readouterr()
+    assert "constructor arguments" not in said.err + said.out  # ray-project/ray#57733
     assert names(second) == names(nights) == ALL
     version = lance_io.version(second)
     embed_cohort(complete, bundle_folder, out, CONFIG, seconds=True)
@@ -258,7 +272,7 @@ def test_a_killed_actor_loses_and_repeats_no_night(
 ) -> None:
     storage.delete(micro_nights(run))
     monkeypatch.setattr(embed_nights, "NightWorker", DyingWorker)
-    assert embed(corpus, run) == {"embedded": NUM_NIGHTS}
+    assert embed(corpus, run, TWO) == {"embedded": NUM_NIGHTS}
     assert (run / "killed").exists()
     assert names(micro_nights(run)) == ALL
 
@@ -351,55 +365,6 @@ def test_actors_that_the_cluster_cannot_hold_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="found room for"):
         embed_cohort(complete, bundle_folder, str(tmp_path), config)
-
-
-# ------------------------------------------------------------------------------------- map_on_actors
-
-
-def square_or_die(number: int) -> int:
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number * number
-
-
-@pytest.mark.parametrize("num_actors", [1, 40])  # 40: more than the cluster holds
-def test_an_item_that_always_kills_its_actor_costs_itself(
-    ray_cluster: object, monkeypatch: pytest.MonkeyPatch, num_actors: int
-) -> None:
-    monkeypatch.setattr(ray_data, "MAX_RETRIES", 1)
-    results = ray_data.map_on_actors(
-        [1, 2, 3, 4],
-        lambda: square_or_die,
-        lost=lambda number: -number,
-        num_actors=num_actors,
-        num_cpus=3,
-        num_gpus=0,
-    )
-    assert sorted(results) == [-3, 1, 4, 16]
-
-
-def die() -> Callable[[int], int]:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return square_or_die
-
-
-def fail() -> Callable[[int], int]:
-    raise MemoryError("no room for the model")
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [(die, "2 worker processes in a row that died"), (fail, "MemoryError in .*: no room for the")],
-)
-def test_actors_that_cannot_start_end_the_run(
-    ray_cluster: object,
-    monkeypatch: pytest.MonkeyPatch,
-    make: Callable[[], Callable[[int], int]],
-    said: str,
-) -> None:
-    monkeypatch.setattr(ray_data, "MAX_RETRIES", 1)
-    with pytest.raises(SleepMaMiError, match=said):
-        list(ray_data.map_on_actors([1, 2], make, lost=abs, num_actors=1, num_cpus=1, num_gpus=0))
 
 
 def test_the_baseline_is_of_the_same_nights(complete: str, tmp_path: Path) -> None:

@@ -117,21 +117,27 @@ def library(
 
 
 @pytest.fixture(scope="module")
+def corpus(
+    ray_cluster: object, recordings: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    from pipelines.ingest_edf import ingest
+
+    corpus = str(tmp_path_factory.mktemp("ingested") / "corpus")
+    edfs = str(next(iter(recordings.values())).parent)
+    ingest(edfs, corpus, IngestConfig(recording_ids="file_name"))
+    return corpus
+
+
+@pytest.fixture(scope="module")
 def cohort(
-    ray_cluster: object,
+    corpus: str,
     bundle_folder: str,
-    recordings: dict[str, Path],
     precision: Precision,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Answer]:
     from pipelines.embed_nights import embed_cohort
-    from pipelines.ingest_edf import ingest
 
     folder = tmp_path_factory.mktemp("cohort")
-    corpus = str(folder / "corpus")
-    ingest(
-        str(next(iter(recordings.values())).parent), corpus, IngestConfig(recording_ids="file_name")
-    )
     config = EmbedConfig(
         windows_per_batch=BATCHES[precision][2],
         precision=precision,

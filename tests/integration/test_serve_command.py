@@ -23,8 +23,12 @@ EDF = {"content-type": "application/edf"}
 
 @pytest.mark.parametrize(
     ("number", "send"),
-    [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)],  # kill, and Ctrl-C in a terminal
-    ids=["sigterm", "ctrl-c"],
+    [
+        # both end the same wait (tests/unit/serve_apps/test_stop_signals.py), but Ctrl-C in a
+        # terminal reaches Ray's processes too
+        pytest.param(signal.SIGTERM, os.kill, id="sigterm", marks=pytest.mark.endurance),
+        pytest.param(signal.SIGINT, os.killpg, id="ctrl-c"),
+    ],
 )
 def test_a_signal_ends_the_command_after_the_upload_in_hand(
     number: signal.Signals, send: Callable[[int, int], None], bundle_folder: str, edf: bytes

@@ -11,7 +11,7 @@ from sleepmami.config import SweepConfig
 from sleepmami.config_edit import replace_at
 from sleepmami.presets import preset
 from tests.corpora import write_corpus
-from tests.integration.test_pretrain import MICRO
+from tests.integration.test_pretrain_micro import CONFIG
 from tune_spaces import stages
 from tune_spaces.trials import MicroTrial
 
@@ -23,7 +23,7 @@ pytestmark = [  # endurance: it starts four trainings of Ray Train, two minutes
 
 OBJECTIVE = "validation/contrast_accuracy_blocked"
 START = replace_at(
-    MICRO, {"loop.max_steps": 12, "loop.validate_every": 4, "loop.validate_rows": 16}
+    CONFIG, {"mixing": (), "loop.max_steps": 12, "loop.validate_every": 4, "loop.validate_rows": 16}
 )
 
 

@@ -1,5 +1,8 @@
 """The attention kernel against its plain twin: values, gradients, masks, positions, precision."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -117,3 +120,17 @@ def test_long_sequences_other_positions_and_double_precision_go_to_the_twin() ->
     long = torch.randn(1, short_attention.MAX_TOKENS + 1, 8)
     cos = rotary(torch.arange(long.shape[1]), 4).cos
     assert not short_attention.usable(long, torch.cat([long, long], dim=-1), cos, 2)
+
+
+def test_a_first_call_imports_no_compiler() -> None:
+    """torch's own takes a second, in every process that embeds."""
+    code = (
+        "import sys, torch; from sleepmami.models import attention, short_attention;"
+        "query, key_value = torch.ones(1, 6, 8, requires_grad=True), torch.ones(1, 6, 16);"
+        "angles = attention.rotary(torch.arange(6), 4);"
+        "short_attention.attend_turned(query, key_value, *angles, None, 2).sum().backward();"
+        "print(query.grad.shape, 'torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout == "torch.Size([1, 6, 8]) False\n"

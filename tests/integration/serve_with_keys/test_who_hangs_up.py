@@ -7,15 +7,13 @@ a small request then shares its batch.
 import io
 import re
 import socket
-from collections.abc import Iterator
 
 import httpx
 import numpy as np
 import pytest
 
-from sleepmami.config import ServeConfig
 from sleepmami.signals.edf_writer import WriteChannel, write_edf
-from tests.integration.test_serve_jobs import PART, TUS
+from tests.integration.serve_with_keys.test_jobs import PART, TUS
 
 pytestmark = pytest.mark.ray
 
@@ -39,19 +37,6 @@ def long_edf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("edf") / "long.edf"
     write_edf(path, [channel])
     return path.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def client(
-    ray_cluster: object, bundle_folder: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx.Client]:
-    from serve_apps.embedding_app import start, stop
-
-    state = str(tmp_path_factory.mktemp("state"))
-    config = ServeConfig(port=0, state_dir=state, windows_per_batch=2, batch_wait_ms=0.0)
-    with httpx.Client(base_url=start(bundle_folder, config), timeout=120, trust_env=False) as made:
-        yield made
-    stop()
 
 
 def windows_in_its_batch(client: httpx.Client) -> float:
@@ -105,10 +90,14 @@ def test_a_client_that_hangs_up_leaves_an_idle_encoder(
     with socket.create_connection(address, timeout=120) as connection:
         connection.sendall(
             b"POST /v1/embeddings HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/edf\r\n"
-            b"content-length: %d\r\n\r\n" % len(long_edf)
+            b"authorization: %s\r\ncontent-length: %d\r\n\r\n"
+            % (client.headers["authorization"].encode(), len(long_edf))
         )
         connection.sendall(long_edf)
-        while windows_in_its_batch(client) == 1:  # it is still read and preprocessed
-            pass
+        for _ in range(2000):  # it is still read and preprocessed
+            if windows_in_its_batch(client) == 2:
+                break
+        else:
+            pytest.fail("the Encoder never heard the night")
     assert tries_until_idle(client) < TRIES
     assert "sleepmami_requests_admitted 0.0" in client.get("/metrics").text

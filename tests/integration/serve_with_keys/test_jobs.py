@@ -2,14 +2,12 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
-from sleepmami.config import ServeConfig
 from sleepmami.inference.embedder import Embedder
 from sleepmami.signals.preprocess import load_night
 from sleepmami.training.checkpoint import load_bundle
@@ -18,21 +16,6 @@ pytestmark = pytest.mark.ray
 
 TUS = {"tus-resumable": "1.0.0"}
 PART = TUS | {"content-type": "application/offset+octet-stream"}
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
-
-
-@pytest.fixture(scope="module")
-def client(ray_cluster: object, bundle_folder: str, state: Path) -> Iterator[httpx.Client]:
-    from serve_apps.embedding_app import start, stop
-
-    url = start(bundle_folder, ServeConfig(port=0, state_dir=str(state), windows_per_batch=2))
-    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
-        yield client
-    stop()
 
 
 def upload(client: httpx.Client, edf: bytes) -> str:

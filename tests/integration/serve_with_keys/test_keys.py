@@ -24,24 +24,6 @@ pytestmark = pytest.mark.ray
 CANARY = "Quibblex"
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("keys") / "keys.json"
-
-
-@pytest.fixture(scope="module")
-def client(ray_cluster: Path, bundle_folder: str, keys: Path) -> Iterator[httpx.Client]:
-    """A client with a key."""
-    from serve_apps.embedding_app import start, stop
-
-    text, _ = add_key(keys, "clinic-a")
-    url = start(bundle_folder, ServeConfig(port=0, max_body_mb=32, keys_file=str(keys)))
-    headers = {"authorization": f"Bearer {text}"}
-    with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
-        yield client
-    stop()
-
-
 def test_without_a_key_only_health_and_ready_answer(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     found = {
