@@ -192,9 +192,10 @@ def test_a_call_that_takes_long_is_not_waited_for() -> None:
         slow = await side.ask(1)
         later = await side.ask(2, 3)
         async with asyncio.timeout(10):
-            while len(side.calls) < 2:
+            while sum(map(len, side.calls)) < 3:
                 await asyncio.sleep(0.002)
-        assert side.calls == [[1], [2, 3]]
+        # together, unless this process slept between the two
+        assert side.calls in ([[1], [2, 3]], [[1], [2], [3]])
         assert not slow[0].done()
         side.go.set()
         assert await asyncio.gather(*slow, *later) == [10, 20, 30]

@@ -2,6 +2,7 @@
 
 import gc
 import urllib.parse
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ from serve_apps.wire import redacted
 from sleepmami.inference.embedder import NightEmbedding
 from tests.unit.serve_apps.fakes import EDF, TUS, FakeBackend, call, finished_job, upload
 
-WARM_UP, ROUNDS = 4, 6
+WARM_UP, ROUNDS, SERIES = 4, 6, 3
 
 
 @pytest.fixture
@@ -47,10 +48,13 @@ def test_requests_leave_no_objects_behind(backend: FakeBackend) -> None:
     async def steps(client: httpx.AsyncClient) -> int:
         for number in range(WARM_UP):
             await every_kind(client, number)
-        before = num_objects(backend)
-        for number in range(WARM_UP, WARM_UP + ROUNDS):
+        counts = [num_objects(backend)]
+        for number in range(WARM_UP, WARM_UP + SERIES * ROUNDS):
             await every_kind(client, number)
-        return num_objects(backend) - before
+            if (number - WARM_UP) % ROUNDS == ROUNDS - 1:
+                counts.append(num_objects(backend))
+        # what other tests of this process left running makes objects too, but not in each series
+        return min(after - before for before, after in pairwise(counts))
 
     assert call(backend, steps) < ROUNDS  # less than one a round of 20 requests
 
