@@ -18,7 +18,7 @@ def test_threads_share_two_heaps_and_a_window_goes_without_shared_memory() -> No
     set_service_environment()
     assert os.environ["MALLOC_ARENA_MAX"] == "2"
     set_by_us = os.environ["RAY_max_direct_call_object_size"]  # noqa: SIM112  # as Ray reads it
-    assert int(set_by_us) == 1024 * 1024
+    assert 140_000 < int(set_by_us) < 256_000
 
 
 def test_what_the_operator_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
