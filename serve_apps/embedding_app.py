@@ -24,6 +24,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.exceptions import RayServeException
+from ray.serve.schema import LoggingConfig
 
 from serve_apps.admission import limits_of
 from serve_apps.app_args import ADDRESS, EmbeddingAppArgs, require_models
@@ -40,6 +41,9 @@ from sleepmami.storage import absolute
 from sleepmami.training.checkpoint import load_bundle
 
 APP_NAME = "sleepmami-embedding"
+# Serve writes a line for each call of each replica; our own line of each request says more, and
+# theirs cost a tenth of a small request.
+LOGS = LoggingConfig(enable_access_log=False)
 REQUEST_TIMEOUT_S = 1800.0  # a client that never finishes its upload holds a place no longer
 DRAIN_S = 60.0  # time a replica that is told to stop has for the requests it holds
 SPARE_REQUESTS = 64  # places for /health and the like beside the admitted embeddings
@@ -59,6 +63,7 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
         name="Preprocessor",
         max_ongoing_requests=places,
         graceful_shutdown_timeout_s=DRAIN_S,
+        logging_config=LOGS,
         ray_actor_options={"num_cpus": config.cpus_per_preprocessor},
         **_scale(config.num_preprocessors, config.max_preprocessors),
     )(PreprocessorReplica).bind()
@@ -67,6 +72,7 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
             name=f"Encoder-{name}",
             max_ongoing_requests=places,
             graceful_shutdown_timeout_s=DRAIN_S,
+            logging_config=LOGS,
             ray_actor_options={
                 "num_cpus": config.cpus_per_replica,
                 "num_gpus": int(config.use_gpu),
@@ -80,6 +86,7 @@ def build(args: EmbeddingAppArgs) -> serve.Application:
         # beyond that Serve would let everybody wait, /health too
         max_ongoing_requests=places + SPARE_PARTS + MAX_WATCHERS,
         graceful_shutdown_timeout_s=DRAIN_S,
+        logging_config=LOGS,
         ray_actor_options={"num_cpus": 0},
     )(IngressReplica)
     return ingress.bind(preprocessor, encoders, args.bundles, args.canary, to_dict(config))
@@ -160,6 +167,7 @@ def start(
             ssl_certfile=config.ssl_certfile,
             ssl_keyfile=config.ssl_keyfile,
         ),
+        logging_config=LOGS,
     )
     url = f"{'http' if config.ssl_certfile is None else 'https'}://{config.host}:{port}"
     try:
