@@ -175,7 +175,7 @@ class KeyMiddleware:
 
 
 def _may_be_replayed(scope: Scope) -> bool:
-    """Whether a job may be one of before, which was counted then: its route asks `require_night`."""
+    """Whether it may be a job of before, counted then; if not, its route asks `require_night`."""
     return scope["path"] == JOBS_PATH and IDEMPOTENCY_KEY in Headers(scope=scope)
 
 

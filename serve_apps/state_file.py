@@ -36,8 +36,10 @@ class StateFile(Generic[M]):
         self._stamp: tuple[int, ...] | None = None
 
     def read(self) -> M:
-        """What it holds: empty when it is absent, broken or another user's, and the last that was
-        known while the disk fails; both are logged.
+        """What it holds.
+
+        Empty when it is absent, broken or another user's; what was known last while the disk fails.
+        Both are logged.
         """
         if self._path is not None:
             try:
