@@ -76,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any] | None:  # Any: JSON values
     """A JSON object that `write_whole` wrote; None when it is not there or not one."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
