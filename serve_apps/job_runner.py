@@ -7,7 +7,7 @@ when the first has ended. What was running then is queued again.
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, cast
@@ -103,8 +103,18 @@ class JobRunner:
         second: bool,
         request_id: str,
         key_sha256: str | None = None,
+        if_new: Callable[[], None] = lambda: None,
     ) -> tuple[Job, bool]:
         """Queue a job; returns it, and whether it had been made with that key before.
+
+        Args:
+            owner: whose job and upload it is.
+            upload_id: the recording.
+            model: by name; None is the default one.
+            second: also vectors per second.
+            request_id: of the request.
+            key_sha256: of its Idempotency-Key.
+            if_new: is called before one is made, and may raise.
 
         Raises:
             HttpError: upload_not_found, upload_incomplete, overloaded, quota_exceeded, or
@@ -117,6 +127,7 @@ class JobRunner:
                     if (made.upload_id, made.model, made.second) != (upload_id, model, second):
                         raise HttpError("idempotency_conflict")
                     return self._live.get(made.id, made), True
+            if_new()
             if len(self._live) >= self._max_jobs:
                 raise HttpError("overloaded")
             job = await asyncio.to_thread(

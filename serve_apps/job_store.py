@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from serve_apps.backend import Stage
 from serve_apps.http_errors import HttpError
@@ -28,7 +29,6 @@ from serve_apps.wire import JobState
 
 ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled")
 MAX_STORED = 1000  # jobs of one owner that are kept
-_STATES: tuple[str, ...] = get_args(JobState)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +52,8 @@ class Job:
         key_sha256: of the Idempotency-Key that it was made with.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")  # of what is read from disk
+
     id: str
     owner: str
     upload_id: str
@@ -74,6 +76,9 @@ class Job:
     def has_ended(self) -> bool:
         """Whether it will not change any more."""
         return self.state in ENDED
+
+
+_JOB = TypeAdapter(Job)
 
 
 class JobStore:
@@ -229,7 +234,7 @@ class JobStore:
     def _read(self, job_id: str) -> Job | None:
         found = read_json(self._folder / job_id / "job.json")
         try:
-            job = Job(**found) if found else None
-        except TypeError:  # of another release
+            job = _JOB.validate_python(found) if found else None
+        except ValidationError:  # of another release, or none of ours
             return None
-        return job if job and job.state in _STATES else None
+        return job if job and job.id == job_id else None

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_apps.http_errors import error_response
 from serve_apps.keys import Key, KeyRing
 from serve_apps.quotas import Account, Quotas
-from serve_apps.request_body import REPLAYED
+from serve_apps.request_body import IDEMPOTENCY_KEY, REPLAYED
 from serve_apps.sign_in import (
     FORM_HEADERS,
     MAX_FORM_BYTES,
@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 PAGES = frozenset({"/", "/docs"})  # where a browser is shown the form
-NIGHT_PATHS = frozenset({"/v1/embeddings", "/v1/jobs"})  # a POST here costs a night
+JOBS_PATH = "/v1/jobs"
+NIGHT_PATHS = frozenset({"/v1/embeddings", JOBS_PATH})  # a POST here costs a night
 CHALLENGE = 'Bearer realm="sleepmami"'
 FORM_S = 10.0
 
@@ -121,22 +122,22 @@ class KeyMiddleware:
         state = scope.setdefault("state", {})
         state["owner"] = key.owner
         state["bytes_stored"] = key.bytes_stored
-        state["account"] = Account(self.quotas, key)
+        account = state["account"] = Account(self.quotas, key)
         wait_s = self.quotas.take_request(key)
         costs_night = scope["method"] == "POST" and scope["path"] in NIGHT_PATHS
         if wait_s is None and costs_night:
             wait_s = self.quotas.take_night(key)
+            if wait_s is not None and _may_be_replayed(scope):
+                account.night_wait_s, wait_s, costs_night = wait_s, None, False
         if wait_s is not None:
-            refusal = _refusal("quota_exceeded", scope)
-            refusal.headers["retry-after"] = str(wait_s)
-            await refusal(scope, receive, send)
+            await _quota_exceeded(scope, wait_s)(scope, receive, send)
         elif costs_night:
             await self._with_night(key, scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     async def _with_night(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
-        served = False
+        served, day = False, self.quotas.today()
 
         async def watch(message: Message) -> None:
             nonlocal served
@@ -149,7 +150,7 @@ class KeyMiddleware:
             await self.app(scope, receive, watch)
         finally:
             if not served:
-                self.quotas.give_night_back(key)
+                self.quotas.give_night_back(key, day)
 
     async def _session(self, scope: Scope, headers: Headers, receive: Receive) -> Response:
         """POST with a form opens a session, DELETE ends it."""
@@ -167,13 +168,26 @@ class KeyMiddleware:
         key = None if body is None else self.ring.find(form_key(body))
         if key is None:
             return _form(wrong=True)
+        if (wait_s := self.quotas.take_request(key)) is not None:
+            return _quota_exceeded(scope, wait_s)
         cookie = cookie_header(self.sessions.open(key.id), secure=not is_local(headers))
         return Response(status_code=303, headers={"location": "/", "set-cookie": cookie})
+
+
+def _may_be_replayed(scope: Scope) -> bool:
+    """Whether it may be a job of before, counted then; if not, its route asks `require_night`."""
+    return scope["path"] == JOBS_PATH and IDEMPOTENCY_KEY in Headers(scope=scope)
 
 
 def _refusal(code: str, scope: Scope) -> Response:
     _note_route(scope)
     return error_response(code, scope.get("state", {}).get("request_id", ""), scope["path"])
+
+
+def _quota_exceeded(scope: Scope, wait_s: int) -> Response:
+    refusal = _refusal("quota_exceeded", scope)
+    refusal.headers["retry-after"] = str(wait_s)
+    return refusal
 
 
 def _note_route(scope: Scope) -> None:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 MINUTE_S = 60.0
 DAY_S = 86_400
 NIGHT_WINDOWS = 480  # windows of 60 s in eight hours
-WRITE_EVERY_S = 1.0  # of what is less than a night; a kill loses no more than that long counted
+WRITE_EVERY_S = 1.0  # of what is less than a night; a kill loses less than one for each owner
 
 
 class DayUse(BaseModel):
@@ -74,7 +74,10 @@ class Quotas:
             return None
         now = self._clock()
         share = MINUTE_S / key.requests_per_minute
-        ahead_at = max(self._free_at_s.get(key.owner, now), now) + share
+        free_at = max(self._free_at_s.get(key.owner, now), now)
+        if free_at > now + MINUTE_S + 1:  # the machine's clock was put back
+            free_at = now
+        ahead_at = free_at + share
         over = ahead_at - now - MINUTE_S
         if over > 1e-6:  # a microsecond is rounding
             return math.ceil(over)
@@ -96,40 +99,52 @@ class Quotas:
         """What `take_windows` would return; counts nothing."""
         if key.nights_per_day is None:
             return None
-        now = self._clock()
-        day = int(now // DAY_S)
+        now, day = self._clock(), self.today()
         used = sum(use.on(day).get(key.owner, 0) for use in (self._file.read(), self._unwritten))
         if used + count > key.nights_per_day * NIGHT_WINDOWS:
             return math.ceil((day + 1) * DAY_S - now)
         return None
 
-    def give_night_back(self, key: Key) -> None:
-        """A night that was refused costs nothing."""
-        self.give_windows_back(key, NIGHT_WINDOWS)
+    def today(self) -> int:
+        """Days since 1970 (UTC)."""
+        return int(self._clock() // DAY_S)
 
-    def give_windows_back(self, key: Key, count: int) -> None:
-        """Windows that were refused cost nothing."""
-        if key.nights_per_day is not None:
+    def give_night_back(self, key: Key, day: int) -> None:
+        """A night that was refused costs nothing."""
+        self.give_windows_back(key, NIGHT_WINDOWS, day)
+
+    def give_windows_back(self, key: Key, count: int, day: int) -> None:
+        """Windows that were refused cost nothing; those of a day that is over make no other longer.
+
+        Args:
+            key: as they were taken with.
+            count: how many.
+            day: on which they were taken, as of `today`.
+        """
+        if key.nights_per_day is not None and day == self.today():
             self._count(key.owner, -count)
 
     def _count(self, owner: str, count: int) -> None:
-        now = self._clock()
-        day = int(now // DAY_S)
+        now, day = self._clock(), self.today()
         # not yet clamped at 0: what is given back may be in the file already
         waiting = dict(self._unwritten.on(day))
         waiting[owner] = waiting.get(owner, 0) + count
         self._unwritten = DayUse(day=day, windows=waiting)
-        if abs(count) >= NIGHT_WINDOWS or now - self._written_at_s >= WRITE_EVERY_S:
+        is_late = (
+            abs(now - self._written_at_s) >= WRITE_EVERY_S
+        )  # also by a clock that was put back
+        if is_late or abs(waiting[owner]) >= NIGHT_WINDOWS:
             self.write()
 
     def write(self) -> None:
         """Put what was counted into the file; a failure is logged and it is tried again."""
-        waiting = self._unwritten
-        if not waiting.windows:
+        day = self.today()
+        waiting = self._unwritten.on(day)  # of a day before nobody asks, and today's may be written
+        if not waiting:
             return
         self._written_at_s = self._clock()
         try:
-            self._file.change(lambda use: use.plus(waiting.day, waiting.windows))
+            self._file.change(lambda use: use.plus(day, waiting))
         except OSError as error:
             logger.error("quotas cannot be written: %s", error.strerror)
             return
@@ -137,11 +152,18 @@ class Quotas:
 
 
 class Account:
-    """The quota of the key that a request came with; KeyMiddleware leaves it in its state."""
+    """The quota of the key that a request came with; KeyMiddleware leaves it in its state.
+
+    Attributes:
+        night_wait_s: seconds until a night is free, of a request that may be one of before and cost
+            none; None: the night is taken, or none is needed.
+    """
 
     def __init__(self, quotas: Quotas, key: Key) -> None:
         self._quotas = quotas
         self._key = key
+        self._day = quotas.today()
+        self.night_wait_s: int | None = None
 
     def wait_s(self) -> int | None:
         """Seconds until a window may be encoded; None: now."""
@@ -149,11 +171,19 @@ class Account:
 
     def take(self, count: int) -> int | None:
         """Count windows; None, or the seconds to wait."""
+        self._day = self._quotas.today()
         return self._quotas.take_windows(self._key, count)
 
     def give_back(self, count: int) -> None:
-        """They were not encoded."""
-        self._quotas.give_windows_back(self._key, count)
+        """Those that were taken last were not encoded."""
+        self._quotas.give_windows_back(self._key, count, self._day)
+
+
+def require_night(request: Request) -> None:
+    """HttpError("quota_exceeded") when the request was let in without a night, and needs one."""
+    account: Account | None = getattr(request.state, "account", None)
+    if account is not None and account.night_wait_s is not None:
+        _refuse(request, account.night_wait_s)
 
 
 def require_windows(request: Request) -> None:

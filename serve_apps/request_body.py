@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,13 +12,14 @@ from pydantic import BaseModel, ValidationError
 
 from serve_apps.backend import Recording
 from serve_apps.http_errors import HttpError
-from serve_apps.state_folder import new_id
+from serve_apps.state_folder import new_id, owner_only
 from serve_apps.wire import CURL_TYPE, EDF_TYPES, JSON
 
 STALL_S = 60.0  # a client that sends nothing for so long gives its place to another
 SPOOL_BYTES = 8 * 2**20  # a larger recording goes to disk as it arrives
 BLOCK_BYTES = 2**20  # written at once
 TOO_LARGE = "payload_too_large"
+IDEMPOTENCY_KEY = "idempotency-key"
 REPLAYED = "idempotent-replayed"  # in an answer: no more was done than by the first request
 MAX_JSON_BYTES = 2**20  # a night vector as numbers is 30 kB
 
@@ -54,7 +54,7 @@ def idempotency_key(request: Request) -> str | None:
 
     Hashed, because what a client puts into it may be a name.
     """
-    key = request.headers.get("idempotency-key")
+    key = request.headers.get(IDEMPOTENCY_KEY)
     return None if key is None else hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -160,11 +160,7 @@ async def json_body(request: Request, wanted: type[_Wanted]) -> _Wanted:
 
 def _append(path: Path, block: bytes) -> None:
     try:
-        with open(path, "ab", opener=_private) as file:
+        with open(path, "ab", opener=owner_only) as file:
             file.write(block)
     except OSError as error:
         raise HttpError("storage_full") from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -26,6 +26,7 @@ from serve_apps.openapi_parts import (
     headers_of,
     json_body_of,
 )
+from serve_apps.quotas import require_night
 from serve_apps.request_body import REPLAYED, idempotency_key, json_body
 from serve_apps.routes_embeddings import NoQuery
 from serve_apps.service import Service, owner_of
@@ -99,6 +100,7 @@ def add_job_routes(app: FastAPI, service: Service) -> None:
             second=wanted.second,
             request_id=request_id_of(request),
             key_sha256=idempotency_key(request),
+            if_new=lambda: require_night(request),
         )
         response.headers["location"] = f"/v1/jobs/{job.id}"
         if made_before:

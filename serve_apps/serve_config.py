@@ -34,8 +34,8 @@ def check_serve_file(path: Path, *, read: bool = False) -> list[str]:
 
     Args:
         path: of the YAML.
-        read: also what it names, where there is nothing wrong with the file itself: bundles and the
-            key file, as the service would.
+        read: also what it names, where there is nothing wrong with the file itself: bundles, the
+            key file and the certificate with its key, as the service would.
 
     Raises:
         ConfigError: the file cannot be read, or is not YAML.
@@ -54,6 +54,12 @@ def _unreadable(content: dict[str, Any]) -> Iterator[str]:
 
     Serve finds that out one replica after the other, when the old ones are being replaced.
     """
+    options = content.get("http_options") or {}
+    try:
+        if options.get("ssl_certfile"):  # and so its key
+            require_pair(str(options["ssl_certfile"]), str(options["ssl_keyfile"]))
+    except ConfigError as error:
+        yield f"http_options.{error}"
     for index, application in enumerate(content["applications"]):
         if application["import_path"] != OURS:
             continue
@@ -210,8 +216,8 @@ def _names(application: dict[str, Any]) -> Iterator[str]:
         grows = deployment.get("autoscaling_config") or deployment.get("num_replicas", 1) != 1
         if deployment["name"] == "Ingress" and grows:
             yield (
-                f"deployments.{index}: found more than one Ingress; expected one: jobs, quotas and "
-                "sessions are in its memory"
+                f"deployments.{index}: found more than one Ingress; expected one: jobs and "
+                "the minute's requests are in its memory"
             )
 
 

@@ -22,6 +22,7 @@ COOKIE = "sleepmami_session"
 SESSION_PATH = "/session"
 SESSION_S = 12 * 3600
 MAX_SESSIONS = 10_000  # those that were opened first end first
+MAX_OF_KEY = 1000  # so that one key's many sign-ins do not end the sessions of others
 MAX_FORM_BYTES = 4096
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORM_HEADERS = {
@@ -90,6 +91,9 @@ class Sessions:
 
         def with_it(before: OpenSessions) -> OpenSessions:
             left = [(name, it) for name, it in before.sessions.items() if it[1] > now]
+            own = [name for name, it in left if it[0] == key_id]
+            gone = set(own[: max(0, len(own) - MAX_OF_KEY + 1)])
+            left = [session for session in left if session[0] not in gone]
             left = left[max(0, len(left) - MAX_SESSIONS + 1) :]
             return OpenSessions(sessions=dict(left) | {_hashed(token): (key_id, now + SESSION_S)})
 

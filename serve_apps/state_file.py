@@ -36,23 +36,34 @@ class StateFile(Generic[M]):
         self._stamp: tuple[int, ...] | None = None
 
     def read(self) -> M:
-        """What it holds; empty when it is absent, and when it is broken, which is logged."""
-        if self._path is None:
-            return self._content
-        try:
-            state = os.stat(self._path)
-        except FileNotFoundError:
-            self._stamp, self._content = None, self._empty
-            return self._content
-        stamp = (state.st_mtime_ns, state.st_size, state.st_ino)
-        if stamp != self._stamp:
-            self._stamp = stamp
+        """What it holds.
+
+        Empty when it is absent, broken or another user's; what was known last while the disk fails.
+        Both are logged.
+        """
+        if self._path is not None:
             try:
-                self._content = type(self._empty).model_validate_json(self._path.read_bytes())
-            except ValidationError:
-                logger.error("%s holds something else and is begun anew", self._path.name)
-                self._content = self._empty
+                self._refresh(self._path)
+            except OSError as error:
+                logger.error("%s cannot be read: %s", self._path.name, error.strerror)
         return self._content
+
+    def _refresh(self, path: Path) -> None:
+        """OSError when that cannot be told now, and so nothing may be put in its place."""
+        stamp: tuple[int, ...] | None = None
+        content = self._empty
+        try:
+            state = os.stat(path)
+            # the time of change, too: of two files within one tick the later may have the inode
+            stamp = (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino)
+            if stamp == self._stamp:
+                return
+            content = type(self._empty).model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            stamp = None
+        except (ValidationError, PermissionError):
+            logger.error("%s holds something else and is begun anew", path.name)
+        self._stamp, self._content = stamp, content
 
     def change(self, edit: Callable[[M], M]) -> M:
         """Put what `edit` makes of the content in its place, and return it.
@@ -64,9 +75,12 @@ class StateFile(Generic[M]):
             self._content = edit(self._content)
             return self._content
         with _alone(self._path):
-            changed = edit(self.read())
+            self._stamp = None  # whatever it looks like, it is read
+            self._refresh(self._path)
+            changed = edit(self._content)
             write_whole(self._path, changed.model_dump_json().encode())
-        return self.read()
+            self._stamp, self._content = None, changed
+        return changed
 
 
 @contextmanager

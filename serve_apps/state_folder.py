@@ -3,6 +3,7 @@
     uploads/ID/   data and meta.json of one upload: upload_store.py
     jobs/ID/      job.json and the results of one job: job_store.py
     spool/ID      one large body while its request lasts
+    NAME.json     quotas and sessions: state_file.py
     jobs.lock     held by the process that runs jobs
 
 Nothing a client sends becomes part of a path: an id has the form of ours or is no id at all.
@@ -24,6 +25,7 @@ from typing import IO, Any
 from sleepmami.errors import ServiceError
 
 ID_LENGTH = 26  # of 36 characters: 134 bits, more than anybody guesses
+PART_SUFFIX = ".part"  # of a file that is being written
 GONE_PREFIX = "gone-"  # of a folder that is being deleted
 LEFT_S = 7200.0  # no request lasts so long
 PRIVATE_PREFIX = "sleepmami-state-"
@@ -47,15 +49,23 @@ def names_in(folder: Path) -> list[str]:
     return [name for name in os.listdir(folder) if is_id(name)]
 
 
+def owner_only(path: str, flags: int) -> int:
+    """An opener of files that nobody else may read, wherever the folder is copied to."""
+    return os.open(path, flags, 0o600)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all, also when the process is killed meanwhile.
+
+    It is its owner's alone.
 
     Raises:
         FileNotFoundError: its folder was deleted.
     """
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART_SUFFIX}")
     try:
-        part.write_bytes(data)
+        with open(part, "xb", opener=owner_only) as file:
+            file.write(data)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -66,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any] | None:  # Any: JSON values
     """A JSON object that `write_whole` wrote; None when it is not there or not one."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -130,7 +140,7 @@ class StateFolder:
 
     def clean(self) -> None:
         """Delete what a process left that was killed; what is young may be another's at work."""
-        for file in self.spool.iterdir():
+        for file in (*self.spool.iterdir(), *self.folder.glob("*" + PART_SUFFIX)):
             if _age_s(file) > LEFT_S:
                 file.unlink(missing_ok=True)
         for part in (self.uploads, self.jobs):

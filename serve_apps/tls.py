@@ -7,6 +7,7 @@ never answers.
 import os
 import ssl
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from sleepmami.errors import ConfigError, ServiceError
@@ -25,7 +26,9 @@ def require_proxy_with_tls() -> None:
 
 
 def require_pair(certfile: str, keyfile: str) -> None:
-    """ConfigError unless a server can use these two files.
+    """ConfigError unless a server can use these two files, and a client would take the certificate.
+
+    Who signed it and for which name is not asked: that is between its authority and the clients.
 
     Args:
         certfile: PEM, the server's own certificate first, then what leads to its authority.
@@ -45,10 +48,25 @@ def require_pair(certfile: str, keyfile: str) -> None:
                 f"{name} {file}: found mode {stat.S_IMODE(mode):04o}; expected 0600 or 0640: who "
                 "reads it can pass for this service"
             )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile, _no_passphrase)
+        server.load_cert_chain(certfile, keyfile, _no_passphrase)
+        _shake_hands(server, pinned(certfile))
+    except ssl.SSLCertVerificationError as error:
+        reason = error.verify_message.rstrip(".")
+        raise ConfigError(f"ssl_certfile {certfile}: clients would refuse it: {reason}") from None
     except ssl.SSLError as error:
         raise ConfigError(_told(error, certfile, keyfile)) from None
+
+
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """In memory, as far as the client has seen the certificate; ssl.SSLError when it refuses."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server)
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (asking, answering, asking):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
 
 
 def _no_passphrase() -> str:

@@ -222,7 +222,7 @@ class UploadStore:
 
     def _meta(self, upload_id: str) -> dict[str, Any] | None:  # Any: JSON values
         meta = read_json(self._folder / upload_id / "meta.json")
-        return meta if meta is not None and set(meta) - {_KEY} == _META_KEYS else None
+        return meta if meta is not None and _is_meta(meta) else None
 
     def _read(self, upload_id: str) -> Upload | None:
         meta = self._meta(upload_id)
@@ -238,6 +238,14 @@ class UploadStore:
             expires_s=meta["created_s"] + self._retention_s,
             **meta,
         )
+
+
+def _is_meta(meta: dict[str, Any]) -> bool:  # Any: JSON values
+    """Whether it is one of ours: another one would end the sweep and every count."""
+    if set(meta) - {_KEY} != _META_KEYS or not isinstance(meta["owner"], str):
+        return False
+    length, created_s = meta["length"], meta["created_s"]
+    return type(length) is int and length > 0 and type(created_s) in (int, float)
 
 
 class Part:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-EXTENSIONS = "subjectAltName={names}\nbasicConstraints=CA:FALSE\n"
+EXTENSIONS = "subjectAltName={names}\nbasicConstraints=CA:FALSE\nextendedKeyUsage={use}\n"
 
 
 class Certificate(NamedTuple):
@@ -19,7 +19,11 @@ class Certificate(NamedTuple):
 
 
 def certificate(
-    folder: Path, *, names: str = "IP:127.0.0.1,DNS:localhost", days: int = 2
+    folder: Path,
+    *,
+    names: str = "IP:127.0.0.1,DNS:localhost",
+    days: int = 2,
+    use: str = "serverAuth",
 ) -> Certificate:
     """One by an authority that is made for it, in a folder that is made; skips without openssl.
 
@@ -27,6 +31,7 @@ def certificate(
         folder: of the files.
         names: whom it is for, as OpenSSL writes them.
         days: until it expires; one of -1 has expired.
+        use: of the key, as OpenSSL writes it.
     """
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not there")
@@ -35,7 +40,7 @@ def certificate(
     authority = ["-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test authority", "-days", "2"]
     _openssl(folder, "req", "-x509", *new_key, *authority)
     _openssl(folder, "req", *new_key, "-keyout", "tls.key", "-out", "tls.csr", "-subj", "/CN=test")
-    (folder / "extensions").write_text(EXTENSIONS.format(names=names))
+    (folder / "extensions").write_text(EXTENSIONS.format(names=names, use=use))
     signed = ["-CA", "ca.crt", "-CAkey", "ca.key", "-days", str(days), "-extfile", "extensions"]
     _openssl(folder, "x509", "-req", "-in", "tls.csr", "-out", "tls.crt", *signed)
     (folder / "tls.key").chmod(0o600)

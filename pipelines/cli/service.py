@@ -81,7 +81,8 @@ def as_share(name: str, text: str) -> float:
 def serve_check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="as for `serve deploy`")],
     read: Annotated[
-        bool, typer.Option("--read", help="also read the bundles and the key file it names")
+        bool,
+        typer.Option("--read", help="also read the bundles, key file and certificate it names"),
     ] = False,
 ) -> None:
     """Check a Serve file: every key, every argument, what it imports, and who may reach it."""

@@ -134,9 +134,27 @@ def test_what_could_have_no_effect_or_is_no_authority_is_refused(folder: Path) -
         Client("http://127.0.0.1:1", verify="ca.crt")
     with pytest.raises(ConfigError, match=r"verify .*absent\.crt"):
         Client("https://127.0.0.1:1", verify=folder / "absent.crt")
+    for answer in (True, False, 1):  # as other libraries take it; the check cannot be turned off
+        with pytest.raises(ConfigError, match=r"verify must be a file or folder .*SSLContext"):
+            Client("https://127.0.0.1:1", verify=answer)  # type: ignore[arg-type]
+    (folder / "authorities").mkdir()
+    shutil.copy(certificate(folder / "an authority").ca, folder / "authorities")
+    with pytest.raises(ConfigError, match=r"verify must be a folder that `openssl rehash`"):
+        Client("https://127.0.0.1:1", verify=folder / "authorities")
     (folder / "text.crt").write_text("no PEM")
     with pytest.raises(ConfigError, match=r"found no certificate in"):
         Client("https://127.0.0.1:1", verify=folder / "text.crt")
+
+
+def test_a_folder_of_authorities_is_trusted_once_openssl_knows_its_names(
+    url: str, ours: Certificate, folder: Path
+) -> None:
+    known = folder / "known"
+    known.mkdir()
+    shutil.copy(ours.ca, known)
+    subprocess.run(["openssl", "rehash", known], check=True, capture_output=True)
+    with Client(url.replace("https:", "HTTPS:"), verify=known) as client:
+        assert client.info()["models"]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

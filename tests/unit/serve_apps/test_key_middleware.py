@@ -328,7 +328,7 @@ def test_nights_per_day_begin_anew_at_midnight_utc() -> None:
     now = 86_400.0 * 100 + 86_000
     quotas, key = Quotas(clock=lambda: now), key_with(nights_per_day=2)
     assert [quotas.take_night(key) for _ in range(3)] == [None, None, 400]
-    quotas.give_night_back(key)
+    quotas.give_night_back(key, quotas.today())
     assert quotas.take_night(key) is None
     now = 86_400.0 * 101
     assert quotas.take_night(key) is None

@@ -97,3 +97,33 @@ def test_jobs_of_another_process_are_found_and_counted(
     make(here)
     there.delete(other)
     assert here.made_with("a", "key") is None
+
+
+NOT_OURS = {
+    "length": '{"owner": "a", "length": "x", "created_s": 1e11}',
+    "endless": '{"owner": "a", "length": 1e400, "created_s": 1e11}',
+    "negative": '{"owner": "a", "length": -9000, "created_s": 1e11}',
+    "time": '{"owner": "a", "length": 3, "created_s": "z"}',
+    "owner": '{"owner": ["a"], "length": 3, "created_s": 1e11}',
+    "deep": "[" * 100_000,
+    "job": '{"id": "x", "owner": "a", "upload_id": "u", "created_s": "z", "request_id": "r"}',
+    "other release": '{"id": "ID", "owner": "a", "upload_id": "u", "created_s": 1e11, '
+    '"request_id": "r", "more": 1}',
+}
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_a_file_that_is_none_of_ours_ends_no_count_and_no_sweep(tmp_path: Path, name: str) -> None:
+    store, jobs = uploads_in(tmp_path), jobs_in(tmp_path)
+    store.create("a", 100)
+    job = make(jobs)
+    for folder, file in (("uploads", "meta.json"), ("jobs", "job.json")):
+        odd = new_id()
+        (tmp_path / folder / odd).mkdir()
+        (tmp_path / folder / odd / "data").touch()
+        (tmp_path / folder / odd / file).write_text(NOT_OURS[name].replace("ID", odd))
+    assert store.held_bytes("a") == 100
+    assert store.create("a", 1).length == 1
+    assert (store.sweep(), jobs.sweep()) == (0, 0)
+    assert list(jobs.all()) == [job]
+    assert jobs.made_with("a", "key") is None

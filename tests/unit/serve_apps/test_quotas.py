@@ -43,7 +43,7 @@ def test_a_night_is_480_windows_of_the_same_quota() -> None:
     assert quotas.take_night(key) == DAY_S // 2  # 1 + 480 + 480 are more than 960
     assert quotas.take_windows(key, 479) is None
     assert quotas.wait_for_windows(key, 1) == DAY_S // 2
-    quotas.give_windows_back(key, 1)
+    quotas.give_windows_back(key, 1, quotas.today())
     assert quotas.take_windows(key, 2) == DAY_S // 2  # all or none
     assert quotas.take_windows(key, 1) is None
 

@@ -222,5 +222,10 @@ def test_what_a_file_names_is_read_when_that_is_asked_for(tmp_path: Path) -> Non
     assert half.startswith("applications.0.args.models.next: found no Macro-Encoder")
     (key,) = problems(keys_file=f"{tmp_path}/none.json")
     assert "applications.0.args.keys_file: keys" in key
+    tls = {name: f"{tmp_path}/none.{name}" for name in ("ssl_certfile", "ssl_keyfile")}
+    there = written(tmp_path, content | {"http_options": content.get("http_options", {}) | tls})
+    assert check_serve_file(there) == []  # the proxy may be on another machine
+    (absent,) = check_serve_file(there, read=True)
+    assert absent.startswith(f"http_options.ssl_certfile {tmp_path}/none.ssl_certfile: No such")
     command = ["serve-check", "--read", str(written(tmp_path, content))]
     assert CliRunner().invoke(cli.app, command).exit_code == 0

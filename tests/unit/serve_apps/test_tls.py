@@ -38,6 +38,20 @@ def test_the_key_of_another_certificate_is_refused(pair: Certificate, tmp_path: 
         require_pair(pair.certfile, other.keyfile)
 
 
+def test_one_that_clients_would_refuse_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
+    old = certificate(tmp_path / "old", days=-1)
+    with pytest.raises(ConfigError, match=r"ssl_certfile .*: certificate has expired"):
+        require_pair(old.certfile, old.keyfile)
+    theirs = certificate(tmp_path / "theirs", use="clientAuth")
+    with pytest.raises(ConfigError, match=r"ssl_certfile .*: un(supported|suitable) certificate p"):
+        require_pair(theirs.certfile, theirs.keyfile)
+
+
+def test_whose_it_is_and_for_which_name_is_not_asked(tmp_path: Path) -> None:
+    elsewhere = certificate(tmp_path / "b", names="DNS:sleep.example.org", use="serverAuth")
+    require_pair(elsewhere.certfile, elsewhere.keyfile)
+
+
 def test_a_file_that_is_absent_or_none_is_named(pair: Certificate, tmp_path: Path) -> None:
     absent = str(tmp_path / "absent.pem")
     with pytest.raises(ConfigError, match=r"ssl_certfile .*absent.pem: No such file"):
