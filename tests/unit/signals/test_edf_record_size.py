@@ -79,3 +79,9 @@ def test_the_short_rest_of_a_file_is_no_evidence() -> None:
     with pytest.raises(RecordingError) as caught:
         open_edf(less, truncated="keep")
     assert caught.value.code != RecordingCode.HEADER_INVALID
+
+
+@pytest.mark.parametrize("per_record", range(8, 200, 6))
+def test_one_slow_signal_alone_is_more_alike_the_shorter_the_lag(per_record: int) -> None:
+    cut = one_slow_signal()[: 256 * 2 + RECORDS * per_record]
+    assert open_edf(cut, truncated="keep").num_records == RECORDS * per_record // 200
