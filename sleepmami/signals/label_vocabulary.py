@@ -113,8 +113,8 @@ WORDS: dict[Meaning, str] = {
         " noga nogi piszczelowy wade unterschenkel mollet peroneus kiefer lips gesicht facial"
         " atl atr lta rta tal tar alae ben jalka jalat noha nohy bacak"
         " gluteus soleus parasternal interkostal zwerchfell bizeps"
-        " thigh calf shin ankle knee knie vastus thenar paraspinal back tongue zunge orbicularis apb"
-        " edl oberschenkel cuisse muslo pantorrilla coscia polpaccio coxa panturrilha"
+        " thigh calf shin ankle knee knie vastus thenar paraspinal back tongue zunge orbicularis"
+        " apb edl oberschenkel cuisse muslo pantorrilla coscia polpaccio coxa panturrilha"
     ),
     Meaning.SATURATION: (
         "spo2 sao2 so2 sp02 sa02 s02 spo sao sato2 sat02 o2sat 02sat satsp sat sato satur"
