@@ -86,6 +86,8 @@ def from_the_heart(found: Words) -> ParsedLabel | None:
 def breathing(found: Words, kind: str) -> ParsedLabel | None:
     """Air flow or breathing effort; None when the label says something else."""
     said = _device(found, kind) or _airflow(found, kind) or _effort(found)
+    if said and "index" in found.words:  # Flow Index
+        return ParsedLabel(what="a number computed from the breathing")
     if said and said.modality and _SECONDS & set(found.words):
         return replace(said, rank=said.rank + 4)
     return said

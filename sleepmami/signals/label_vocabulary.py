@@ -252,7 +252,7 @@ WORDS: dict[Meaning, str] = {
     ),
     Meaning.COMPUTED: (
         "alpha beta gamma delta theta sigma power envelope spectral psd sef"
-        " edr bis rms amplitude period swing index"
+        " edr bis rms amplitude period swing"
     ),
     Meaning.UNUSED: "spare unused notused",
     Meaning.MAKER: "nonin masimo nellcor",
@@ -260,7 +260,7 @@ WORDS: dict[Meaning, str] = {
         "ref reference psg pol alt dif diff new old sec primary secondary channel chan ch kanal"
         " canal canale lead leads patient aux unfiltered filtered filt cal raw sensor signal bb"
         " sub finger main second first bipolar db ms hz sen wv dc cu dr pt"
-        " level wave fin p n s end th uv mv center centre ctr hires backup trach ac"
+        " level index wave fin p n s end th uv mv center centre ctr hires backup trach ac"
         " integral inter eg pds"
     ),
     Meaning.LETTER: "a b c e f i ii iii iv x y z avf avl avr v1 v2 v3 v4 v5 v6 iihf",

@@ -19,7 +19,7 @@ Light|Lux|Battery|Trigger|Body Pos|Rectal Temp|pH|EtCO2|Leak|Tidal Volume|Heart 
 OURS = {
     Modality.RESP: "Chest Movement|Abd Mov|Brustbewegung|Thorax motion|Air flow|Airflow Pressure|Sum"
     "|Nasal Pressure|NPT|PSG_CAN|Chest Belt|Resp|Luft|Luftfluss",
-    Modality.SPO2: "SpO2|SpO2 Finger|Pulse Ox|SaO2 %|SpO2 BB|Nonin SpO2|O2 Sat",
+    Modality.SPO2: "SpO2|SpO2 Finger|SpO2 index finger|Pulse Ox|SaO2 %|SpO2 BB|Nonin SpO2|O2 Sat",
     Modality.EEG: "EEG|EEG2|EEG O2|O2-A1|EEG left",
     Modality.EMG: "EMG|EMG Chin|EMG2|EMG submental",
     Modality.ECG: "ECG Chest|ECG II|Thorax ECG",
