@@ -277,7 +277,9 @@ def matrix(
             entry[name] = _estimates(figures, own.confidence)
         for level in range(len(LEVELS), counts.shape[2]):
             found = _figures(drawn_BS, by_subject[:, number, level])
-            fixed = _figures(drawn_BS, by_subject[:, number, level - len(LEVELS)])
+            # of the same people: a fold that could not fit its probe has answered nobody
+            asked_S11 = by_subject[:, number, level].any((1, 2), keepdims=True)
+            fixed = _figures(drawn_BS, by_subject[:, number, level - len(LEVELS)] * asked_S11)
             figures = {**found, "macro_f1_gain": found["macro_f1"] - fixed["macro_f1"]}
             entry[REFIT[level - len(LEVELS)]] = _estimates(figures, own.confidence)
         entries.append(entry)

@@ -27,6 +27,7 @@ NUMBERS = {
     "epoch": np.int32, "second": np.int8, "fold": np.int32, "event": np.int8,
     "time_days": np.float64, "log_hazard": np.float64, "p_male": np.float64,
 }  # fmt: skip
+PLACES = ("epoch", "second", "fold")
 TEXTS = ("recording_id", "subject_id", "outcome")
 ANSWERS = ("truth", "guess")  # names of classes, or quantities
 
@@ -115,9 +116,13 @@ def read_predictions_csv(
                 parts[name].add(column)
     except ValueError as error:  # of Arrow, which names the row and what it found
         raise TableError(f"{source}: found {error}; expected predictions") from error
+    numbers = {name: parts[name].array() for name, kind in wanted.items() if kind is not None}
+    for name, column in numbers.items():
+        if name in PLACES and column.min(initial=0) < 0:
+            raise TableError(f"{source}: found {name} {column.min()}; expected predictions of 0 on")
     return Predictions(
         texts={name: parts[name].names() for name, kind in wanted.items() if kind is None},
-        numbers={name: parts[name].array() for name, kind in wanted.items() if kind is not None},
+        numbers=numbers,
     )
 
 

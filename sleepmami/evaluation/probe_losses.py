@@ -45,6 +45,9 @@ def class_weights(target: Ints, num_classes: int, weighting: Weighting) -> Float
 class CrossEntropy:
     """Weighted cross entropy, sum of w_y * -log p_y over sum of w_y, as torch's.
 
+    A class without rows is none of the classes: its intercept would go to minus infinity, as far as
+    the solver happens to, and so would the loss of held-out rows of it, which tell nothing then.
+
     Args:
         target_NK: classes.
         weight_C: of `class_weights`.
@@ -63,11 +66,20 @@ class CrossEntropy:
 
     def of(self, score_NO: Floats, rows: Ints) -> tuple[float, Floats]:
         """Loss and gradient."""
+        return self._of(score_NO, rows, self._absent_from(rows))
+
+    def _absent_from(self, rows: Ints) -> Bools:
+        """Which classes [C] none of the rows is of."""
+        there_C = np.bincount(self._target_NK[rows].ravel(), minlength=len(self._weight_C)) > 0
+        return np.asarray(self._absent_C | ~there_C)
+
+    def _of(self, score_NO: Floats, rows: Ints, absent_C: Bools) -> tuple[float, Floats]:
+        """Loss and gradient of the rows of the other classes."""
         target_NK = self._target_NK[rows]
         score_NKC = score_NO.reshape(*target_NK.shape, -1)
-        log_NKC = log_softmax(np.where(self._absent_C, ABSENT, score_NKC), axis=-1)
-        weight_NK = self._weight_C[target_NK]
-        total = weight_NK.sum()
+        log_NKC = log_softmax(np.where(absent_C, ABSENT, score_NKC), axis=-1)
+        weight_NK = np.where(absent_C, 0.0, self._weight_C)[target_NK]
+        total = weight_NK.sum() or 1.0  # no row of the other classes: nothing is lost
         picked_NK = np.take_along_axis(log_NKC, target_NK[..., None], -1)[..., 0]
         slope_NKC = np.exp(log_NKC)
         np.put_along_axis(
@@ -89,8 +101,8 @@ class CrossEntropy:
         return np.asarray(bent_NK.mean(-1) / weight_NK.sum())
 
     def held_out(self, score_NO: Floats, fit_rows: Ints, held_rows: Ints) -> float:
-        """The same loss of the held-out rows."""
-        return self.of(score_NO[held_rows], held_rows)[0]
+        """The same loss of the held-out rows of those classes that were fitted."""
+        return self._of(score_NO[held_rows], held_rows, self._absent_from(fit_rows))[0]
 
     def without_absent(self, bias_O: Floats) -> Floats:
         """Biases with which scores alone say that a class without rows is never the answer."""

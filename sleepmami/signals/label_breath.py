@@ -18,6 +18,9 @@ _NOT_SATURATION = (
     Meaning.MOVEMENT,
     Meaning.VENTILATOR,
 )
+# what an oximeter says beside the saturation: its perfusion index, its light, its signal
+_NOT_THE_SATURATION = {"pi", "perf", "perfusion", "red", "ir", "strength", "amp", "ampl"}
+_NOT_THE_SATURATION |= {"pls", "hb"}
 _WAVES = {"wave", "curve"}  # of an oximeter: the pulse, not the saturation
 _SECONDS = {"backup", "aux", "alt", "altflow"}  # beside the one that the scorer looks at
 _OXIMETERS = {"masimo", "nonin"}
@@ -32,6 +35,8 @@ def saturation(found: Words, kind: str) -> ParsedLabel | None:
     by_unit = "o2" in found.words and (kind == "percent" or bool(_OXIMETERS & set(found.words)))
     if not (named or oxygen or by_unit) or any(found.has(other) for other in _NOT_SATURATION):
         return None
+    if _NOT_THE_SATURATION & set(found.words):
+        return ParsedLabel(what="a number of the oximeter, not its saturation")
     if _WAVES & set(found.words) and kind != "percent":
         return ParsedLabel(what="pulse waveform (plethysmogram)")
     beat_to_beat = "bb" in found.words or max(map(found.words.count, ("b", "beat"))) > 1
@@ -55,7 +60,7 @@ def supplied_oxygen(found: Words, kind: str) -> ParsedLabel | None:
     """`O2 conc`, `O2 Pleth`: not the electrode O2, which stands alone or beside an electrode."""
     if "o2" not in found.words or found.has(Meaning.EEG) or found.count(Meaning.ELECTRODE) > 1:
         return None
-    if kind in ("flow", "pressure"):
+    if kind in ("flow", "pressure") or "dc" in found.words:  # DC: an input for other devices
         return ParsedLabel(what="oxygen given to the patient, or a gas")
     plain = (
         Meaning.ELECTRODE,
@@ -81,6 +86,8 @@ def from_the_heart(found: Words) -> ParsedLabel | None:
 def breathing(found: Words, kind: str) -> ParsedLabel | None:
     """Air flow or breathing effort; None when the label says something else."""
     said = _device(found, kind) or _airflow(found, kind) or _effort(found)
+    if said and "index" in found.words:  # Flow Index
+        return ParsedLabel(what="a number computed from the breathing")
     if said and said.modality and _SECONDS & set(found.words):
         return replace(said, rank=said.rank + 4)
     return said
@@ -100,8 +107,9 @@ def _device(found: Words, kind: str) -> ParsedLabel | None:
         if flow:
             return _resp("CPAP flow", 2, Sensor.FLOW)
         return ParsedLabel(what="pressure set by the breathing device")
-    pressure = found.has(Meaning.PRESSURE) and not flow and not found.has(Meaning.NASAL)
-    if pressure and (kind == "pressure" or "c" in found.words):
+    pressure = found.has(Meaning.PRESSURE) and not found.has(Meaning.NASAL)
+    of_air = bool({"air", "luft", "aire"} & set(found.words)) and not found.has(Meaning.FLOW)
+    if pressure and (of_air or (not flow and (kind == "pressure" or "c" in found.words))):
         return ParsedLabel(what="pressure set by the breathing device")
     return None
 

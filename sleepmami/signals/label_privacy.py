@@ -15,6 +15,7 @@ _NUMBERED = re.compile(r"[a-z]{1,2}\d{1,2}|\d{1,2}m?s")  # X1, DC8, 2s: too shor
 _NAMES = (
     "sato son herz linker rechter lewy broda kiefer wade noga ben hake haka brada mage mave rinta"
     " buk sol levy brost akis vatsa noha syke cene can power toi tsi"
+    " shin back knie knee calf thigh zunge tongue coxa muslo bis tip base"
 )
 _INITIALS = "fc hf fr va ho eg"
 _NOT_TOLD = frozenset((*_NAMES.split(), *_INITIALS.split()))

@@ -113,6 +113,8 @@ WORDS: dict[Meaning, str] = {
         " noga nogi piszczelowy wade unterschenkel mollet peroneus kiefer lips gesicht facial"
         " atl atr lta rta tal tar alae ben jalka jalat noha nohy bacak"
         " gluteus soleus parasternal interkostal zwerchfell bizeps"
+        " thigh calf shin ankle knee knie vastus thenar paraspinal back tongue zunge orbicularis"
+        " apb edl oberschenkel cuisse muslo pantorrilla coscia polpaccio coxa panturrilha"
     ),
     Meaning.SATURATION: (
         "spo2 sao2 so2 sp02 sa02 s02 spo sao sato2 sat02 o2sat 02sat satsp sat sato satur"
@@ -192,7 +194,7 @@ WORDS: dict[Meaning, str] = {
     ),
     Meaning.EVENT: (
         "event events evt evts marker marca trig trigger triggers annotation annotations stim"
-        " ereignis button desat desaturation odi dtrig dig annots qrs"
+        " ereignis button desat desaturation odi dtrig dig annots qrs arousal arousals photic sync"
     ),
     Meaning.HYPNOGRAM: "hypno hypnogram hypnogramm hypnogramme stage stages staging schlafstadien",
     Meaning.BOOKKEEPING: "crc date time battery bat batt batterie bateria akku video counter",
@@ -246,8 +248,12 @@ WORDS: dict[Meaning, str] = {
         "blood systolic diastolic arterial bp abp sv ph nibp"
         " arterielle arteriel arteriale esophagus esophageal oesophagus oesophageal esofageo eso"
         " esoph pes poes gastric pgas epiglottic epi pharyngeal intracranial icp cvp barometric atm"
+        " penile tumescence rigidity tip base"
     ),
-    Meaning.COMPUTED: "alpha beta gamma delta theta sigma power envelope spectral psd sef",
+    Meaning.COMPUTED: (
+        "alpha beta gamma delta theta sigma power envelope spectral psd sef"
+        " edr bis rms amplitude period swing"
+    ),
     Meaning.UNUSED: "spare unused notused",
     Meaning.MAKER: "nonin masimo nellcor",
     Meaning.FILLER: (

@@ -62,10 +62,11 @@ _OTHER_SENSORS = {
     Meaning.LIGHT: "light",
     Meaning.MOVEMENT: "movement sensor",
     Meaning.VENTILATOR: "ventilator setting",
-    Meaning.CIRCULATION: "pressure in the body or around it, or a gastric signal",
+    Meaning.CIRCULATION: "pressure or girth in the body or around it, or a gastric signal",
     Meaning.PULSE: "pulse",
 }
 _AIR_MOVES = (Meaning.NASAL, Meaning.FLOW, Meaning.AIR)
+_MOVEMENTS = ("mov", "mouv", "mvt", "motion", "beweg")  # of a chest that breathes; no Chest Acc
 _EYES = {"e1": "left", "e2": "right"}
 _LEADS = {"ii", "iii", "avr", "avl", "avf", *(f"v{number}" for number in range(1, 7))}
 _DC_INPUT = re.compile(r"dc\d{1,2}")  # EEG DC1: for another device, whatever stands before it
@@ -135,8 +136,9 @@ def _side_of_place(place: str) -> str:
 
 def _limb_or_muscle(found: Words, sign: str) -> ParsedLabel | None:
     trunk = found.has(Meaning.THORAX) or found.has(Meaning.ABDOMEN)
-    tibialis = "at" in found.words  # EMG AT; without EMG, `at` may be a word
-    if found.has(Meaning.LIMB) or (found.has(Meaning.EMG) and (trunk or tibialis)):
+    other = {"at", "finger"} & set(found.words)  # EMG AT; without EMG, `at` may be a word
+    breathing_muscle = trunk or found.has(Meaning.BREATHING)
+    if found.has(Meaning.LIMB) or (found.has(Meaning.EMG) and (breathing_muscle or other)):
         return ParsedLabel(what="limb or breathing-muscle EMG, not the chin")
     if not found.has(Meaning.CHIN):
         return None
@@ -266,8 +268,10 @@ def _eye(found: Words, electrodes: list[str]) -> ParsedLabel:
 
 def _not_ours(found: Words) -> ParsedLabel | None:
     trunk = found.has(Meaning.THORAX) or found.has(Meaning.ABDOMEN)
+    moving = [w for w in found.words if meaning_of(w) is Meaning.MOVEMENT]
+    breathes = trunk and all(word.startswith(_MOVEMENTS) for word in moving)
     for meaning, what in _OTHER_SENSORS.items():
-        if found.has(meaning) and not (meaning is Meaning.MOVEMENT and trunk):  # it breathes
+        if found.has(meaning) and not (meaning is Meaning.MOVEMENT and breathes):
             return ParsedLabel(what=what)
     sums = (Meaning.EFFORT, Meaning.INDUCTANCE, Meaning.BREATHING, Meaning.NASAL)
     plain = (Meaning.SUM, Meaning.LETTER, Meaning.FILLER, Meaning.NUMBER)  # XSum: of the belts

@@ -191,3 +191,25 @@ def test_one_person_alone_gets_the_middle_penalty() -> None:
     loss = CrossEntropy(target[:, None], class_weights(target, 3, "log_5"))
     fitted = fit_probe(x, ["a"] * 300, loss, penalties=(1.0, 0.1, 0.01), inner_folds=3, seed=0)
     assert (fitted.penalty, fitted.chosen) == (0.1, False)
+
+
+def test_a_class_that_a_fold_does_not_fit_says_nothing_about_penalties() -> None:
+    """One person alone has the rare class: it has an answer only where that person is fitted."""
+    x, target = three_classes()
+    person = np.arange(300) % 6
+    common, rare = target.copy(), target.copy()
+    common[common == 2] = 1
+    rare[(rare == 2) & (person > 0)] = 1
+    weight = np.ones(3)
+    fit, held = np.flatnonzero(person > 0), np.flatnonzero(person == 0)
+    of_rare = np.flatnonzero(rare[held] == 2)
+    assert len(of_rare) > 0
+    loss = CrossEntropy(rare[:, None], weight)
+    weight_FO, bias_O = minimise(x[fit], fit, loss, 0.1)
+    assert np.all(weight_FO[:, 2] == 0)
+    assert bias_O[2] == 0  # it went as far to minus infinity as the solver took it
+    scores = x @ weight_FO + bias_O
+    known = np.delete(held, of_rare)
+    two = CrossEntropy(common[:, None], weight)
+    assert loss.held_out(scores, fit, held) == pytest.approx(two.held_out(scores, fit, known))
+    assert loss.held_out(scores, fit, held[of_rare]) == 0

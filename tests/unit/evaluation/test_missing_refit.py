@@ -148,6 +148,21 @@ def test_a_probe_of_a_subset_reads_what_a_fixed_one_mistakes() -> None:
         assert entries[SPO2][f"{level}_refit"]["macro_f1"]["value"] is None
 
 
+def test_a_gain_is_of_the_people_whom_both_probes_answered() -> None:
+    """One fold could not fit a probe: its person, whom the fixed one mistakes, is not compared."""
+    counts = np.zeros((2, len(SUBSETS), 4, 5, 5), np.int64)
+    counts[:, :, :, range(5), range(5)] = 7
+    counts[1, EEG, :2] = 0
+    counts[1, EEG, :2, 0, 1] = 35  # all wrong
+    counts[1, EEG, 2:] = 0  # not answered
+    cosine = np.ones((2, len(SUBSETS), 3, 2))
+    entries = missing.matrix(plan().labelled[:2], counts, cosine, MissingConfig(probe=PROBE))
+    assert entries[EEG]["micro"]["macro_f1"]["value"] < 0.9
+    for level in ("micro_refit", "macro_refit"):
+        assert entries[EEG][level]["macro_f1"]["value"] == 1
+        assert entries[EEG][level]["macro_f1_gain"]["value"] == 0
+
+
 def linear(weight_FO: np.ndarray) -> LinearProbe:
     return LinearProbe(
         mean_F=np.zeros(len(weight_FO), np.float32),

@@ -77,6 +77,8 @@ def test_a_header_without_rows_is_an_empty_table() -> None:
         (HEADER + "a,p,0,0,normal,normal,1\n", "Expected 8 columns, got 7"),
         (HEADER + "a,p,zero,0,normal,normal,1,0\n", "zero"),
         (HEADER + "a,p,0,300,normal,normal,1,0\n", "300"),
+        (HEADER + "a,p,-1,0,normal,normal,1,0\n", "epoch -1"),
+        (HEADER + "a,p,1,-3,normal,normal,1,0\n", "second -3"),
     ],
 )
 def test_what_is_no_table_of_predictions_is_refused(text: str, said: str) -> None:

@@ -61,3 +61,27 @@ def test_whole_records_of_the_stated_size_are_never_refused(there: int) -> None:
 
 def test_of_a_few_records_nothing_is_concluded() -> None:
     assert open_edf(night(101, records=5), truncated="keep").num_records == 4
+
+
+def one_slow_signal() -> bytes:
+    """A pressure that drifts: its samples are the more alike the nearer they are."""
+    rows = np.cumsum(np.random.default_rng(3).normal(0, 30, (RECORDS, 100)).ravel())
+    records = [row.tobytes() for row in rows.reshape(RECORDS, 100).astype("<i2")]
+    return RawEdf([RawSignal(records)]).to_bytes()
+
+
+def test_the_short_rest_of_a_file_is_no_evidence() -> None:
+    """Its samples are alike because there are few of them; shorter than one record there is none."""
+    raw = one_slow_signal()
+    cut = raw[: 256 * 2 + RECORDS * 6]  # 1.8 records
+    assert open_edf(cut, truncated="keep").num_records == 1
+    less = raw[: 256 * 2 + RECORDS * 2]
+    with pytest.raises(RecordingError) as caught:
+        open_edf(less, truncated="keep")
+    assert caught.value.code != RecordingCode.HEADER_INVALID
+
+
+@pytest.mark.parametrize("per_record", range(8, 200, 6))
+def test_one_slow_signal_alone_is_more_alike_the_shorter_the_lag(per_record: int) -> None:
+    cut = one_slow_signal()[: 256 * 2 + RECORDS * per_record]
+    assert open_edf(cut, truncated="keep").num_records == RECORDS * per_record // 200
