@@ -110,13 +110,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "lock_1_thread": per_second(locked[1]),
             "lock_2_threads": per_second(locked[2]),
         },
-        "settings": {k: v for k, v in vars(arguments).items() if k != "json"},
+        "settings": {k: v for k, v in vars(arguments).items() if k != "json"}
+        | {"haproxy": haproxy()},
         "night_mb": round(len(bodies["night"]) / 1e6, 1),
         "load_mb": round(len(bodies["load"]) / 1e6, 1),
         "machine": machine(),
         "load_average": os.getloadavg(),
         "code": git_state("sleepmami", "serve_apps"),
     }
+
+
+def haproxy() -> bool:
+    """Whether HAProxy stands in the place of Serve's own proxy: docs/serving.md."""
+    return os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
 
 
 def bare_seconds(bundle: str, night: bytes, rounds: int, threads: int) -> dict[str, float]:
