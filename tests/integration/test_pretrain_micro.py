@@ -138,6 +138,7 @@ def test_a_run_that_stopped_in_a_pass_and_was_started_again_is_the_same_run(
     assert micro.weights(run) == micro.weights(undisturbed)
 
 
+@pytest.mark.endurance  # the same of two steps, without Ray: unit/training/test_cached_contrast.py
 def test_one_worker_with_two_micro_batches_has_the_losses_of_two_workers(
     micro: Stage, undisturbed: Path, tmp_path: Path
 ) -> None:
