@@ -11,7 +11,6 @@ import functools
 import hashlib
 import io
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.embed_nights import may_go_on
-from pipelines.progress import print_outcomes
 from pipelines.refit_subsets import read_refit, refit_probes
 from pipelines.run_folder import remember_run, require_same_run
 from pipelines.stored_nights import CorpusVersions
@@ -29,6 +27,7 @@ from pipelines.subset_actors import (
     SubsetWorker,
     embed_subsets,
     file_of_night,
+    tell_outcomes,
 )
 from sleepmami import storage
 from sleepmami.config import MissingConfig
@@ -133,17 +132,7 @@ def _tally(
         ),
         config.embed,
     )
-    outcomes = Counter(
-        {
-            "already there": len(tests) - len(todo),
-            "tested": len(todo) - len(failures),
-            "not tested": len(failures),
-        }
-    )
-    details = [(name, error.code, str(error)) for name, error in sorted(failures.items())]
-    print_outcomes(STEP, outcomes, details)
-    if len(failures) == len(tests):  # then no night is to blame
-        raise next(iter(failures.values()))
+    tell_outcomes(STEP, len(tests), len(todo), failures, done="tested", not_done="not tested")
     return set(failures)
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import io
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from pipelines.progress import print_outcomes, stage
+from pipelines.progress import stage
 from pipelines.stored_nights import CorpusVersions
 from pipelines.subset_actors import (
     Corpus,
@@ -22,6 +21,7 @@ from pipelines.subset_actors import (
     SubsetWorker,
     embed_subsets,
     file_of_night,
+    tell_outcomes,
 )
 from sleepmami import storage
 from sleepmami.config import EmbedConfig, MissingConfig
@@ -99,17 +99,14 @@ def _embed(
         ),
         config.embed,
     )
-    outcomes = Counter(
-        {
-            "already there": len(nights) - len(todo),
-            "embedded": len(todo) - len(failures),
-            "not embedded, and not fitted on": len(failures),
-        }
+    tell_outcomes(
+        STEP,
+        len(nights),
+        len(todo),
+        failures,
+        done="embedded",
+        not_done="not embedded, and not fitted on",
     )
-    details = [(name, error.code, str(error)) for name, error in sorted(failures.items())]
-    print_outcomes(STEP, outcomes, details)
-    if failures and len(failures) == len(nights):  # then no night is to blame
-        raise next(iter(failures.values()))
 
 
 def _fitted(

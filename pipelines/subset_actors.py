@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from pipelines.progress import stage
+from pipelines.progress import print_outcomes, stage
 from pipelines.ray_data import as_ours, map_on_actors
 from pipelines.ray_session import require_cluster
 from pipelines.stored_nights import (
@@ -137,6 +138,38 @@ def embed_subsets(
                 failures[outcome.recording_id] = outcome.failure
             advance(1, outcome.recording_id)
     return failures
+
+
+def tell_outcomes(
+    step: str,
+    num_nights: int,
+    num_asked: int,
+    failures: Mapping[str, SleepMaMiError],
+    *,
+    done: str,
+    not_done: str,
+) -> None:
+    """Say how the nights of a step ended; raises a failure when all of them failed.
+
+    Args:
+        step: as of `embed_subsets`.
+        num_nights: of the step, with those of an earlier run.
+        num_asked: of these, nights that `embed_subsets` was asked for.
+        failures: what it returned.
+        done: what a night that succeeded is called.
+        not_done: what one that failed is called.
+    """
+    outcomes = Counter(
+        {
+            "already there": num_nights - num_asked,
+            done: num_asked - len(failures),
+            not_done: len(failures),
+        }
+    )
+    details = [(name, error.code, str(error)) for name, error in sorted(failures.items())]
+    print_outcomes(step, outcomes, details)
+    if failures and len(failures) == num_nights:  # then no night is to blame
+        raise next(iter(failures.values()))
 
 
 def _lost(item: tuple[StoredNight, Asked]) -> Outcome:

@@ -130,9 +130,8 @@ class Quotas:
         waiting = dict(self._unwritten.on(day))
         waiting[owner] = waiting.get(owner, 0) + count
         self._unwritten = DayUse(day=day, windows=waiting)
-        is_late = (
-            abs(now - self._written_at_s) >= WRITE_EVERY_S
-        )  # also by a clock that was put back
+        # also by a clock that was put back
+        is_late = abs(now - self._written_at_s) >= WRITE_EVERY_S
         if is_late or abs(waiting[owner]) >= NIGHT_WINDOWS:
             self.write()
 

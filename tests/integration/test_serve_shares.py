@@ -14,9 +14,9 @@ from serve_apps.night_calls import num_shares
 from serve_apps.small_requests import MAX_RECORDING_BYTES
 from sleepmami.config import ServeConfig
 from sleepmami.inference.embedder import Embedder
-from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from sleepmami.signals.preprocess import load_night
 from sleepmami.training.checkpoint import load_bundle
+from tests.noise_nights import write_noise
 
 pytestmark = pytest.mark.ray
 
@@ -29,17 +29,8 @@ CONFIG = ServeConfig(
 
 @pytest.fixture(scope="module")
 def long_edf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    channel = WriteChannel(
-        label="C4-M1",
-        unit="uV",
-        sample_rate_hz=100,
-        samples=np.random.default_rng(3).normal(0, 30, EPOCHS * 30 * 100),
-        physical_min=-500.0,
-        physical_max=500.0,
-    )
     path = tmp_path_factory.mktemp("edf") / "long.edf"
-    write_edf(path, [channel])
-    return path.read_bytes()
+    return write_noise(path, seed=3, seconds=EPOCHS * 30).read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from sleepmami.signals.edf_writer import WriteChannel, write_edf
 from tests.integration.serve_with_keys.test_jobs import PART, TUS
+from tests.noise_nights import write_noise
 
 pytestmark = pytest.mark.ray
 
@@ -25,18 +25,8 @@ NPZ = {"content-type": "application/x-npz", "accept": "application/x-npz"}
 
 @pytest.fixture(scope="module")
 def long_edf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    samples = np.random.default_rng(3).normal(0, 30, HOURS * 3600 * 100)
-    channel = WriteChannel(
-        label="C4-M1",
-        unit="uV",
-        sample_rate_hz=100,
-        samples=samples,
-        physical_min=-500.0,
-        physical_max=500.0,
-    )
     path = tmp_path_factory.mktemp("edf") / "long.edf"
-    write_edf(path, [channel])
-    return path.read_bytes()
+    return write_noise(path, seed=3, seconds=HOURS * 3600).read_bytes()
 
 
 def windows_in_its_batch(client: httpx.Client) -> float:
